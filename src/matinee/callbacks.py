@@ -1,0 +1,284 @@
+"""Callbacks: what is measured, kept and guarded around a fit, whatever the model."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from matinee.datamodules import RatingBatch, mix_seed
+from matinee.errors import MatineeError
+from matinee.metrics import rating_metrics
+from matinee.run_folder import checkpoint_path
+from matinee.tasks import RatingTask
+
+CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
+
+
+class RatingMetrics(Callback):
+    """Logs the loss of train, and RMSE and MAE of train, validation and test, once an epoch.
+
+    The figures of train are those of the running epoch, with dropout and moving weights; validation
+    and test are measured whole and split into warm rows (user and item seen in train) and cold ones.
+    A loss that is not finite ends the fit before it can reach a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []  # data loss, scores, ratings
+        self._sums = np.zeros(4)  # loss * rows, squared error, absolute error, rows
+        self._predictions: list[tuple[Tensor, Tensor, Tensor]] = []  # predictions, ratings, warm
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last epoch."""
+        self._steps.clear()
+        self._sums[:] = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: RatingBatch,
+        batch_idx: int,
+    ) -> None:
+        """Keep the step's scores; look at them now and then."""
+        if not outputs:
+            return
+        self._steps.append((outputs["data_loss"], outputs["scores"], batch.ratings))
+        if len(self._steps) == CHECK_EVERY or trainer.is_last_batch:
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        losses = torch.stack([loss for loss, _, _ in self._steps]).cpu().double()
+        if not losses.isfinite().all():
+            first = int((~losses.isfinite()).nonzero()[0])
+            step = trainer.global_step - len(losses) + first + 1
+            raise MatineeError(
+                f"the training loss became {losses[first].item()} at step {step} (epoch "
+                f"{trainer.current_epoch}); lower optimizer.lr or check the data. "
+                "The checkpoints of earlier epochs are kept."
+            )
+        ratings = torch.cat([ratings for _, _, ratings in self._steps])
+        scores = torch.cat([scores for _, scores, _ in self._steps])
+        errors = (pl_module.rating(scores) - ratings).cpu().double()
+        sizes = torch.tensor([len(ratings) for _, _, ratings in self._steps], dtype=torch.float64)
+        self._sums += (
+            float(losses @ sizes),
+            float(errors.square().sum()),
+            float(errors.abs().sum()),
+            len(errors),
+        )
+        self._steps.clear()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the running figures of train."""
+        loss, squared, absolute, rows = self._sums
+        if rows > 0:
+            pl_module.log_dict(
+                {
+                    "train/loss": loss / rows,
+                    "train/rmse": (squared / rows) ** 0.5,
+                    "train/mae": absolute / rows,
+                }
+            )
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last pass."""
+        self._predictions.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: RatingTask,  # type: ignore[override]
+        outputs: Any,
+        batch: RatingBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the batch's predictions."""
+        warm = pl_module.warm_users[batch.user_ids] & pl_module.warm_items[batch.item_ids]
+        self._predictions.append((outputs, batch.ratings, warm))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics of validation."""
+        self._log(pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics of test."""
+        self._log(pl_module, "test")
+
+    def _log(self, pl_module: pl.LightningModule, stage: str) -> None:
+        predictions, ratings, warm = (
+            torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
+        )
+        metrics = rating_metrics(predictions, ratings, {"warm": warm, "cold": ~warm})
+        pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
+        self._predictions.clear()
+
+
+class SeedEachStep(Callback):
+    """Makes every random draw of a training step a function of (seed, step, process).
+
+    Dropout, replaced ids and sampled negatives of a resumed run are thereby those of the
+    uninterrupted one, on any accelerator, with no generator state in a checkpoint.
+
+    Args:
+        seed: The run's seed, at least 0.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the generators of the step."""
+        torch.manual_seed(mix_seed(self.seed, trainer.global_step, trainer.global_rank))
+
+
+class Checkpoints(Checkpoint):
+    """Keeps ``checkpoints/best.ckpt`` (weights alone) and ``checkpoints/last.ckpt`` (all to go on).
+
+    Both are written at the end of an epoch, after validation. When SIGTERM or Ctrl-C ends a fit between
+    two training steps, ``last.ckpt`` holds the step just finished; during a validation pass the
+    checkpoint of the epoch before stays the last one. A fit that failed is not kept.
+
+    Args:
+        monitor: Name of the logged metric that makes an epoch the best.
+        mode: ``min`` or ``max``.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        self.monitor = monitor
+        self.sign = {"min": 1.0, "max": -1.0}[mode]
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's checkpoints."""
+        score = trainer.callback_metrics[self.monitor].item()
+        if self.best_score is None or self.sign * score < self.sign * self.best_score:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+            trainer.save_checkpoint(
+                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
+            )
+        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the step that was just finished, if the fit was only interrupted."""
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and trainer.training:
+            trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the best epoch."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what was known of the best epoch."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
+
+class EpochTable(Callback):
+    """Writes ``metrics.csv`` in the run folder: one row an epoch, one column a logged metric."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows that a resumed run has already written."""
+        path = self._path(trainer)
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch that has ended."""
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
+        self._rows.append(row)
+        if not trainer.is_global_zero:
+            return
+        path = self._path(trainer)
+        if len(self._rows) == 1 or list(row) != list(self._rows[-2]) or not path.exists():
+            part = path.with_suffix(".part")
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
+                writer.writeheader()
+                writer.writerows(self._rows)
+            os.replace(part, path)
+        else:
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, list(row)).writerow(row)
+
+    @staticmethod
+    def _path(trainer: pl.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "metrics.csv"
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar on standard error, so that standard output holds results alone."""
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Make the bar of training."""
+        return self._bar(super().init_train_tqdm())
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Make the bar of validation."""
+        return self._bar(super().init_validation_tqdm())
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """Make the bar of prediction."""
+        return self._bar(super().init_predict_tqdm())
+
+    def init_test_tqdm(self) -> Tqdm:
+        """Make the bar of testing."""
+        return self._bar(super().init_test_tqdm())
+
+    @staticmethod
+    def _bar(bar: Tqdm) -> Tqdm:
+        bar.fp = sys.stderr
+        return bar
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save ``checkpoint`` as ``path``, whole or not at all.
+
+        Raises:
+            MatineeError: If it cannot be written; an earlier file of that name is untouched.
+        """
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise MatineeError(
+                f"the checkpoint {path} could not be written ({error}); "
+                "free disk space or choose another run_folder=... and resume."
+            ) from error

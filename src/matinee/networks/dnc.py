@@ -1,0 +1,340 @@
+"""Differentiable neural computer: a recurrent controller that reads and writes an external memory.
+
+Graves et al. (2016), "Hybrid computing using a neural network with dynamic external memory",
+Nature 538 (equations in its Methods), with the three refinements of Csordás and Schmidhuber (2019),
+"Improving Differentiable Neural Computers Through Memory Masking, De-allocation, and Link
+Distribution Sharpness Control", ICLR. With all three off it is the computer of Graves et al.
+
+Deviations, all of them numerical:
+
+- Norms are sqrt(|x|² + ε), so an empty memory cell has a similarity of 0 and a finite gradient.
+- Allocation sees ε + (1 - ε) u for the usage u, since the gradient of a product divides by its
+  factors. Ties in usage go to the cell with the lower index.
+- Usage treats the previous write weights as constants, as the authors' own code does. The paper
+  says nothing of it; with the gradient, writing is trained through the order of a sort.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-6
+
+
+class DNCState(NamedTuple):
+    """All that a `DNCCell` hands from one step to the next; every entry of a fresh one is 0."""
+
+    memory: Tensor  # M: (batch, num_cells, cell_dim)
+    usage: Tensor  # u: (batch, num_cells), in [0, 1]
+    precedence: Tensor  # p: (batch, num_cells), sums to at most 1
+    links: Tensor  # L: (batch, num_cells, num_cells); [i, j] says "i was written right after j"
+    write_weights: Tensor  # w^w: (batch, num_cells), sums to at most 1
+    read_weights: Tensor  # w^r: (batch, num_reads, num_cells), each row sums to at most 1
+    read_vectors: Tensor  # r: (batch, num_reads, cell_dim)
+    controller: tuple[Tensor, ...]  # h of a GRU, h and c of an LSTM: (batch, hidden_dim) each
+
+
+class Interface(NamedTuple):
+    """The interface vector ξ, taken apart and squashed into its ranges."""
+
+    read_keys: Tensor  # (batch, num_reads, cell_dim)
+    write_key: Tensor  # (batch, 1, cell_dim)
+    write_vector: Tensor  # (batch, 1, cell_dim)
+    read_strengths: Tensor  # (batch, num_reads), at least 1
+    write_strength: Tensor  # (batch, 1), at least 1
+    sharpness: Tensor  # (batch, 2 * num_reads), at least 1, backward before forward; or (batch, 0)
+    free_gates: Tensor  # (batch, num_reads), in [0, 1]
+    allocation_gate: Tensor  # (batch, 1), in [0, 1]
+    write_gate: Tensor  # (batch, 1), in [0, 1]
+    erase_vector: Tensor  # (batch, 1, cell_dim), in [0, 1]
+    read_masks: Tensor | None  # (batch, num_reads, cell_dim), in [0, 1]
+    write_mask: Tensor | None  # (batch, 1, cell_dim), in [0, 1]
+    read_modes: Tensor  # (batch, num_reads, 3), a distribution: backward, content, forward
+
+
+def content_weights(
+    memory: Tensor, keys: Tensor, strengths: Tensor, masks: Tensor | None = None
+) -> Tensor:
+    """Look up cells by content: softmax over i of β D(k ∘ m, M[i] ∘ m), D the cosine.
+
+    Graves et al., "Content-based addressing"; Csordás and Schmidhuber add the mask m.
+
+    Args:
+        memory: Cells M, (batch, num_cells, cell_dim).
+        keys: Keys k, (batch, num_keys, cell_dim).
+        strengths: Strengths β, (batch, num_keys).
+        masks: Masks m of the shape of `keys`, or None to compare whole cells.
+
+    Returns:
+        One distribution over the cells per key, (batch, num_keys, num_cells).
+    """
+    if masks is None:
+        norms = memory.square().sum(-1).unsqueeze(1)  # (batch, 1, num_cells)
+    else:
+        keys = keys * masks
+        norms = torch.bmm(masks.square(), memory.square().mT)  # (batch, num_keys, num_cells)
+    scales = strengths * (keys.square().sum(-1) + EPSILON).rsqrt()  # (batch, num_keys)
+    keys = (keys if masks is None else keys * masks) * scales.unsqueeze(-1)
+    return (torch.bmm(keys, memory.mT) * (norms + EPSILON).rsqrt()).softmax(-1)
+
+
+def allocation_weights(usage: Tensor) -> Tensor:
+    """Choose cells to overwrite: a[φ_j] = (1 - u[φ_j]) ∏_{i<j} u[φ_i], φ the cells by rising usage.
+
+    Graves et al., "Dynamic memory allocation".
+
+    Args:
+        usage: Usage u of the cells, (batch, num_cells), in [0, 1].
+
+    Returns:
+        Weights that sum to at most 1, (batch, num_cells).
+    """
+    ordered, free_list = (EPSILON + (1 - EPSILON) * usage).sort(stable=True, dim=-1)
+    products = ordered.cumprod(-1)  # (batch, num_cells), ∏_{i<=j}
+    before = F.pad(products[:, :-1], (1, 0), value=1.0)  # (batch, num_cells), ∏_{i<j}
+    return torch.zeros_like(usage).scatter(-1, free_list, before - products)
+
+
+def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Tensor:
+    """Record what was written after what: L[i, j] = (1 - w[i] - w[j]) L[i, j] + w[i] p[j].
+
+    Graves et al., "Temporal memory linkage"; L[i, i] is 0.
+
+    Args:
+        links: Link matrix L of the previous step, (batch, num_cells, num_cells).
+        precedence: Precedence weights p of the previous step, (batch, num_cells).
+        write_weights: Write weights w of this step, (batch, num_cells).
+
+    Returns:
+        The new link matrix, (batch, num_cells, num_cells).
+    """
+    rows, columns = write_weights.unsqueeze(2), write_weights.unsqueeze(1)
+    links = torch.addcmul((1 - rows - columns) * links, rows, precedence.unsqueeze(1))
+    return links * (1 - torch.eye(links.shape[-1], dtype=links.dtype, device=links.device))
+
+
+def sharpen(weights: Tensor, sharpness: Tensor) -> Tensor:
+    """Raise weights to a power and normalise them: S(d, s)[i] = (d[i] + ε)^s / Σ_j (d[j] + ε)^s.
+
+    Csordás and Schmidhuber, on link sharpness; weights that are all 0 become uniform.
+
+    Args:
+        weights: Weights d, (..., num_cells), not negative.
+        sharpness: Exponents s, (...), at least 1.
+
+    Returns:
+        Distributions of the shape of `weights`.
+    """
+    return (sharpness.unsqueeze(-1) * (weights + EPSILON).log()).softmax(-1)
+
+
+class DNCCell(nn.Module):
+    """One step of a DNC: (input, state) -> (output, state); the module itself holds no state.
+
+    The output is [h_t; r_t]: what the controller says and what the read heads found. The arguments
+    are those of `DNC`, with `input_dim` the width of the input.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        num_cells: int,
+        cell_dim: int,
+        num_reads: int,
+        controller: str,
+        masking: bool,
+        deallocation: bool,
+        link_sharpening: bool,
+    ) -> None:
+        super().__init__()
+        sizes = {"input_dim": input_dim, "hidden_dim": hidden_dim, "num_cells": num_cells}
+        for name, size in {**sizes, "cell_dim": cell_dim, "num_reads": num_reads}.items():
+            if size < 1:
+                raise ValueError(f"{name} of a DNC must be at least 1, not {size}.")
+        if controller not in ("lstm", "gru"):
+            raise ValueError(f'controller of a DNC must be "lstm" or "gru", not "{controller}".')
+        self.hidden_dim, self.num_cells, self.cell_dim = hidden_dim, num_cells, cell_dim
+        self.num_reads, self.controller = num_reads, controller
+        self.masking, self.deallocation = masking, deallocation
+        self.link_sharpening = link_sharpening
+        self.output_dim = hidden_dim + num_reads * cell_dim
+        gate_dim = (4 if controller == "lstm" else 3) * hidden_dim
+        self.input_gates = nn.Linear(input_dim, gate_dim)
+        self.read_gates = nn.Linear(num_reads * cell_dim, gate_dim, bias=False)
+        self.hidden_gates = nn.Linear(hidden_dim, gate_dim)
+        # ξ, its parts ordered by squashing function: none, oneplus, sigmoid, softmax.
+        self._kinds = [
+            (num_reads + 2) * cell_dim,
+            num_reads + 1 + 2 * num_reads * link_sharpening,
+            cell_dim + num_reads + 2 + (num_reads + 1) * cell_dim * masking,
+            3 * num_reads,
+        ]
+        self.interface = nn.Linear(hidden_dim, sum(self._kinds))
+
+    def initial_state(self, batch_size: int) -> DNCState:
+        """Return the all-zero state, in the dtype and on the device of the parameters."""
+        zeros = self.interface.weight.new_zeros
+        return DNCState(
+            memory=zeros(batch_size, self.num_cells, self.cell_dim),
+            usage=zeros(batch_size, self.num_cells),
+            precedence=zeros(batch_size, self.num_cells),
+            links=zeros(batch_size, self.num_cells, self.num_cells),
+            write_weights=zeros(batch_size, self.num_cells),
+            read_weights=zeros(batch_size, self.num_reads, self.num_cells),
+            read_vectors=zeros(batch_size, self.num_reads, self.cell_dim),
+            controller=(zeros(batch_size, self.hidden_dim),)
+            * (2 if self.controller == "lstm" else 1),
+        )
+
+    def forward(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
+        """Map inputs (batch, input_dim) and a state to [h; r] (batch, output_dim) and a state."""
+        return self.step(self.input_gates(inputs), state)
+
+    def step(self, input_gates: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
+        """Do as `forward`, given `self.input_gates(inputs)`, which needs no loop over time."""
+        input_gates = input_gates + self.read_gates(state.read_vectors.flatten(1))
+        controller = self._control(input_gates, state.controller)
+        hidden = controller[0]  # (batch, hidden_dim)
+        interface = self._read_interface(hidden)
+
+        # Of the previous step: retention ψ = ∏_r (1 - f^r w^r) and usage u = (u + w^w - u w^w) ψ.
+        retention = (1 - interface.free_gates.unsqueeze(-1) * state.read_weights).prod(1)
+        written = state.write_weights.detach()
+        usage = (state.usage + written - state.usage * written) * retention  # (batch, num_cells)
+
+        # Write weights w^w = g^w (g^a a + (1 - g^a) c^w), c^w a look-up in the OLD memory.
+        content = content_weights(
+            state.memory, interface.write_key, interface.write_strength, interface.write_mask
+        ).squeeze(1)
+        mixture = content.lerp(allocation_weights(usage), interface.allocation_gate)
+        write_weights = interface.write_gate * mixture  # (batch, num_cells)
+
+        # Memory M = ψ M (1 - w^w eᵀ) + w^w vᵀ, where ψ is the de-allocation.
+        memory = state.memory * retention.unsqueeze(-1) if self.deallocation else state.memory
+        change = interface.write_vector - memory * interface.erase_vector
+        memory = torch.addcmul(memory, write_weights.unsqueeze(-1), change)
+
+        # Links take the OLD precedence p; only then p = (1 - Σ w^w) p + w^w.
+        links = update_links(state.links, state.precedence, write_weights)
+        kept = 1 - write_weights.sum(-1, keepdim=True)
+        precedence = torch.addcmul(write_weights, kept, state.precedence)
+
+        # Read weights w^r = π_1 b + π_2 c^r + π_3 f: b = Lᵀ w^r, f = L w^r, c^r in the NEW memory.
+        content = content_weights(
+            memory, interface.read_keys, interface.read_strengths, interface.read_masks
+        )
+        backward = torch.bmm(state.read_weights, links)  # (batch, num_reads, num_cells)
+        forward = torch.bmm(state.read_weights, links.mT)
+        if self.link_sharpening:
+            followed = sharpen(torch.cat([backward, forward], dim=1), interface.sharpness)
+            backward, forward = followed.chunk(2, dim=1)
+        modes = torch.stack([backward, content, forward], dim=2)  # (batch, num_reads, 3, num_cells)
+        read_weights = (interface.read_modes.unsqueeze(-1) * modes).sum(2)
+        read_vectors = torch.bmm(read_weights, memory)  # r = Mᵀ w^r
+
+        output = torch.cat([hidden, read_vectors.flatten(1)], dim=-1)
+        state = DNCState(
+            memory, usage, precedence, links, write_weights, read_weights, read_vectors, controller
+        )
+        return output, state
+
+    def _control(self, gates: Tensor, previous: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Run the LSTM (gates in, forget, out, candidate) or GRU (reset, update, candidate)."""
+        size, hidden = self.hidden_dim, previous[0]
+        hidden_gates = self.hidden_gates(hidden)
+        if self.controller == "lstm":
+            sigmoids, candidate = (gates + hidden_gates).split_with_sizes([3 * size, size], -1)
+            enter, forget, leave = sigmoids.sigmoid().chunk(3, dim=-1)  # (batch, hidden_dim) each
+            carry = torch.addcmul(forget * previous[1], enter, candidate.tanh())
+            return leave * carry.tanh(), carry
+        sigmoids, candidate = gates.split_with_sizes([2 * size, size], -1)
+        hidden_sigmoids, hidden_candidate = hidden_gates.split_with_sizes([2 * size, size], -1)
+        reset, update = (sigmoids + hidden_sigmoids).sigmoid().chunk(2, dim=-1)
+        candidate = torch.addcmul(candidate, reset, hidden_candidate).tanh()
+        return (candidate.lerp(hidden, update),)
+
+    def _read_interface(self, hidden: Tensor) -> Interface:
+        """Take ξ = W_ξ h apart: one activation for all parts of a kind, one split for each kind."""
+        reads, width = self.num_reads, self.cell_dim
+        vectors, strengths, gates, modes = self.interface(hidden).split_with_sizes(self._kinds, -1)
+        vectors = vectors.unflatten(-1, (reads + 2, width))
+        read_keys, write_key, write_vector = vectors.split_with_sizes([reads, 1, 1], 1)
+        strengths = 1 + F.softplus(strengths)  # oneplus(x) = 1 + log(1 + eˣ)
+        read_strengths, write_strength, sharpness = strengths.split_with_sizes(
+            [reads, 1, 2 * reads * self.link_sharpening], -1
+        )
+        gates, vectors = gates.sigmoid().split_with_sizes(
+            [reads + 2, self._kinds[2] - reads - 2], -1
+        )
+        free_gates, allocation_gate, write_gate = gates.split_with_sizes([reads, 1, 1], -1)
+        erase_vector, *masks = vectors.unflatten(-1, (-1, width)).split_with_sizes(
+            [1, reads, 1] if self.masking else [1], 1
+        )
+        return Interface(
+            *(read_keys, write_key, write_vector),
+            *(read_strengths, write_strength, sharpness),
+            *(free_gates, allocation_gate, write_gate, erase_vector),
+            *(masks or (None, None)),
+            modes.unflatten(-1, (reads, 3)).softmax(-1),
+        )
+
+
+class DNC(nn.Module):
+    """A causal sequence encoder that runs a `DNCCell` over a sequence, from an empty memory.
+
+    The output is y_t = W_y h_t + W_r r_t (Graves et al., "Controller network").
+
+    Args:
+        embedding_dim: Width of the inputs and of the outputs.
+        hidden_dim: Width of the controller.
+        num_cells: Number of memory cells N; a step costs O(N²) for the links.
+        cell_dim: Width W of a memory cell.
+        num_reads: Number of read heads.
+        controller: "lstm" or "gru".
+        masking: Masked content look-up.
+        deallocation: Empty the cells that the free gates release.
+        link_sharpening: Sharpness control of the backward and forward weights.
+        dropout: Share of [h_t; r_t] that is dropped while training, in [0, 1).
+
+    Raises:
+        ValueError: If a size is below 1, the controller is unknown or dropout is out of range.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        hidden_dim: int = 64,
+        num_cells: int = 16,
+        cell_dim: int = 16,
+        num_reads: int = 1,
+        controller: str = "lstm",
+        masking: bool = True,
+        deallocation: bool = True,
+        link_sharpening: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout of a DNC must be in [0, 1), not {dropout}.")
+        self.cell = DNCCell(
+            *(embedding_dim, hidden_dim, num_cells, cell_dim, num_reads, controller),
+            *(masking, deallocation, link_sharpening),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.cell.output_dim, embedding_dim)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode (batch, length, embedding_dim) as (batch, length, embedding_dim), causally."""
+        return self.unroll(inputs, self.cell.initial_state(inputs.shape[0]))[0]
+
+    def unroll(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
+        """Encode a stretch of a sequence from `state`, and return the state after its last step."""
+        outputs = []
+        for input_gates in self.cell.input_gates(inputs).unbind(1):
+            output, state = self.cell.step(input_gates, state)
+            outputs.append(output)
+        features = torch.stack(outputs, dim=1)  # (batch, length, hidden_dim + num_reads * cell_dim)
+        return self.output(self.dropout(features)), state

@@ -1,0 +1,167 @@
+"""The run folder: the unit of truth. Where its files are, how they are written and read."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from matinee.configuration import check_config
+from matinee.errors import MatineeError
+
+CONFIG, OVERRIDES, RESULT, PER_USER = "config.yaml", "overrides.yaml", "result.json", "per_user.npz"
+
+
+def checkpoint_path(run_folder: str | Path, name: str) -> Path:
+    """Return the path of a run's ``best`` or ``last`` checkpoint."""
+    return Path(run_folder) / "checkpoints" / f"{name}.ckpt"
+
+
+def claim_folder(wanted: str | None, parent: Path) -> Path:
+    """Make a folder that no other run has.
+
+    Args:
+        wanted: The folder asked for, which must be empty or not there; None to name it by the time.
+        parent: Where a folder named by the time goes.
+
+    Raises:
+        MatineeError: If the folder is taken or cannot be made.
+    """
+    if wanted is not None:
+        folder = Path(wanted)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise MatineeError(
+                f"run_folder={folder} is not empty; name another, or go on with it: "
+                f"matinee train resume={folder}"
+            )
+        candidates = [folder]
+    else:
+        stem = parent / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        candidates = [stem, *(stem.with_name(f"{stem.name}_{n}") for n in range(1, 1000))]
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=wanted is not None)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise MatineeError(
+                f"the run folder {folder} cannot be made ({error}); set run_folder=..."
+            ) from error
+        return folder
+    raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside its target and rename it: it is there whole or not at all.
+
+    Raises:
+        MatineeError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise MatineeError(
+            f"{path} could not be written ({error}); free disk space, then resume."
+        ) from error
+
+
+def load_config(folder: Path) -> DictConfig:
+    """Read the config of a run folder, whose place may have changed.
+
+    Raises:
+        MatineeError: If the folder holds no run or its config is broken or forbidden.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise MatineeError(
+            f"{folder} is no run folder: {path} is missing; name one that train printed."
+        )
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise MatineeError(
+            f"{path} cannot be read ({reason}); restore it or train again."
+        ) from error
+    if not isinstance(config, DictConfig):
+        raise MatineeError(f"{path} is no config; restore it or train again.")
+    check_config(config, "train")
+    config.run_folder = str(folder)
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read the ``result.json`` of a run folder.
+
+    Raises:
+        MatineeError: If the run has not finished or the file is broken.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        raise MatineeError(
+            f"{folder} holds no {RESULT}: finish it with 'matinee train resume={folder}'."
+        )
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
+    return result
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint of plain values and tensors.
+
+    Raises:
+        MatineeError: If it is missing, damaged, or holds anything that could run code.
+    """
+    if not path.is_file():
+        raise MatineeError(f"the checkpoint {path} is missing; finish the run or name another.")
+    try:
+        checkpoint: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken or hostile file
+        raise MatineeError(
+            f"the checkpoint {path} is damaged or holds more than plain values, and was not loaded; "
+            "restore it or train again."
+        ) from error
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        raise MatineeError(
+            f"{path} is no checkpoint of a run; name a run folder that train printed."
+        )
+    return checkpoint
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform, threads and, in a checkout, the commit that the code stands at."""
+    packages = ("matinee", "torch", "lightning", "hydra-core", "numpy", "pandas")
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    source = Path(__file__).resolve().parents[2]
+    if not (source / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+            cwd=source, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

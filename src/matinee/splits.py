@@ -1,0 +1,178 @@
+"""Splits: pure functions from interactions to the rows of train, validation and test.
+
+Every function returns a :class:`Split`, which only holds row positions; no data are copied. The
+protocol that a split promises (no row of train later than validation, say) is asserted before it
+is returned.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from matinee.errors import MatineeError
+from matinee.interactions import Interactions
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row positions of the three parts, each ascending, together every row at most once.
+
+    Attributes:
+        name: The protocol's name, with its options in ``options``.
+        options: Plain values; together with the name they describe the protocol but not the draw.
+        train: Positions into the interactions that models may learn from.
+        validation: Positions used to choose hyperparameters, epochs and models.
+        test: Positions touched once, by the chosen model.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of rows of each part."""
+        return {
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the row positions: two equal fingerprints mean the very same split."""
+        digest = hashlib.sha256()
+        for rows in (self.train, self.validation, self.test):
+            digest.update(len(rows).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(rows, dtype="<i8").data)
+        return digest.hexdigest()
+
+    def cold(self, interactions: Interactions) -> dict[str, dict[str, int]]:
+        """Count what validation and test hold that train has never seen.
+
+        Args:
+            interactions: The table that was split.
+
+        Returns:
+            For ``"validation"`` and ``"test"``: the numbers of cold ``users`` and ``items`` and of the
+            ``rows`` that touch at least one of them.
+        """
+        warm_users = np.zeros(interactions.num_users + 1, dtype=bool)
+        warm_items = np.zeros(interactions.num_items + 1, dtype=bool)
+        warm_users[interactions.user_ids[self.train]] = True
+        warm_items[interactions.item_ids[self.train]] = True
+        counts = {}
+        for part, rows in (("validation", self.validation), ("test", self.test)):
+            user_ids, item_ids = interactions.user_ids[rows], interactions.item_ids[rows]
+            cold_user, cold_item = ~warm_users[user_ids], ~warm_items[item_ids]
+            counts[part] = {
+                "users": len(np.unique(user_ids[cold_user])),
+                "items": len(np.unique(item_ids[cold_item])),
+                "rows": int(np.count_nonzero(cold_user | cold_item)),
+            }
+        return counts
+
+
+def chronological(interactions: Interactions, quantile: float = 0.8) -> Split:
+    """Cut all interactions at one moment, then cut the earlier part once more the same way.
+
+    The moment is the ``quantile`` of the timestamps (linear interpolation); rows at or before it go
+    left. Rows of equal time therefore never stand on both sides.
+
+    Args:
+        interactions: The table to split; it needs timestamps.
+        quantile: Share of rows left of a cut, in (0, 1).
+
+    Returns:
+        The split; no row of train is later than any of validation, nor those than any of test.
+
+    Raises:
+        MatineeError: If there are no timestamps, the quantile is out of range, or a part is empty.
+    """
+    if interactions.timestamps is None:
+        raise MatineeError(
+            "split=chronological needs timestamps and the dataset has none; "
+            "name the column with dataset.timestamp=... or choose split=random."
+        )
+    _check_share(quantile, "split.quantile")
+    timestamps = interactions.timestamps
+
+    def rows_until_quantile(count: int) -> int:
+        cut = np.quantile(timestamps[:count], quantile)
+        return int(np.searchsorted(timestamps[:count], cut, side="right"))
+
+    test_start = rows_until_quantile(len(interactions))
+    validation_start = rows_until_quantile(test_start)
+    split = Split(
+        name="chronological",
+        options={"quantile": quantile},
+        train=np.arange(validation_start),
+        validation=np.arange(validation_start, test_start),
+        test=np.arange(test_start, len(interactions)),
+    )
+    _check_parts(split)
+    if not (
+        timestamps[split.train[-1]] < timestamps[split.validation[0]]
+        and timestamps[split.validation[-1]] < timestamps[split.test[0]]
+    ):
+        raise AssertionError("a chronological part reaches past its successor")
+    return split
+
+
+def random(
+    interactions: Interactions,
+    seed: int,
+    test_share: float = 0.2,
+    validation_share: float = 0.1,
+) -> Split:
+    """Draw test rows uniformly from all rows, then validation rows from what is left.
+
+    Args:
+        interactions: The table to split.
+        seed: Seed of the draw.
+        test_share: Share of all rows that goes to test, in (0, 1).
+        validation_share: Share of the remaining rows that goes to validation, in (0, 1).
+
+    Returns:
+        The split; parts are drawn without regard to users, items or time.
+
+    Raises:
+        MatineeError: If a share is out of range or a part is empty.
+    """
+    _check_share(test_share, "split.test_share")
+    _check_share(validation_share, "split.validation_share")
+    order = np.random.default_rng(seed).permutation(len(interactions))
+    num_test = round(len(order) * test_share)
+    num_validation = round((len(order) - num_test) * validation_share)
+    split = Split(
+        name="random",
+        options={"test_share": test_share, "validation_share": validation_share},
+        train=np.sort(order[num_test + num_validation :]),
+        validation=np.sort(order[num_test : num_test + num_validation]),
+        test=np.sort(order[:num_test]),
+    )
+    _check_parts(split)
+    return split
+
+
+def _check_share(share: float, option: str) -> None:
+    if not 0 < share < 1:
+        raise MatineeError(f"{option} is {share}; give a share between 0 and 1, both excluded.")
+
+
+def _check_parts(split: Split) -> None:
+    empty = [part for part, size in split.sizes.items() if size == 0]
+    if empty:
+        raise MatineeError(
+            f"split={split.name} leaves no rows for {' and '.join(empty)} (sizes {split.sizes}); "
+            "change its options or bring more data."
+        )

@@ -1,0 +1,209 @@
+"""Tasks: a network, a loss and an optimizer joined into a LightningModule."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from matinee.datamodules import RatingBatch, RatingDataModule
+from matinee.losses import RatingLoss
+from matinee.metrics import rating_metrics, rating_metrics_per_user
+from matinee.networks.averages import ClosedForm
+from matinee.networks.factorization import Rows
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+class RatingTask(pl.LightningModule):
+    r"""Rating prediction: train a pair network on a rating loss, predict on the data's own scale.
+
+    The training objective of a batch of :math:`n` pairs is
+
+    .. math:: L(s, r) + \lambda \frac1n \sum_{(u, i)} (\lVert p_u \rVert^2 + \lVert q_i \rVert^2)
+
+    with the penalty on the rows that the batch looked up: a row is shrunk as often as it is used, so
+    a rare user is not punished for the size of the table. To train the unknown row 0, a share of the
+    user ids and of the item ids is replaced by 0 while training; outside training, every id that
+    train never held is replaced by 0.
+
+    Args:
+        network: A pair network with ``lookup`` and ``score``, see :mod:`matinee.networks.factorization`.
+        loss: A rating loss that has been fitted to the ratings of train.
+        warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
+            (num_items + 1,).
+        rating_scale: Lowest and highest possible rating; predictions are clamped to it.
+        optimizer: Makes the optimizer from parameters; unused by networks in closed form.
+        scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
+        l2: The penalty's weight :math:`\lambda`, at least 0.
+        unknown_share: Share of ids replaced by 0 while training, in [0, 1).
+
+    Raises:
+        ValueError: If ``l2`` or ``unknown_share`` is out of range.
+    """
+
+    warm_users: Tensor
+    warm_items: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: RatingLoss,
+        warm: tuple[Tensor, Tensor],
+        rating_scale: tuple[float, float],
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        l2: float = 0.0,
+        unknown_share: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not l2 >= 0:
+            raise ValueError(f"task.l2 is {l2}; give a number of at least 0.")
+        if not 0 <= unknown_share < 1:
+            raise ValueError(f"task.unknown_share is {unknown_share}; give a share in [0, 1).")
+        self.network = network
+        self.loss = loss
+        self.register_buffer("warm_users", warm[0])
+        self.register_buffer("warm_items", warm[1])
+        self.rating_scale = rating_scale
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.l2 = l2
+        self.unknown_share = unknown_share
+
+    @classmethod
+    def from_data(
+        cls,
+        datamodule: RatingDataModule,
+        model: Callable[..., nn.Module],
+        loss: RatingLoss,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        l2: float = 0.0,
+        unknown_share: float = 0.1,
+    ) -> "RatingTask":
+        """Build the task for the data at hand: sizes, scale and starting score come from them.
+
+        Args:
+            datamodule: The split data.
+            model: Makes the network from ``num_users``, ``num_items`` and ``initial_score``.
+            loss: A rating loss, not yet fitted.
+            optimizer: As in the constructor, like what follows.
+            scheduler: See there.
+            l2: See there.
+            unknown_share: See there.
+        """
+        interactions = datamodule.interactions
+        loss.fit(datamodule.columns("train").ratings.numpy())
+        network = model(
+            num_users=interactions.num_users,
+            num_items=interactions.num_items,
+            initial_score=loss.initial_score,
+        )
+        assert interactions.rating_scale is not None
+        return cls(
+            network,
+            loss,
+            warm=datamodule.warm,
+            rating_scale=interactions.rating_scale,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            l2=l2,
+            unknown_share=unknown_share,
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its scheduler; a network in closed form has none."""
+        if self.closed_form:
+            return None
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the network is solved at the start of fitting instead of trained."""
+        return isinstance(self.network, ClosedForm)
+
+    def on_fit_start(self) -> None:
+        """Solve a network in closed form."""
+        if isinstance(self.network, ClosedForm):
+            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            columns = datamodule.columns("train")
+            self.network.fit(*(column.to(self.device) for column in columns))
+
+    def training_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor] | None:
+        """Compute the objective of a batch; a network in closed form has nothing left to learn."""
+        if self.closed_form:
+            self.trainer.should_stop = True
+            return None
+        user_ids, item_ids, ratings = batch
+        if self.unknown_share > 0:
+            known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_share
+            user_ids, item_ids = user_ids * known[0], item_ids * known[1]
+        user_rows, item_rows = self.network.lookup(user_ids, item_ids)
+        scores = self.network.score(user_rows, item_rows)
+        loss = self.loss(scores, ratings)
+        objective = loss + self.l2 * penalty(user_rows + item_rows) if self.l2 > 0 else loss
+        return {"loss": objective, "data_loss": loss.detach(), "scores": scores.detach()}
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Predict ratings: ids of shape (batch,) to ratings of shape (batch,), cold ids included."""
+        users = user_ids * self.warm_users[user_ids]
+        items = item_ids * self.warm_items[item_ids]
+        return self.rating(self.network(users, items))
+
+    def rating(self, scores: Tensor) -> Tensor:
+        """Turn scores into ratings on the scale of the data, same shape."""
+        return self.loss.rating(scores).clamp(*self.rating_scale)
+
+    def measure(
+        self, predictions: Tensor, datamodule: RatingDataModule, stage: str
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Measure the predictions of a whole stage, made by :meth:`predict_step` in the rows' order.
+
+        Args:
+            predictions: Predicted ratings, shape (rows,).
+            datamodule: Where the rows come from.
+            stage: ``train``, ``val`` or ``test``.
+
+        Returns:
+            The metrics over rows, whole and for warm and cold rows; and the same errors per user.
+        """
+        user_ids, item_ids, ratings = datamodule.columns(stage)
+        warm = (datamodule.warm[0][user_ids] & datamodule.warm[1][item_ids]).numpy()
+        predicted, truth = predictions.cpu().numpy(), ratings.numpy()
+        metrics = rating_metrics(predicted, truth, {"warm": warm, "cold": ~warm})
+        return metrics, rating_metrics_per_user(predicted, truth, user_ids.numpy())
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What the figures of :meth:`measure` mean, for the record."""
+        return {
+            "candidates": "the rated pairs of the part",
+            "filter_seen": False,
+            "ties": "none: errors are not ranked",
+            "averaging": "over rows",
+            "prediction": f"clamped to {list(self.rating_scale)}; unseen ids use the unknown row",
+        }
+
+    def predict_step(self, batch: RatingBatch, batch_idx: int = 0) -> Tensor:
+        """Predict the ratings of a batch, shape (batch,)."""
+        return self(batch.user_ids, batch.item_ids)  # type: ignore[no-any-return]
+
+    def validation_step(self, batch: RatingBatch, batch_idx: int) -> Tensor:
+        """Predict; the callbacks measure."""
+        return self.predict_step(batch)
+
+    def test_step(self, batch: RatingBatch, batch_idx: int) -> Tensor:
+        """Predict; the callbacks measure."""
+        return self.predict_step(batch)
+
+
+def penalty(rows: Rows) -> Tensor:
+    """Mean squared norm of looked-up rows, (batch, dim) each, summed over tables to a scalar."""
+    first, *others = (row.square().sum() / len(row) for row in rows)
+    return sum(others, start=first)
