@@ -335,9 +335,12 @@ def _ratings(
     )
     if scale is None:
         return ratings, (float(ratings.min()), float(ratings.max()))
-    if len(scale) != 2 or not scale[0] <= scale[1]:
-        raise MatineeError(f"rating_scale={list(scale)} must be [lowest, highest].")
-    low, high = float(scale[0]), float(scale[1])
+    try:
+        low, high = (float(bound) for bound in scale)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not low <= high:
+        raise MatineeError(f"rating_scale={scale} must be two numbers, [lowest, highest].")
     origin.refuse(
         "rating",
         (ratings < np.float32(low)) | (ratings > np.float32(high)),

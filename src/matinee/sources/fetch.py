@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from filelock import FileLock
@@ -248,7 +247,7 @@ def with_copy(
     key = json.dumps([_COPY_FORMAT, stats])
     try:
         return _load_copy(copy, key)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         pass  # absent, stale or damaged
     interactions = build()
     try:
@@ -262,42 +261,47 @@ def with_copy(
 def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
     arrays = {name: getattr(interactions, name) for name in _ARRAYS}
     columns = {name: array for name, array in arrays.items() if array is not None}
-    frames = {name: _pack(getattr(interactions, name)) for name in ("users", "items")}
-    facts = {
-        "key": key,
-        "rating_scale": interactions.rating_scale,
-        "duplicates_resolved": interactions.duplicates_resolved,
-        "checksums": {name: zlib.crc32(data) for name, data in (columns | frames).items()},
+    facts = [key, interactions.rating_scale, interactions.duplicates_resolved]
+    metadata = {
+        "facts": json.dumps(facts).encode(),
+        "users": _pack(interactions.users),
+        "items": _pack(interactions.items),
     }
-    table = pa.table(columns).replace_schema_metadata({"facts": json.dumps(facts), **frames})
+    metadata["checksum"] = _checksum([*metadata.values(), *columns.values()])
+    table = pa.table(columns).replace_schema_metadata(metadata)
     with part_file(copy) as part, pa.ipc.new_file(str(part), table.schema) as writer:
         writer.write_table(table)
 
 
 def _load_copy(copy: Path, key: str) -> Interactions:
     with pa.memory_map(str(copy)) as file:
-        reader = pa.ipc.open_file(file)
-        metadata = reader.schema.metadata
-        facts = json.loads(metadata[b"facts"])
-        if facts["key"] != key:
-            raise ValueError("the copy is of other sources")
-        parts: dict[str, Any] = {name: metadata[name.encode()] for name in ("users", "items")}
-        table = reader.read_all()
+        table = pa.ipc.open_file(file).read_all()
         # Copied, because mapped memory is read-only, which tensors on top of it must not be.
-        parts |= {name: np.array(table[name]) for name in table.column_names}
-    if facts["checksums"] != {name: zlib.crc32(data) for name, data in parts.items()}:
+        columns = {name: table[name].to_numpy().copy() for name in table.column_names}
+    metadata = {name.decode(): value for name, value in table.schema.metadata.items()}
+    checksum = metadata.pop("checksum")
+    if checksum != _checksum([*metadata.values(), *columns.values()]):
         raise ValueError("the copy is damaged")
-    scale = facts["rating_scale"]
+    found, scale, duplicates_resolved = json.loads(metadata["facts"])
+    if found != key:
+        raise ValueError("the copy is of other sources")
     return Interactions(
-        user_ids=parts["user_ids"],
-        item_ids=parts["item_ids"],
-        ratings=parts.get("ratings"),
-        timestamps=parts.get("timestamps"),
-        users=_unpack_frame(parts["users"]),
-        items=_unpack_frame(parts["items"]),
+        user_ids=columns["user_ids"],
+        item_ids=columns["item_ids"],
+        ratings=columns.get("ratings"),
+        timestamps=columns.get("timestamps"),
+        users=_unpack_frame(metadata["users"]),
+        items=_unpack_frame(metadata["items"]),
         rating_scale=None if scale is None else (scale[0], scale[1]),
-        duplicates_resolved=facts["duplicates_resolved"],
+        duplicates_resolved=duplicates_resolved,
     )
+
+
+def _checksum(parts: Sequence[Any]) -> bytes:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return str(checksum).encode()
 
 
 def _pack(frame: pd.DataFrame) -> bytes:

@@ -63,19 +63,18 @@ def load(
         raise MatineeError(f"{path} does not exist; set path to a .csv, .tsv or .parquet file.")
     if path.stat().st_size == 0:
         raise MatineeError(f"{path} is empty; give it a header and at least one row.")
-    scale = None if rating_scale is None else [float(bound) for bound in rating_scale]
 
     def build() -> Interactions:
         table, origin = _read(path, columns)
         return Interactions.from_table(
             table,
             items=_titles(table) if title else None,
-            rating_scale=scale,
+            rating_scale=rating_scale,
             duplicates=duplicates,
             origin=origin,
         )
 
-    options = json.dumps([str(path), columns, scale, duplicates])
+    options = json.dumps([str(path), columns, str(rating_scale), duplicates])
     name = f"{path.name}.{hashlib.sha256(options.encode()).hexdigest()[:16]}.arrow"
     folder = Path(data_dir).expanduser() if data_dir else cache_dir()
     return with_copy(folder / "tables" / name, [path], build)
@@ -235,7 +234,7 @@ def _explain(
             if len(values) != len(names):
                 return MatineeError(
                     f"{path}, line {line}: the row has {len(values)} instead of {len(names)} "
-                    "fields; correct it."
+                    f"fields between {delimiter!r}; correct it."
                 )
             for name, value in zip(names, values, strict=True):
                 if name in types and value and not _readable(value, types[name]):
