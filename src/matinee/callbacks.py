@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+from tqdm import tqdm
 
 from matinee.datamodules import RatingBatch, mix_seed
 from matinee.errors import MatineeError
@@ -78,6 +78,20 @@ class RatingMetrics(Callback):
             len(errors),
         )
         self._steps.clear()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the sums of an epoch that is saved in its middle."""
+        if self._steps:
+            self._look(trainer, pl_module)
+        checkpoint["train_sums"] = self._sums.tolist()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up the sums of an epoch that was saved in its middle."""
+        self._sums[:] = checkpoint["train_sums"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the running figures of train."""
@@ -199,7 +213,7 @@ class EpochTable(Callback):
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows that a resumed run has already written."""
         path = self._path(trainer)
         if path.exists():
@@ -231,29 +245,65 @@ class EpochTable(Callback):
         return Path(trainer.default_root_dir) / "metrics.csv"
 
 
-class ProgressBar(TQDMProgressBar):
-    """Lightning's bar on standard error, so that standard output holds results alone."""
+class FitProgress(ProgressBar):
+    """One bar for the whole fit on standard error, with the epoch and the monitored metric.
 
-    def init_train_tqdm(self) -> Tqdm:
-        """Make the bar of training."""
-        return self._bar(super().init_train_tqdm())
+    Args:
+        monitor: Name of the logged metric to show.
+    """
 
-    def init_validation_tqdm(self) -> Tqdm:
-        """Make the bar of validation."""
-        return self._bar(super().init_validation_tqdm())
+    def __init__(self, monitor: str) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self._bar: tqdm[Any] | None = None
 
-    def init_predict_tqdm(self) -> Tqdm:
-        """Make the bar of prediction."""
-        return self._bar(super().init_predict_tqdm())
+    def disable(self) -> None:
+        """Show nothing, on all processes but the first."""
+        self._bar = None
 
-    def init_test_tqdm(self) -> Tqdm:
-        """Make the bar of testing."""
-        return self._bar(super().init_test_tqdm())
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar at the step where the fit starts."""
+        if trainer.is_global_zero:
+            epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
+            total = epochs * batches if epochs > 0 else None
+            self._bar = tqdm(
+                total=total,
+                initial=trainer.global_step,
+                unit="step",
+                file=sys.stderr,
+                mininterval=0.5,
+                desc="fit",
+                leave=False,
+            )
 
-    @staticmethod
-    def _bar(bar: Tqdm) -> Tqdm:
-        bar.fp = sys.stderr
-        return bar
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar now and then."""
+        if self._bar is not None and (trainer.is_last_batch or batch_idx % CHECK_EVERY == 0):
+            self._bar.update(trainer.global_step - self._bar.n)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch's figure."""
+        if self._bar is not None:
+            figure = trainer.callback_metrics.get(self.monitor, float("nan"))
+            self._bar.set_description(f"epoch {trainer.current_epoch}, {self.monitor} {figure:.4f}", False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that a message starts on a line of its own."""
+        self.on_train_end(trainer, pl_module)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -39,8 +39,10 @@ from matinee.run_folder import (
 # Lightning announces its products and devices, and gives advice that holds for other loaders and fits.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for advice in (
-    ".*`configure_optimizers` returned `None`.*",
+    ".*configure_optimizers` returned `None`.*",
+    ".*`training_step` returned `None`.*",
     ".*is smaller than the logging interval.*",
+    ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
 ):
     warnings.filterwarnings("ignore", advice)
 
