@@ -62,11 +62,7 @@ class RatingMetrics(Callback):
         if not losses.isfinite().all():
             first = int((~losses.isfinite()).nonzero()[0])
             step = trainer.global_step - len(losses) + first + 1
-            raise MatineeError(
-                f"the training loss became {losses[first].item()} at step {step} (epoch "
-                f"{trainer.current_epoch}); lower optimizer.lr or check the data. "
-                "The checkpoints of earlier epochs are kept."
-            )
+            raise MatineeError(_diverged("the training loss", losses[first].item(), trainer, step))
         ratings = torch.cat([ratings for _, _, ratings in self._steps])
         scores = torch.cat([scores for _, scores, _ in self._steps])
         errors = (pl_module.rating(scores) - ratings).cpu().double()
@@ -128,19 +124,28 @@ class RatingMetrics(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of validation."""
-        self._log(pl_module, "val")
+        self._log(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of test."""
-        self._log(pl_module, "test")
+        self._log(trainer, pl_module, "test")
 
-    def _log(self, pl_module: pl.LightningModule, stage: str) -> None:
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         predictions, ratings, warm = (
             torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
         )
+        if not np.isfinite(predictions).all():
+            raise MatineeError(_diverged("a predicted rating", float("nan"), trainer, trainer.global_step))
         metrics = rating_metrics(predictions, ratings, {"warm": warm, "cold": ~warm})
         pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
         self._predictions.clear()
+
+
+def _diverged(what: str, value: float, trainer: pl.Trainer, step: int) -> str:
+    return (
+        f"{what} became {value} at step {step} (epoch {trainer.current_epoch}); lower optimizer.lr or "
+        "check the data. The checkpoints of earlier epochs are kept."
+    )
 
 
 class SeedEachStep(Callback):

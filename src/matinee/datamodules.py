@@ -98,8 +98,8 @@ class RatingLoader:
             generator = torch.Generator().manual_seed(mix_seed(self.shuffle_seed, self.epoch))
             order = torch.randperm(num_rows, generator=generator)
         # every process gets equally many rows: the first ones are repeated to fill the last round
-        padding = self._rows_per_process * self.world_size - num_rows
-        return torch.cat((order, order[:padding]))[self.rank :: self.world_size]
+        repeated = torch.arange(self._rows_per_process * self.world_size) % num_rows
+        return order[repeated[self.rank :: self.world_size]]
 
     def state_dict(self) -> dict[str, int]:
         """Return the place within the epoch, for a checkpoint taken in its middle."""

@@ -4,7 +4,8 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,23 @@ from matinee.run_folder import (
     write_whole,
 )
 
-# Lightning announces its products and devices, and gives advice that holds for other loaders and fits.
+# Lightning announces its products and devices
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for advice in (
+
+ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
     ".*configure_optimizers` returned `None`.*",
     ".*`training_step` returned `None`.*",
     ".*is smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
-):
-    warnings.filterwarnings("ignore", advice)
+)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for advice in ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        yield
 
 
 @dataclass(frozen=True)
@@ -142,15 +151,15 @@ def load_run(folder: Path, checkpoint: str = "best") -> Experiment:
             are no longer those that the run was trained on.
     """
     experiment = build(load_config(folder))
-    _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
-    result = read_result(folder) if (folder / RESULT).exists() else None
     found = experiment.datamodule.interactions.fingerprint
-    if result is not None and result["protocol"]["dataset"]["sha256"] != found:
-        raise MatineeError(
-            f"the data of {folder} have changed since it was trained (SHA-256 "
-            f"{result['protocol']['dataset']['sha256'][:12]}... then, {found[:12]}... now); "
-            "restore them or train again."
-        )
+    if (folder / RESULT).exists():
+        recorded = read_result(folder)["protocol"]["dataset"]["sha256"]
+        if recorded != found:
+            raise MatineeError(
+                f"the data of {folder} have changed since it was trained (SHA-256 {recorded[:12]}... "
+                f"then, {found[:12]}... now); restore them or train again."
+            )
+    _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     return experiment
 
 
@@ -166,7 +175,8 @@ def evaluate(
     per_user: dict[str, Any] = {}
     for stage in PARTS:
         loader = experiment.datamodule.evaluation_dataloader(stage)
-        predictions = trainer.predict(experiment.task, dataloaders=loader)
+        with _without_advice():
+            predictions = trainer.predict(experiment.task, dataloaders=loader)
         whole = torch.cat([batch for batch in predictions or [] if isinstance(batch, Tensor)])
         figures, per_user = experiment.task.measure(whole, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
@@ -205,12 +215,13 @@ def _fit_and_record(
     prepared = time.perf_counter()
     if last.exists():
         read_checkpoint(last)  # a clear sentence if it is broken
-    trainer.fit(
-        experiment.task,
-        datamodule=experiment.datamodule,
-        ckpt_path=str(last) if last.exists() else None,
-        weights_only=True,
-    )
+    with _without_advice():
+        trainer.fit(
+            experiment.task,
+            datamodule=experiment.datamodule,
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True,
+        )
     if trainer.interrupted:
         raise KeyboardInterrupt
     fitted = time.perf_counter()

@@ -1,0 +1,123 @@
+"""What holds for every network that scores pairs, and each one's formula in NumPy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from matinee.networks.averages import DampedBias
+from matinee.networks.factorization import BiasedMatrixFactorization, MatrixFactorization
+from matinee.networks.ncf import NeuMF
+
+NETWORKS: list[Callable[..., Any]] = [MatrixFactorization, BiasedMatrixFactorization, NeuMF, DampedBias]
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda network: network.__name__)
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return request.param(num_users=6, num_items=9, initial_score=3.5).eval()
+
+
+def test_scores_one_number_a_pair(network: nn.Module) -> None:
+    users, items = torch.tensor([1, 6, 0], dtype=torch.int32), torch.tensor([9, 0, 4], dtype=torch.int32)
+    together = network(users, items)
+    assert together.shape == (3,)
+    alone = [network(users[i : i + 1], items[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), together)
+
+
+def test_starts_near_the_initial_score(network: nn.Module) -> None:
+    users, items = torch.cartesian_prod(torch.arange(7), torch.arange(10)).T
+    scores = network(users, items)
+    assert scores.mean().item() == pytest.approx(3.5, abs=0.15)
+    assert scores.std().item() < 0.3
+
+
+@pytest.mark.parametrize("make", [MatrixFactorization, BiasedMatrixFactorization, NeuMF])
+def test_unknown_id_is_a_row_like_any_other(make: Callable[..., Any]) -> None:
+    network = make(num_users=6, num_items=9, initial_score=3.5)
+    network(torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)).sum().backward()
+    tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+    assert tables
+    assert all(table.weight.grad is not None and table.weight.grad[0].any() for table in tables)
+
+
+def test_one_user_and_one_item() -> None:
+    for make in NETWORKS:
+        network = make(num_users=1, num_items=1, initial_score=0.0)
+        assert network(torch.tensor([1]), torch.tensor([1])).shape == (1,)
+
+
+def numpy_tables(network: Any, user: int, item: int) -> tuple[np.ndarray, np.ndarray]:
+    users, items = (module.weight.detach().double().numpy() for module in list(network.children())[:2])
+    return users[user], items[item]
+
+
+def test_matrix_factorization_formula() -> None:
+    network = MatrixFactorization(4, 5, initial_score=-2.0, embedding_dim=8, init_std=1.0)
+    p, q = numpy_tables(network, 3, 2)
+    expected = (p + np.sqrt(2 / 8)) @ (q - np.sqrt(2 / 8))
+    assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_biased_matrix_factorization_formula() -> None:
+    network = BiasedMatrixFactorization(4, 5, initial_score=3.0, embedding_dim=8, init_std=1.0)
+    with torch.no_grad():
+        network.user_factors.weight[3, -1], network.item_factors.weight[2, -1] = 0.5, -0.2
+    p, q = numpy_tables(network, 3, 2)
+    expected = 3 + 0.5 - 0.2 + p[:-1] @ q[:-1]
+    assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_neumf_formula() -> None:
+    network = NeuMF(4, 5, initial_score=3.0, embedding_dim=6, hidden_dims=[7, 3], init_std=1.0).eval()
+    p, q = numpy_tables(network, 3, 2)
+    deep = np.concatenate([p[6:], q[6:]])
+    for layer in network.perceptron:
+        if isinstance(layer, nn.Linear):
+            deep = layer.weight.detach().double().numpy() @ deep + layer.bias.detach().double().numpy()
+            deep = np.maximum(deep, 0)
+    fused = np.concatenate([p[:6] * q[:6], deep])
+    weights, bias = network.output.weight.detach().double().numpy()[0], network.output.bias.item()
+    expected = weights @ fused + bias
+    assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_damped_bias_against_loops() -> None:
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(1, 6, 40), rng.integers(1, 8, 40)
+    ratings = rng.integers(1, 6, 40).astype(np.float32)
+    network = DampedBias(6, 9, initial_score=0.0, item_damping=3.0, user_damping=7.0)
+    network.fit(torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(ratings))
+    mean = ratings.mean(dtype=np.float64)
+    item_bias, user_bias = dict.fromkeys(range(10), 0.0), dict.fromkeys(range(7), 0.0)
+    for item in set(items):
+        rated = ratings[items == item] - mean
+        item_bias[item] = rated.sum() / (len(rated) + 3.0)
+    for user in set(users):
+        left = [r - mean - item_bias[i] for u, i, r in zip(users, items, ratings, strict=True) if u == user]
+        user_bias[user] = sum(left) / (len(left) + 7.0)
+    for user in range(7):
+        for item in range(10):
+            score = network(torch.tensor([user]), torch.tensor([item])).item()
+            assert score == pytest.approx(mean + user_bias[user] + item_bias[item], rel=1e-5)
+
+
+def test_infinite_damping_is_the_global_mean_and_none_the_plain_mean() -> None:
+    columns = torch.tensor([1, 1, 2]), torch.tensor([1, 2, 2]), torch.tensor([1.0, 2.0, 5.0])
+    flat = DampedBias(2, 3, 0.0, item_damping=float("inf"), user_damping=float("inf"))
+    flat.fit(*columns)
+    assert flat(torch.tensor([1, 2]), torch.tensor([3, 1])).tolist() == pytest.approx([8 / 3, 8 / 3])
+    plain = DampedBias(2, 3, 0.0, item_damping=0.0, user_damping=float("inf"))
+    plain.fit(*columns)
+    assert plain(torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3])).tolist() == pytest.approx([1, 3.5, 8 / 3])
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="dimension 0"):
+        MatrixFactorization(2, 2, 0.0, embedding_dim=0)
+    with pytest.raises(ValueError, match="item_damping"):
+        DampedBias(2, 2, 0.0, item_damping=-1)
