@@ -7,13 +7,14 @@ Distribution Sharpness Control", ICLR. With all three off it is the computer of 
 
 Deviations, all of them numerical:
 
-- Norms are sqrt(|x|² + ε), so an empty memory cell has a similarity of 0 and a finite gradient.
+- Norms are sqrt(|x|² + ε), so an empty memory cell has similarity 0 and a finite gradient.
 - Allocation sees ε + (1 - ε) u for the usage u, since the gradient of a product divides by its
-  factors. Ties in usage go to the cell with the lower index.
-- Usage treats the previous write weights as constants, as the authors' own code does. The paper
-  says nothing of it; with the gradient, writing is trained through the order of a sort.
+  factors. Of cells with equal usage the first goes first.
+- Usage takes the previous write weights as constants. The paper leaves it open; the authors'
+  published code does so, and the gradient then only says what to free, not what to have written.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ class DNCState(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """The interface vector ξ, taken apart and squashed into its ranges."""
+    """The interface vector ξ: its parts, in this order, squashed into their ranges."""
 
     read_keys: Tensor  # (batch, num_reads, cell_dim)
     write_key: Tensor  # (batch, 1, cell_dim)
@@ -177,6 +178,7 @@ class DNCCell(nn.Module):
     def initial_state(self, batch_size: int) -> DNCState:
         """Return the all-zero state, in the dtype and on the device of the parameters."""
         zeros = self.interface.weight.new_zeros
+        controller_entries = 2 if self.controller == "lstm" else 1
         return DNCState(
             memory=zeros(batch_size, self.num_cells, self.cell_dim),
             usage=zeros(batch_size, self.num_cells),
@@ -185,8 +187,7 @@ class DNCCell(nn.Module):
             write_weights=zeros(batch_size, self.num_cells),
             read_weights=zeros(batch_size, self.num_reads, self.num_cells),
             read_vectors=zeros(batch_size, self.num_reads, self.cell_dim),
-            controller=(zeros(batch_size, self.hidden_dim),)
-            * (2 if self.controller == "lstm" else 1),
+            controller=(zeros(batch_size, self.hidden_dim),) * controller_entries,
         )
 
     def forward(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
@@ -273,11 +274,12 @@ class DNCCell(nn.Module):
         erase_vector, *masks = vectors.unflatten(-1, (-1, width)).split_with_sizes(
             [1, reads, 1] if self.masking else [1], 1
         )
+        read_masks, write_mask = masks if self.masking else (None, None)
         return Interface(
             *(read_keys, write_key, write_vector),
             *(read_strengths, write_strength, sharpness),
             *(free_gates, allocation_gate, write_gate, erase_vector),
-            *(masks or (None, None)),
+            *(read_masks, write_mask),
             modes.unflatten(-1, (reads, 3)).softmax(-1),
         )
 
@@ -332,9 +334,13 @@ class DNC(nn.Module):
 
     def unroll(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
         """Encode a stretch of a sequence from `state`, and return the state after its last step."""
-        outputs = []
-        for input_gates in self.cell.input_gates(inputs).unbind(1):
-            output, state = self.cell.step(input_gates, state)
-            outputs.append(output)
-        features = torch.stack(outputs, dim=1)  # (batch, length, hidden_dim + num_reads * cell_dim)
-        return self.output(self.dropout(features)), state
+        kind, outputs = inputs.device.type, []
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        # Mixed precision stops here: usage and links are sums and products over the whole sequence.
+        with torch.autocast(kind, enabled=False) if mixed else nullcontext():
+            gates = self.cell.input_gates(inputs.to(self.output.weight.dtype))
+            for input_gates in gates.unbind(1):
+                output, state = self.cell.step(input_gates, state)
+                outputs.append(output)
+            features = torch.stack(outputs, dim=1)  # (batch, length, output_dim of the cell)
+            return self.output(self.dropout(features)), state
