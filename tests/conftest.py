@@ -24,7 +24,9 @@ def make_ratings(path: Path, noise: float = 0.3, num_users: int = 60, num_items:
     stars = expected[chosen[:, 0], chosen[:, 1]] + rng.normal(0, noise, len(chosen))
     stars = np.clip(np.round(2 * stars) / 2, 1, 5)
     lines = ["who,what,stars,moment"]
-    lines += [f"u{u},{100 + i},{s},{t}" for t, ((u, i), s) in enumerate(zip(chosen, stars, strict=True))]
+    lines += [
+        f"u{u},{100 + i},{s},{t}" for t, ((u, i), s) in enumerate(zip(chosen, stars, strict=True))
+    ]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -62,7 +64,7 @@ def compose_train(table_overrides: list[str]) -> Compose:
 
     def composed(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("train", [*table_overrides, *overrides])
+            return compose("train", [*table_overrides, "name=test", *overrides])
 
     return composed
 
@@ -73,6 +75,6 @@ def run(compose_train: Compose, tmp_path: Path) -> Callable[..., Path]:
 
     def trained(*overrides: str, folder: str = "run") -> Path:
         every = ["trainer.max_epochs=2", f"run_folder={tmp_path / folder}", *overrides]
-        return experiment.train(compose_train(*every), every, "test")
+        return experiment.train(compose_train(*every), every)
 
     return trained

@@ -61,7 +61,9 @@ def test_state_at_the_end_of_an_epoch_starts_the_next_one_whole() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9])
 def test_processes_share_an_epoch_evenly(count: int) -> None:
-    loaders = [RatingLoader(rows(count), 2, shuffle_seed=0, rank=rank, world_size=4) for rank in range(4)]
+    loaders = [
+        RatingLoader(rows(count), 2, shuffle_seed=0, rank=rank, world_size=4) for rank in range(4)
+    ]
     parts = [[row for batch in epoch(loader) for row in batch] for loader in loaders]
     assert len({len(part) for part in parts}) == 1
     assert len({len(loader) for loader in loaders}) == 1
@@ -93,5 +95,10 @@ def test_refuses_data_without_ratings_and_batches_of_nothing() -> None:
 
 
 def test_mixed_seeds_do_not_collide() -> None:
-    seeds = {mix_seed(seed, step, rank) for seed in range(10) for step in range(1000) for rank in range(2)}
+    seeds = {
+        mix_seed(seed, step, rank)
+        for seed in range(10)
+        for step in range(1000)
+        for rank in range(2)
+    }
     assert len(seeds) == 20_000

@@ -79,7 +79,9 @@ def test_best_epoch_is_measured_not_the_last(run: Run) -> None:
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> None:
     first, again, other = (
-        torch.load(run(f"seed={seed}", "model=ncf", folder=name) / "checkpoints/last.ckpt")["state_dict"]
+        torch.load(run(f"seed={seed}", "model=ncf", folder=name) / "checkpoints/last.ckpt")[
+            "state_dict"
+        ]
         for seed, name in ((0, "a"), (0, "b"), (1, "c"))
     )
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -104,7 +106,7 @@ def test_a_run_folder_is_never_overwritten(run: Run) -> None:
 
 def test_runs_started_in_the_same_second_get_folders_of_their_own(compose_train, tmp_path) -> None:
     config = compose_train(f"log_dir={tmp_path}", "model=bias")
-    folders = {experiment.train(config.copy(), [], "same") for _ in range(3)}
+    folders = {experiment.train(config.copy(), []) for _ in range(3)}
     assert len(folders) == 3
 
 
@@ -135,7 +137,15 @@ def undisturbed(table_overrides: list[str], tmp_path_factory: pytest.TempPathFac
 
 
 def command(table_overrides: list[str], folder: Path) -> list[str]:
-    return [sys.executable, "-m", "matinee", "train", *table_overrides, *OVERRIDES, f"run_folder={folder}"]
+    return [
+        sys.executable,
+        "-m",
+        "matinee",
+        "train",
+        *table_overrides,
+        *OVERRIDES,
+        f"run_folder={folder}",
+    ]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
@@ -144,7 +154,10 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 ) -> None:
     folder = tmp_path / "stopped"
     process = subprocess.Popen(
-        command(table_overrides, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(table_overrides, folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     table = folder / "metrics.csv"
     while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 4):
@@ -167,14 +180,16 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     ours, theirs = ((run / "metrics.csv").read_text().splitlines() for run in (folder, undisturbed))
     assert len(ours) == len(theirs)
     for row, other in zip(ours[1:], theirs[1:], strict=True):
-        assert [float(x) for x in row.split(",")] == pytest.approx([float(x) for x in other.split(",")])
+        assert [float(x) for x in row.split(",")] == pytest.approx(
+            [float(x) for x in other.split(",")]
+        )
 
 
 def test_changed_data_are_noticed(compose_train, ratings_csv: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.csv"
     copy.write_text(ratings_csv.read_text())
     config = compose_train(f"dataset.path={copy}", "model=bias", f"run_folder={tmp_path / 'run'}")
-    folder = experiment.train(config, [], "test")
+    folder = experiment.train(config, [])
     copy.write_text(copy.read_text() + "u1,999,3,99999\n")
     with pytest.raises(MatineeError, match="have changed"):
         experiment.load_run(folder)
@@ -222,7 +237,9 @@ def missing_checkpoint(folder: Path) -> None:
         (missing_checkpoint, "is missing"),
     ],
 )
-def test_a_damaged_run_is_told_in_a_sentence(run: Run, damage: Callable[[Path], None], sentence: str) -> None:
+def test_a_damaged_run_is_told_in_a_sentence(
+    run: Run, damage: Callable[[Path], None], sentence: str
+) -> None:
     folder = run("model=mf")
     damage(folder)
     with pytest.raises(MatineeError, match=sentence):
@@ -254,7 +271,9 @@ def test_nan_names_the_step_and_keeps_the_checkpoint(run: Run, tmp_path: Path) -
 
 
 def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypatch) -> None:
-    config = compose_train("model=mf", "trainer.max_epochs=2", f"run_folder={tmp_path}", "data.batch_size=16")
+    config = compose_train(
+        "model=mf", "trainer.max_epochs=2", f"run_folder={tmp_path}", "data.batch_size=16"
+    )
     built = experiment.build(config)
     step = built.task.training_step
 
@@ -269,7 +288,9 @@ def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypat
         experiment.make_trainer(config, tmp_path).fit(built.task, built.datamodule)
 
 
-def test_full_disk_keeps_the_previous_checkpoint(table_overrides: list[str], tmp_path: Path) -> None:
+def test_full_disk_keeps_the_previous_checkpoint(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
     """A limit on file size stands in for the disk: writing past it fails like a full one."""
     folder = tmp_path / "run"
     arguments = [*table_overrides, f"run_folder={folder}", "model=mf", "logger=none"]
@@ -289,7 +310,10 @@ def test_full_disk_keeps_the_previous_checkpoint(table_overrides: list[str], tmp
     assert "could not be written" in done.stderr and "Traceback" not in done.stderr
     last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 1
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
 
 
 def test_config_json_is_readable_by_others(run: Run) -> None:

@@ -50,7 +50,10 @@ def test_star_classification_against_a_loop() -> None:
     deviation = math.sqrt(sum(s * (v - mean) ** 2 for v, s in zip(levels, shares, strict=True)))
     nats = 0.0
     for score, rating in zip(scores.tolist(), [4.0, 1.0, 5.0], strict=True):
-        weights = [math.exp(score * (v - mean) / deviation) * s for v, s in zip(levels, shares, strict=True)]
+        weights = [
+            math.exp(score * (v - mean) / deviation) * s
+            for v, s in zip(levels, shares, strict=True)
+        ]
         nats -= math.log(weights[levels.index(rating)] / sum(weights)) / 3
         expected = sum(w * v for w, v in zip(weights, levels, strict=True)) / sum(weights)
         assert loss.rating(torch.tensor([score])).item() == pytest.approx(expected, rel=1e-5)

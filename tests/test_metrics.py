@@ -29,7 +29,9 @@ def test_segments_hold_their_rows_only_and_empty_ones_are_left_out() -> None:
 
 def test_sums_are_taken_in_double_precision() -> None:
     errors = np.full(3_000_000, 1e-3, dtype=np.float32)
-    assert rating_metrics(errors, np.zeros_like(errors))["mae"] == pytest.approx(float(errors[0]), rel=1e-12)
+    assert rating_metrics(errors, np.zeros_like(errors))["mae"] == pytest.approx(
+        float(errors[0]), rel=1e-12
+    )
 
 
 def test_one_row() -> None:

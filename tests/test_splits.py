@@ -84,8 +84,17 @@ def test_movielens_100k_has_the_published_sizes() -> None:
     assert split.sizes == {"train": 64002, "validation": 16001, "test": 19997}
     times = interactions.timestamps
     assert times is not None
-    edges = [times[rows[i]] for rows in (split.train, split.validation, split.test) for i in (0, -1)]
+    edges = [
+        times[rows[i]] for rows in (split.train, split.validation, split.test) for i in (0, -1)
+    ]
     days = [str(np.datetime64(int(edge), "s"))[:10] for edge in edges]
-    assert [days[0], days[1], days[3], days[5]] == ["1997-09-20", "1998-01-24", "1998-03-07", "1998-04-22"]
-    cold_users = ~np.isin(interactions.user_ids[split.validation], interactions.user_ids[split.train])
+    assert [days[0], days[1], days[3], days[5]] == [
+        "1997-09-20",
+        "1998-01-24",
+        "1998-03-07",
+        "1998-04-22",
+    ]
+    cold_users = ~np.isin(
+        interactions.user_ids[split.validation], interactions.user_ids[split.train]
+    )
     assert cold_users.mean() == pytest.approx(0.823, abs=5e-4)

@@ -12,7 +12,9 @@ from matinee.tasks import RatingTask, penalty
 
 def make_task(network: Any = None, **options: Any) -> RatingTask:
     torch.manual_seed(0)
-    network = network or BiasedMatrixFactorization(3, 4, initial_score=3.0, embedding_dim=2, init_std=0.5)
+    network = network or BiasedMatrixFactorization(
+        3, 4, initial_score=3.0, embedding_dim=2, init_std=0.5
+    )
     warm = torch.tensor([False, True, True, False]), torch.tensor([False, True, True, True, False])
     optimizer = partial(torch.optim.SGD, lr=0.1)
     return RatingTask(network, MSE(), warm, rating_scale=(1.0, 5.0), optimizer=optimizer, **options)
@@ -26,7 +28,7 @@ BATCH = RatingBatch(
 
 
 def test_penalty_counts_the_looked_up_rows_once_a_use() -> None:
-    task = make_task(l2=0.7, unknown_share=0.0)
+    task = make_task(l2=0.7, unknown_users=0.0, unknown_items=0.0)
     step = task.training_step(BATCH, 0)
     assert step is not None
     users, items = task.network.user_factors.weight, task.network.item_factors.weight
@@ -37,7 +39,7 @@ def test_penalty_counts_the_looked_up_rows_once_a_use() -> None:
 
 
 def test_penalty_leaves_other_rows_alone() -> None:
-    task = make_task(l2=0.7, unknown_share=0.0)
+    task = make_task(l2=0.7, unknown_users=0.0, unknown_items=0.0)
     step = task.training_step(BATCH, 0)
     assert step is not None
     step["loss"].backward()
@@ -64,20 +66,20 @@ def test_one_path_for_validation_test_and_prediction() -> None:
     assert torch.equal(task.test_step(BATCH, 0), predicted)
 
 
-def test_unknown_share_trains_row_zero() -> None:
+def test_unknown_shares_train_row_zero() -> None:
     batch = RatingBatch(*(column.repeat(200) for column in BATCH))
-    task = make_task(unknown_share=0.25)
+    task = make_task(unknown_users=0.25, unknown_items=0.1)
     rows: list[torch.Tensor] = []
     lookup = task.network.lookup
     task.network.lookup = lambda users, items: rows.extend((users, items)) or lookup(users, items)  # type: ignore[func-returns-value]
     task.training_step(batch, 0)
-    for ids in rows:
-        assert (ids == 0).float().mean().item() == pytest.approx(0.25, abs=0.06)
+    for ids, share in zip(rows, (0.25, 0.1), strict=True):
+        assert (ids == 0).float().mean().item() == pytest.approx(share, abs=0.06)
     assert not torch.equal(rows[0] == 0, rows[1] == 0), "users and items are replaced independently"
 
 
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"task\.l2"):
         make_task(l2=-1.0)
-    with pytest.raises(ValueError, match="unknown_share"):
-        make_task(unknown_share=1.0)
+    with pytest.raises(ValueError, match="unknown_users"):
+        make_task(unknown_users=1.0)

@@ -57,6 +57,7 @@ class RatingMetrics(Callback):
         if len(self._steps) == CHECK_EVERY or trainer.is_last_batch:
             self._look(trainer, pl_module)
 
+    @torch.no_grad()
     def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
         losses = torch.stack([loss for loss, _, _ in self._steps]).cpu().double()
         if not losses.isfinite().all():
@@ -135,7 +136,9 @@ class RatingMetrics(Callback):
             torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
         )
         if not np.isfinite(predictions).all():
-            raise MatineeError(_diverged("a predicted rating", float("nan"), trainer, trainer.global_step))
+            raise MatineeError(
+                _diverged("a predicted rating", float("nan"), trainer, trainer.global_step)
+            )
         metrics = rating_metrics(predictions, ratings, {"warm": warm, "cold": ~warm})
         pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
         self._predictions.clear()
@@ -297,7 +300,9 @@ class FitProgress(ProgressBar):
         """Show the epoch's figure."""
         if self._bar is not None:
             figure = trainer.callback_metrics.get(self.monitor, float("nan"))
-            self._bar.set_description(f"epoch {trainer.current_epoch}, {self.monitor} {figure:.4f}", False)
+            self._bar.set_description(
+                f"epoch {trainer.current_epoch}, {self.monitor} {figure:.4f}", False
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

@@ -93,8 +93,9 @@ def _train_one(config: Any) -> None:
 
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
-    name = choices.experiment or f"{choices.dataset}/{choices.split}/{choices.model}"
-    folder = _until_terminated(experiment.train, config, list(hydra.overrides.task), name)
+    if config.name is None:
+        config.name = choices.experiment or f"{choices.dataset}/{choices.split}/{choices.model}"
+    folder = _until_terminated(experiment.train, config, list(hydra.overrides.task))
     print_run(folder)
 
 
@@ -175,7 +176,11 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
     except (HydraException, OmegaConfBaseException) as error:
         raise MatineeError(explain(error, _known_keys(verb))) from error
     if failures:
-        raise failures[0] if len(failures) == 1 else MatineeError(f"{len(failures)} runs failed, see above.")
+        raise (
+            failures[0]
+            if len(failures) == 1
+            else MatineeError(f"{len(failures)} runs failed, see above.")
+        )
 
 
 def _known_keys(verb: str) -> list[str]:

@@ -146,6 +146,8 @@ def explain(error: Exception, known_keys: Iterable[str] = ()) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         return f"unknown key {key!r}; {suggest(key, known_keys) or 'see --cfg job for those there are.'}"
+    if "Could not override ''" in text:
+        return "'=' has no key before it; write key=value."
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].partition("/")
         choices = _choices(group)

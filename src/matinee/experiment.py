@@ -87,16 +87,16 @@ def build(config: DictConfig) -> Experiment:
         optimizer=_make(config, "optimizer"),
         scheduler=_make(config, "scheduler"),
     )
+    _call("optimizer", task.configure_optimizers)  # refuse a wrong option before anything is written
     return Experiment(config, datamodule, task)
 
 
-def train(config: DictConfig, overrides: Sequence[str], name: str) -> Path:
+def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     """Fit, measure and record one run.
 
     Args:
-        config: A composed ``train`` config.
+        config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
-        name: Name of the experiment, the folder below ``log_dir``.
 
     Returns:
         The run folder.
@@ -107,7 +107,7 @@ def train(config: DictConfig, overrides: Sequence[str], name: str) -> Path:
     check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
-    folder = claim_folder(config.run_folder, Path(config.log_dir) / name)
+    folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     try:
         config.run_folder = str(folder)
         trainer = make_trainer(config, folder)

@@ -3,10 +3,12 @@
 Sums are taken in float64 on the host, so a metric does not depend on batch size or accelerator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -25,21 +27,18 @@ def rating_metrics(
     Args:
         predictions: Predicted ratings, shape (rows,), in rating units.
         ratings: True ratings, shape (rows,).
-        segments: Named subsets of the rows as masks of shape (rows,), such as ``warm`` and ``cold``.
+        segments: Named subsets of the rows as masks, (rows,) each, such as ``warm`` and ``cold``.
 
     Returns:
-        ``rmse`` and ``mae`` over all rows, and ``rmse/NAME`` and ``mae/NAME`` for every segment that
-        has rows. A mean over no rows is no number and is left out.
+        ``rmse`` and ``mae`` over all rows, and ``rmse/NAME`` and ``mae/NAME`` for every segment
+        that has rows. A mean over no rows is no number and is left out.
 
     >>> rating_metrics(np.array([3.0, 5.0]), np.array([4.0, 2.0]))
     {'rmse': 2.23606797749979, 'mae': 2.0}
     """
     errors = np.asarray(predictions, dtype=np.float64) - np.asarray(ratings, dtype=np.float64)
     metrics = {}
-    for suffix, mask in {
-        "": slice(None),
-        **{f"/{k}": v for k, v in (segments or {}).items()},
-    }.items():
+    for suffix, mask in _named_masks(segments, len(errors)).items():
         part = errors[mask]
         if len(part):
             metrics[f"rmse{suffix}"] = float(np.sqrt(np.mean(part**2)))
@@ -58,7 +57,8 @@ def rating_metrics_per_user(
         user_ids: The user of each row, shape (rows,).
 
     Returns:
-        Arrays of shape (users,), users ascending: ``user_id``, ``count`` of rows, ``rmse``, ``mae``.
+        Arrays of shape (users,), users ascending: ``user_id``, ``count`` of rows, ``rmse`` and
+        ``mae``.
     """
     errors = np.asarray(predictions, dtype=np.float64) - np.asarray(ratings, dtype=np.float64)
     users, rows, counts = np.unique(user_ids, return_inverse=True, return_counts=True)
@@ -69,4 +69,217 @@ def rating_metrics_per_user(
         "count": counts.astype(np.int32),
         "rmse": np.sqrt(squared / counts),
         "mae": absolute / counts,
+    }
+
+
+def _named_masks(
+    segments: Mapping[str, npt.NDArray[np.bool_]] | None, num_rows: int
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Lay the mask of all rows, named "", beside those of the segments, named "/NAME"."""
+    named = {f"/{name}": mask for name, mask in (segments or {}).items()}
+    return {"": np.ones(num_rows, np.bool_), **named}
+
+
+_COMPARED_AT_ONCE = 2**22  # scores, so that their masks stay in a processor's cache
+
+IndexPairs = tuple[Tensor, Tensor]  # (row, item id), integers, (pairs,) each
+
+
+def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None) -> Tensor:
+    """Rank each target among the items 1..num_items; the best rank is 1.
+
+    The rank is 1 plus the number of candidates that score higher plus half the number of others
+    that score the same: ties get their average rank, so constant scores rank in the middle.
+
+    Args:
+        scores: Scores of all items, (n, num_items + 1); column 0, the padding, is no candidate.
+        target_ids: The item to rank in each row, integers in 1..num_items, (n,).
+        excluded: Items that are no candidates, such as those already met, as pairs (row, item id)
+            in any order, repeats allowed; see :meth:`matinee.sequences.Histories.seen`. A row's
+            target stays a candidate even if it is among them.
+
+    Returns:
+        Ranks, float32, (n,), on the scores' device. Halves are exact for less than 2^22 items.
+
+    Raises:
+        ValueError: If a score is NaN or a target is not in 1..num_items.
+
+    >>> ranks(torch.tensor([[9.0, 3.0, 2.0, 2.0, 1.0]]), torch.tensor([2]))
+    tensor([2.5000])
+    """
+    num_rows, width = scores.shape
+    target_ids = target_ids.long()
+    if num_rows == 0:
+        return torch.zeros(0, device=scores.device)
+    if bool(((target_ids < 1) | (target_ids >= width)).any()):
+        raise ValueError(f"a target is not an item: ids go from 1 to {width - 1}")
+    pairs = None if excluded is None else _ordered(excluded)
+    block = max(1, _COMPARED_AT_ONCE // width)
+    parts = [
+        _ranks(scores[start:stop], target_ids[start:stop], _between(pairs, start, stop))
+        for start in range(0, num_rows, block)
+        for stop in (min(start + block, num_rows),)
+    ]
+    return torch.cat(parts)
+
+
+def ranks_in_chunks(
+    score_all: Callable[[Tensor], Tensor],
+    representations: Tensor,
+    target_ids: Tensor,
+    excluded: IndexPairs | None = None,
+    chunk_size: int = 256,
+) -> Tensor:
+    """Rank as :func:`ranks` without ever holding the scores of more than a few rows.
+
+    Rows are scored whole, so a target and the items that tie with it come from one product.
+
+    Args:
+        score_all: Scores rows of representations, (m, dim) to (m, num_items + 1).
+        representations: What the network makes of each history, (n, dim).
+        target_ids: As in :func:`ranks`.
+        excluded: As in :func:`ranks`.
+        chunk_size: Rows scored at once, at least 1.
+
+    Returns:
+        Ranks as in :func:`ranks`.
+
+    Raises:
+        ValueError: As in :func:`ranks`.
+    """
+    pairs = None if excluded is None else _ordered(excluded)
+    parts = [torch.zeros(0, device=representations.device)]
+    for start in range(0, len(target_ids), chunk_size):
+        stop = min(start + chunk_size, len(target_ids))
+        scores = score_all(representations[start:stop])
+        parts.append(ranks(scores, target_ids[start:stop], _between(pairs, start, stop)))
+    return torch.cat(parts)
+
+
+def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> Tensor:
+    # a NaN makes the maximum NaN; the padding's score may be anything
+    if bool(scores[:, 1:].amax(1).isnan().any()):
+        raise ValueError("a score is NaN: the network has diverged or its input is broken")
+    target_scores = scores.gather(1, target_ids.unsqueeze(1))
+    above, equal = scores > target_scores, scores == target_scores
+    for mask in (above, equal):
+        mask[:, 0] = False
+        if excluded is not None:
+            mask[excluded] = False
+    equal.scatter_(1, target_ids.unsqueeze(1), False)  # the target is no tie of itself
+    num_above, num_equal = (mask.sum(1, dtype=torch.int32) for mask in (above, equal))
+    return 1 + num_above + num_equal / 2
+
+
+def _ordered(excluded: IndexPairs) -> IndexPairs:
+    rows, item_ids = excluded
+    if bool((rows[1:] < rows[:-1]).any()):
+        rows, order = rows.sort()
+        item_ids = item_ids[order]
+    return rows.contiguous(), item_ids
+
+
+def _between(pairs: IndexPairs | None, start: int, stop: int) -> IndexPairs | None:
+    """Take the pairs of rows start..stop-1 and count their rows from start."""
+    if pairs is None:
+        return None
+    rows, item_ids = pairs
+    bounds = torch.searchsorted(rows, torch.tensor([start, stop], device=rows.device)).tolist()
+    return rows[slice(*bounds)].long() - start, item_ids[slice(*bounds)].long()
+
+
+def ranking_metrics(
+    target_ranks: FloatArray,
+    top_k: Sequence[int] = (1, 10, 20),
+    segments: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> dict[str, float]:
+    r"""Metrics of rankings with one relevant item each, averaged over the rankings.
+
+    With the target's rank :math:`r` (a tie's average may be a half), each ranking counts as
+
+    .. math::
+        \mathrm{MRR} = \tfrac1r, \quad \mathrm{MRR@}k = \tfrac{[r \le k]}{r}, \quad
+        \mathrm{Recall@}k = [r \le k], \quad
+        \mathrm{NDCG@}k = \tfrac{[r \le k]}{\log_2(1 + r)}
+
+    Because one item is relevant, its discounted gain is at most 1 and the hit rate (is any relevant
+    item in the top k?) equals the recall (what share of them is?); both names are in use.
+
+    Args:
+        target_ranks: Ranks from 1, shape (rankings,), see :func:`ranks`.
+        top_k: The cut-offs, each at least 1.
+        segments: Named subsets as masks of shape (rankings,), such as ``popular``.
+
+    Returns:
+        ``mrr``, and for each k ``mrr@k``, ``recall@k``, ``hit_rate@k`` and ``ndcg@k``, averaged
+        over all rankings; and the same with ``/NAME`` for every segment that has rankings. A mean
+        over nothing is no number and is left out.
+
+    >>> ranking_metrics(np.array([1.0, 4.0]), top_k=[3])
+    {'mrr': 0.625, 'mrr@3': 0.5, 'recall@3': 0.5, 'hit_rate@3': 0.5, 'ndcg@3': 0.5}
+    """
+    target_ranks = np.asarray(target_ranks, dtype=np.float64)
+    values = {"mrr": 1 / target_ranks}
+    for k in top_k:
+        within = (target_ranks <= k).astype(np.float64)
+        values[f"mrr@{k}"] = within / target_ranks
+        values[f"recall@{k}"] = values[f"hit_rate@{k}"] = within
+        values[f"ndcg@{k}"] = within / np.log2(1 + target_ranks)
+    metrics: dict[str, float] = {}
+    for suffix, mask in _named_masks(segments, len(target_ranks)).items():
+        if mask.any():
+            metrics |= {f"{name}{suffix}": float(np.mean(v[mask])) for name, v in values.items()}
+    return metrics
+
+
+def mean_reciprocal_rank_over_relevant(
+    target_ranks: FloatArray, user_ids: npt.NDArray[np.integer]
+) -> float:
+    r"""Average the reciprocal rank over all relevant items of a user, then over the users.
+
+    .. math:: \frac{1}{|U|} \sum_u \frac{1}{|T_u|} \sum_{i \in T_u} \frac{1}{r_{ui}}
+
+    :math:`T_u` are the test items of user u, and :math:`r_{ui}` is the rank of one among all items
+    but the user's train items: to be given to :func:`ranks` as ``excluded``. The user's other test
+    items are candidates, so even a perfect ranking of ten of them has 0.29, not 1. This is the MRR
+    of Spotlight's factorization models; the usual one counts a user's first relevant item only.
+
+    Args:
+        target_ranks: The rank of each test item, from 1, shape (rows,).
+        user_ids: The user of each test item, shape (rows,).
+
+    Returns:
+        The mean over the users with rows; NaN if there are none.
+
+    >>> mean_reciprocal_rank_over_relevant(np.array([1.0, 2.0, 4.0]), np.array([7, 7, 9]))
+    0.5
+    """
+    users, rows, counts = np.unique(user_ids, return_inverse=True, return_counts=True)
+    if len(users) == 0:
+        return float("nan")
+    reciprocals = 1 / np.asarray(target_ranks, dtype=np.float64)
+    return float(np.mean(np.bincount(rows, weights=reciprocals) / counts))
+
+
+def coverage(
+    recommended_ids: npt.NDArray[np.integer], num_items: int, top_k: Sequence[int] = (10,)
+) -> dict[str, float]:
+    """Share of the catalogue that is recommended to anybody.
+
+    Args:
+        recommended_ids: The best items of each user or sequence, best first, at least
+            ``max(top_k)`` columns or else the whole list, (n, columns); 0 stands for no item.
+        num_items: Size of the catalogue, at least 1.
+        top_k: The cut-offs, each at least 1.
+
+    Returns:
+        ``coverage@k`` for each k, in [0, 1].
+
+    >>> coverage(np.array([[1, 2], [1, 3]]), num_items=4, top_k=[1, 2])
+    {'coverage@1': 0.25, 'coverage@2': 0.75}
+    """
+    recommended = {k: np.unique(recommended_ids[:, :k]) for k in top_k}
+    return {
+        f"coverage@{k}": int(np.count_nonzero(item_ids)) / num_items
+        for k, item_ids in recommended.items()
     }

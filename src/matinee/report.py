@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir
 from matinee.errors import MatineeError
@@ -67,11 +68,12 @@ def report(folders: Sequence[Path]) -> str:
         if not folder.is_dir():
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
         for path in sorted(folder.rglob(RESULT)):
-            result = read_result(path.parent)
+            result, config = read_result(path.parent), load_config(path.parent)
             protocol = _without_draw(result["protocol"])
             key = json.dumps(protocol, sort_keys=True)
-            headings[key] = _heading(path.parent, protocol)
-            groups[key][_experiment_key(path.parent)].append(result)
+            dataset = str(config.dataset.get("name") or config.dataset.get("path"))
+            headings[key] = (dataset, str(protocol["split"]["name"]))
+            groups[key][_experiment_key(config)].append({"model": Path(config.name).name, **result})
     if not groups:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
@@ -80,11 +82,10 @@ def report(folders: Sequence[Path]) -> str:
     sections = []
     for key, experiments in groups.items():
         dataset, split = headings[key]
-        rows = [
-            _row(json.loads(experiment), results, published.get(dataset, {}).get(split, {}))
-            for experiment, results in experiments.items()
-        ]
-        sections.append(f"{dataset}, {split} split\n\n{as_markdown(pd.DataFrame(rows).fillna(''))}")
+        references = published.get(dataset, {}).get(split, {})
+        rows = [_row(results, references) for results in experiments.values()]
+        table = as_markdown(pd.DataFrame(rows).fillna(""))
+        sections.append(f"{dataset}, {split} split\n\n{table}")
     return "\n\n".join(sections)
 
 
@@ -115,17 +116,16 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
 
 
-def _row(
-    experiment: Mapping[str, str], results: Sequence[Mapping[str, Any]], published: Any
-) -> dict[str, str]:
-    row = {"model": experiment["model"]}
+def _row(results: Sequence[Mapping[str, Any]], references: Mapping[str, Any]) -> dict[str, str]:
+    model = results[0]["model"]
+    row = {"model": model}
     for metric, title in COLUMNS.items():
         values = [result["metrics"][metric] for result in results if metric in result["metrics"]]
         if values:
             row[title] = _number(float(np.mean(values)))
             if len(values) > 1:
                 row[title] += f" ± {np.std(values, ddof=1):.4f}"
-        reference = published.get(experiment["model"], {}).get(metric)
+        reference = references.get(model, {}).get(metric)
         if reference is not None:
             row[f"published {title}"] = f"{reference:.4f}"
     row["seeds"] = str(len(results))
@@ -145,14 +145,13 @@ def _without_draw(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {**protocol, "split": split}
 
 
-def _heading(folder: Path, protocol: Mapping[str, Any]) -> tuple[str, str]:
-    dataset = load_config(folder).dataset
-    return str(dataset.get("name") or dataset.get("path")), str(protocol["split"]["name"])
+def _experiment_key(config: DictConfig) -> str:
+    """What makes two runs the same but for their seed: the config without seeds, names and places."""
 
+    def without_draw(node: Any) -> Any:
+        if isinstance(node, dict):
+            drop = {"seed", "name", "log_dir", "run_folder", "dirpath"}
+            return {key: without_draw(value) for key, value in node.items() if key not in drop}
+        return node
 
-def _experiment_key(folder: Path) -> str:
-    """What makes two runs the same but for their seed."""
-    overrides = yaml.safe_load((folder / "overrides.yaml").read_text())
-    return json.dumps(
-        {"model": folder.parent.name, "overrides": [o for o in overrides if "seed=" not in o]}
-    )
+    return json.dumps(without_draw(OmegaConf.to_container(config)), sort_keys=True)

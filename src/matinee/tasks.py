@@ -24,10 +24,10 @@ class RatingTask(pl.LightningModule):
 
     .. math:: L(s, r) + \lambda \frac1n \sum_{(u, i)} (\lVert p_u \rVert^2 + \lVert q_i \rVert^2)
 
-    with the penalty on the rows that the batch looked up: a row is shrunk as often as it is used, so
-    a rare user is not punished for the size of the table. To train the unknown row 0, a share of the
-    user ids and of the item ids is replaced by 0 while training; outside training, every id that
-    train never held is replaced by 0.
+    with the penalty on the rows that the batch looked up: a row is shrunk as often as it is used,
+    so a rare user is not punished for the size of the table. To train the unknown rows 0, a share
+    of the user ids and of the item ids is replaced by 0 while training; outside training, every id
+    that train never held is replaced by 0.
 
     Args:
         network: A pair network with ``lookup`` and ``score``, see :mod:`matinee.networks.factorization`.
@@ -38,14 +38,16 @@ class RatingTask(pl.LightningModule):
         optimizer: Makes the optimizer from parameters; unused by networks in closed form.
         scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
         l2: The penalty's weight :math:`\lambda`, at least 0.
-        unknown_share: Share of ids replaced by 0 while training, in [0, 1).
+        unknown_users: Share of user ids replaced by 0 while training, in [0, 1).
+        unknown_items: Share of item ids replaced by 0 while training, in [0, 1).
 
     Raises:
-        ValueError: If ``l2`` or ``unknown_share`` is out of range.
+        ValueError: If ``l2`` or a share is out of range.
     """
 
     warm_users: Tensor
     warm_items: Tensor
+    unknown_shares: Tensor
 
     def __init__(
         self,
@@ -56,13 +58,15 @@ class RatingTask(pl.LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         l2: float = 0.0,
-        unknown_share: float = 0.1,
+        unknown_users: float = 0.1,
+        unknown_items: float = 0.01,
     ) -> None:
         super().__init__()
         if not l2 >= 0:
             raise ValueError(f"task.l2 is {l2}; give a number of at least 0.")
-        if not 0 <= unknown_share < 1:
-            raise ValueError(f"task.unknown_share is {unknown_share}; give a share in [0, 1).")
+        for option, share in (("users", unknown_users), ("items", unknown_items)):
+            if not 0 <= share < 1:
+                raise ValueError(f"task.unknown_{option} is {share}; give a share in [0, 1).")
         self.network = network
         self.loss = loss
         self.register_buffer("warm_users", warm[0])
@@ -71,7 +75,8 @@ class RatingTask(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.l2 = l2
-        self.unknown_share = unknown_share
+        shares = torch.tensor([[unknown_users], [unknown_items]])
+        self.register_buffer("unknown_shares", shares, persistent=False)
 
     @classmethod
     def from_data(
@@ -82,7 +87,8 @@ class RatingTask(pl.LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         l2: float = 0.0,
-        unknown_share: float = 0.1,
+        unknown_users: float = 0.1,
+        unknown_items: float = 0.01,
     ) -> "RatingTask":
         """Build the task for the data at hand: sizes, scale and starting score come from them.
 
@@ -93,7 +99,8 @@ class RatingTask(pl.LightningModule):
             optimizer: As in the constructor, like what follows.
             scheduler: See there.
             l2: See there.
-            unknown_share: See there.
+            unknown_users: See there.
+            unknown_items: See there.
         """
         interactions = datamodule.interactions
         loss.fit(datamodule.columns("train").ratings.numpy())
@@ -111,7 +118,8 @@ class RatingTask(pl.LightningModule):
             optimizer=optimizer,
             scheduler=scheduler,
             l2=l2,
-            unknown_share=unknown_share,
+            unknown_users=unknown_users,
+            unknown_items=unknown_items,
         )
 
     def configure_optimizers(self) -> Any:
@@ -141,9 +149,8 @@ class RatingTask(pl.LightningModule):
             self.trainer.should_stop = True
             return None
         user_ids, item_ids, ratings = batch
-        if self.unknown_share > 0:
-            known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_share
-            user_ids, item_ids = user_ids * known[0], item_ids * known[1]
+        known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_shares
+        user_ids, item_ids = user_ids * known[0], item_ids * known[1]
         user_rows, item_rows = self.network.lookup(user_ids, item_ids)
         scores = self.network.score(user_rows, item_rows)
         loss = self.loss(scores, ratings)

@@ -1,0 +1,193 @@
+"""The command line as a user meets it: a process, its output and its exit status."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matinee import experiment
+from matinee.run_folder import read_result
+
+
+def matinee(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "matinee", *arguments],
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=120,
+    )  # fmt: skip
+
+
+def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """Assert a failure in one sentence and return it."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("matinee: ")]
+    assert len(sentences) == 1, done.stderr
+    return sentences[0]
+
+
+def test_help_teaches_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom matinee import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit as exit: assert exit.code == 0\n"
+        "heavy = {'torch', 'lightning', 'hydra', 'pandas', 'numpy', 'omegaconf'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("train", "evaluate", "recommend", "report"):
+        assert f"  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "report"])
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = matinee(verb, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"matinee {verb}" in done.stdout
+    assert "Hydra" not in done.stdout.split("\n")[0]
+
+
+def test_train_help_lists_the_choices() -> None:
+    done = matinee("train", "--help")
+    for word in ("mf_bias", "chronological", "star_classification", "ml-100k", "chronological/mf"):
+        assert word in done.stdout
+
+
+def test_train_ends_with_its_folder_and_the_others_take_it(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    done = matinee("train", *table_overrides, "trainer.max_epochs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = done.stdout.splitlines()[-1]
+    assert (tmp_path / folder / "result.json").is_file()
+    assert "rmse" in done.stdout
+
+    again = matinee("evaluate", f"run={folder}", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    recorded = read_result(tmp_path / folder)["metrics"]["test/rmse"]
+    assert again.stdout.count(f" {recorded!r} ") >= 2
+
+    known = matinee("recommend", f"run={folder}", "user=u3", "top_k=4", cwd=tmp_path)
+    assert known.returncode == 0, known.stderr
+    assert len(known.stdout.splitlines()) == 2 + 4
+
+    newcomer = matinee("recommend", f"run={folder}", "ratings={100: 5, 101: 1}", cwd=tmp_path)
+    assert newcomer.returncode == 0, newcomer.stderr
+    assert len(newcomer.stdout.splitlines()) == 2 + 10
+
+    table = matinee("report", folder, cwd=tmp_path)
+    assert table.returncode == 0, table.stderr
+    assert f"{recorded:.4f}" in table.stdout
+
+    assert "user 'nobody' is not in the data" in failed(
+        matinee("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
+    )
+    assert "item 9 is not in the data" in failed(
+        matinee("recommend", f"run={folder}", "ratings={9: 5}", cwd=tmp_path)
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lightning_logs"], "no stray files"
+
+
+def test_a_multirun_runs_all_and_fails_if_one_does(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    done = matinee(
+        "train", "-m", *table_overrides, "model=bias", "model.item_damping=1,-1,2", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "item_damping is -1" in done.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian"], "there is no verb 'trian'; try 'matinee train'"),
+        (
+            ["train", "optimizer.lrr=0.1"],
+            "unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'",
+        ),
+        (["train", "modle=mf"], "unknown key 'modle'; did you mean 'model'"),
+        (["train", "model=mf_bais"], "there is no model=mf_bais; did you mean 'mf_bias'"),
+        (["train", "experiment=chronologcal/mf"], "did you mean 'chronological/mf'"),
+        (["train", "model=mf", "="], "'='"),
+        (["train", "resume=nowhere"], "nowhere is no run folder"),
+        (["train", "resume=nowhere", "seed=1"], "leave other overrides out"),
+        (["train", "dataset=table"], "dataset.path"),
+        (
+            ["train", "dataset=table", "dataset.path=no.csv", "dataset.user=a", "dataset.item=b"],
+            "no.csv",
+        ),
+        (["evaluate", "run=nowhere"], "nowhere is no run folder"),
+        (["evaluate"], "run"),
+        (["recommend", "run=nowhere", "user=1"], "nowhere is no run folder"),
+        (["report", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = matinee(*arguments, cwd=tmp_path)
+    assert sentence in failed(done, status=2 if arguments == ["trian"] else 1)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["trainer.accelerator=abacus"], "abacus"),
+        (["trainer.accelerator=gpu"], "gpu"),
+        (["model=mf", "model.embedding_dim=0"], "dimension 0"),
+        (["model.embedding_dim=many"], "model cannot be built"),
+        (["data.batch_size=0"], "data.batch_size is 0"),
+        (["task.l2=-1"], "task.l2 is -1"),
+        (["optimizer.lr=-1"], "learning rate"),
+        (["split.quantile=2"], "split.quantile is 2"),
+        (["dataset.rating_scale=[4,5]"], "line "),
+    ],
+)
+def test_bad_values_get_one_sentence(
+    table_overrides: list[str], tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    arguments = [entry for entry in table_overrides if "accelerator" not in entry]
+    done = matinee("train", *arguments, *overrides, cwd=tmp_path)
+    assert sentence in failed(done)
+    assert not list(tmp_path.rglob("*.yaml")), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("", "table is empty|no rows|holds no"),
+        ("a,1,3,1\na,2,4,2\nb,1,nan,3\n", "line 4"),
+        ("a,1,3,1\na,2\nb,1,5,3\n", "line 3"),
+        ("a,1,3,1\na,1,4,2\n", "line 3|line 2"),
+    ],
+)
+def test_bad_tables_get_one_sentence(tmp_path: Path, rows: str, sentence: str) -> None:
+    import re
+
+    path = tmp_path / "bad.csv"
+    path.write_text("who,what,stars,moment\n" + rows)
+    done = matinee(
+        "train", "dataset=table", f"dataset.path={path}", "dataset.user=who", "dataset.item=what",
+        "dataset.rating=stars", "dataset.timestamp=moment", cwd=tmp_path,
+    )  # fmt: skip
+    assert re.search(sentence, failed(done))
+
+
+@pytest.mark.parametrize("rows", ["one user", "one item"])
+def test_one_user_or_one_item_trains(tmp_path: Path, compose_train, rows: str) -> None:
+    path = tmp_path / "one.csv"
+    lines = [
+        f"u{0 if rows == 'one user' else n},{0 if rows == 'one item' else n},{n % 5 + 1},{n}"
+        for n in range(40)
+    ]
+    path.write_text("who,what,stars,moment\n" + "\n".join(lines))
+    config = compose_train(
+        f"dataset.path={path}",
+        "model=mf_bias",
+        f"run_folder={tmp_path / 'run'}",
+        "trainer.max_epochs=2",
+    )
+    assert read_result(experiment.train(config, []))["metrics"]["test/rmse"] > 0

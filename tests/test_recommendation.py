@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from matinee import experiment
+from matinee.errors import MatineeError
+from matinee.recommendation import fold_in, recommend, recommend_newcomer
+
+
+@pytest.fixture(params=["bias", "mf", "mf_bias", "ncf"])
+def loaded(request, run):
+    folder = run(
+        f"model={request.param}", "trainer.max_epochs=8", "split=random", "data.batch_size=64"
+    )
+    return experiment.load_run(folder)
+
+
+def test_best_unseen_items_with_the_scores_of_evaluation(loaded) -> None:
+    interactions = loaded.datamodule.interactions
+    table = recommend(loaded, "u7", top_k=5)
+    user = int(interactions.encode_users(["u7"])[0])
+    seen = set(interactions.item_ids[interactions.user_ids == user])
+    unseen = [item for item in range(1, interactions.num_items + 1) if item not in seen]
+    with torch.no_grad():
+        predicted = loaded.task(torch.full((len(unseen),), user), torch.tensor(unseen)).numpy()
+    best = sorted(predicted.tolist(), reverse=True)[:5]
+    assert [float(value) for value in table["predicted_rating"]] == pytest.approx(best, abs=5e-4)
+    assert not set(interactions.encode_items(table["item"].tolist())) & seen
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_newcomer_without_ratings_gets_the_unknown_row(loaded) -> None:
+    interactions = loaded.datamodule.interactions
+    table = recommend(loaded, top_k=interactions.num_items + 10)
+    assert len(table) == interactions.num_items
+    with torch.no_grad():
+        items = torch.arange(1, interactions.num_items + 1)
+        predicted = loaded.task(torch.zeros_like(items), items).max().item()
+    assert float(table["predicted_rating"][0]) == pytest.approx(predicted, abs=5e-4)
+
+
+def test_folding_in_moves_towards_the_ratings(loaded) -> None:
+    interactions = loaded.datamodule.interactions
+    low, high = {100: 5.0, 101: 5.0, 102: 5.0}, {100: 1.0, 101: 1.0, 102: 1.0}
+    everything = interactions.num_items
+    likes = recommend_newcomer(loaded, low, everything)["predicted_rating"].astype(float).mean()
+    hates = recommend_newcomer(loaded, high, everything)["predicted_rating"].astype(float).mean()
+    assert likes > hates
+    table = recommend_newcomer(loaded, low, everything)
+    assert not {100, 101, 102} & set(table["item"])
+
+
+def test_folding_in_is_ridge_regression_where_the_score_is_linear(run) -> None:
+    """For matrix factorization the posterior's maximum has a closed form."""
+    loaded = experiment.load_run(run("model=mf", "trainer.max_epochs=8", "split=random"))
+    task, network = loaded.task, loaded.task.network
+    items, ratings = torch.tensor([1, 5, 9, 20]), torch.tensor([5.0, 2.0, 4.0, 3.0])
+    (row,) = fold_in(loaded, items, ratings)
+    columns = loaded.datamodule.columns("train")
+    with torch.no_grad():
+        noise = (
+            (task(columns.user_ids, columns.item_ids) - columns.ratings).double().square().mean()
+        )
+        users = network.user_factors.weight.double()
+        warm = task.warm_users.nonzero().squeeze(-1)
+        variance = (users[warm] - users[0]).square().mean(0).clamp_min(1e-8)
+        q = (network.item_factors.weight[items] + network.item_center).double()
+        center = users[0] + network.user_center
+        precision = q.T @ q / noise + torch.diag(1 / variance)
+        step = torch.linalg.solve(precision, q.T @ (ratings.double() - q @ center) / noise)
+    torch.testing.assert_close(row[0].double(), users[0] + step, atol=2e-3, rtol=2e-3)
+
+
+def test_refusals(run) -> None:
+    loaded = experiment.load_run(run("model=bias"))
+    for ratings, sentence in (
+        ({1: 5}, "item 1 is not"),
+        ({100: 9}, "not on the scale"),
+        ({100: "x"}, "not on the scale"),
+    ):
+        with pytest.raises(MatineeError, match=sentence):
+            recommend_newcomer(loaded, ratings)
+    with pytest.raises(MatineeError, match="rated every item"):
+        everything = loaded.datamodule.interactions.items["raw_id"]
+        recommend_newcomer(loaded, dict.fromkeys(everything.tolist(), 3.0))
+
+
+def test_ties_go_to_the_lower_id(run) -> None:
+    loaded = experiment.load_run(run("model=global_mean"))
+    table = recommend(loaded, top_k=6)
+    assert np.array_equal(table["item"], np.arange(100, 106))
