@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from tqdm import tqdm
@@ -19,7 +21,6 @@ from matinee.datamodules import RatingBatch, mix_seed
 from matinee.errors import MatineeError
 from matinee.metrics import rating_metrics
 from matinee.run_folder import checkpoint_path
-from matinee.tasks import RatingTask
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
 
@@ -27,15 +28,14 @@ CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the a
 class RatingMetrics(Callback):
     """Logs the loss of train, and RMSE and MAE of train, validation and test, once an epoch.
 
-    The figures of train are those of the running epoch, with dropout and moving weights; validation
-    and test are measured whole and split into warm rows (user and item seen in train) and cold ones.
-    A loss that is not finite ends the fit before it can reach a checkpoint.
+    The figures of train are those of the running epoch, with dropout and moving weights. A loss or a
+    prediction that is not finite ends the fit before it can reach a checkpoint.
     """
 
     def __init__(self) -> None:
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []  # data loss, scores, ratings
         self._sums = np.zeros(4)  # loss * rows, squared error, absolute error, rows
-        self._predictions: list[tuple[Tensor, Tensor, Tensor]] = []  # predictions, ratings, warm
+        self._predictions: list[tuple[Tensor, Tensor]] = []  # predictions, ratings
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last epoch."""
@@ -111,15 +111,14 @@ class RatingMetrics(Callback):
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: RatingTask,  # type: ignore[override]
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: RatingBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's predictions."""
-        warm = pl_module.warm_users[batch.user_ids] & pl_module.warm_items[batch.item_ids]
-        self._predictions.append((outputs, batch.ratings, warm))
+        self._predictions.append((outputs, batch.ratings))
 
     on_test_batch_end = on_validation_batch_end
 
@@ -132,14 +131,14 @@ class RatingMetrics(Callback):
         self._log(trainer, pl_module, "test")
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        predictions, ratings, warm = (
+        predictions, ratings = (
             torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
         )
         if not np.isfinite(predictions).all():
             raise MatineeError(
                 _diverged("a predicted rating", float("nan"), trainer, trainer.global_step)
             )
-        metrics = rating_metrics(predictions, ratings, {"warm": warm, "cold": ~warm})
+        metrics = rating_metrics(predictions, ratings)
         pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
         self._predictions.clear()
 
@@ -167,8 +166,11 @@ class SeedEachStep(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed the generators of the step."""
-        torch.manual_seed(mix_seed(self.seed, trainer.global_step, trainer.global_rank))
+        """Seed the generators of the host and of the device in use."""
+        seed = mix_seed(self.seed, trainer.global_step, trainer.global_rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would cost a millisecond
+        if pl_module.device.type != "cpu":
+            torch.get_device_module(pl_module.device).manual_seed(seed)
 
 
 class Checkpoints(Checkpoint):
@@ -314,6 +316,16 @@ class FitProgress(ProgressBar):
     ) -> None:
         """Close the bar, so that a message starts on a line of its own."""
         self.on_train_end(trainer, pl_module)
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing, at the cost of nothing: Lightning enters it dozens of times a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        """Return a context that does nothing."""
+        return self._nothing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -25,10 +25,10 @@ Verbs:
   report     the table of several runs, beside the published figures
 
 Start here:
-  matinee train                                        a factorization of MovieLens 100K, ratings in time order
-  matinee train experiment=chronological/ncf           one of the experiments behind our figures
+  matinee train                                    a factorization of MovieLens 100K, ratings in time order
+  matinee train experiment=chronological/ncf       one of the experiments behind our figures
   matinee train -m experiment=chronological/mf seed=0,1,2
-  matinee recommend run=lightning_logs/...             the folder that train printed last
+  matinee recommend run=lightning_logs/...         the folder that train printed last
 
   matinee VERB --help explains a verb and lists its choices.  matinee --version prints the version.
 """
@@ -92,9 +92,11 @@ def _train_one(config: Any) -> None:
     from matinee.report import print_run
 
     hydra = HydraConfig.get()
-    choices = hydra.runtime.choices
+    choices = dict(hydra.runtime.choices)
     if config.name is None:
-        config.name = choices.experiment or f"{choices.dataset}/{choices.split}/{choices.model}"
+        config.name = choices["experiment"] or "/".join(
+            choices[g] for g in ("dataset", "split", "model")
+        )
     folder = _until_terminated(experiment.train, config, list(hydra.overrides.task))
     print_run(folder)
 
@@ -103,12 +105,13 @@ def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee import experiment
         from matinee.report import print_evaluation
+        from matinee.run_folder import read_result
 
         folder = Path(config.run)
         loaded = experiment.load_run(folder, config.checkpoint)
         loaded.config.trainer = config.trainer
         metrics, _ = experiment.evaluate(loaded, experiment.make_trainer(loaded.config, None))
-        recorded = experiment.read_result(folder)["metrics"]
+        recorded = read_result(folder)["metrics"]
         same = print_evaluation(metrics, recorded)
         if config.checkpoint == "best" and not same:
             raise MatineeError(

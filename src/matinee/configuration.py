@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from matinee.errors import MatineeError
 
@@ -49,7 +48,7 @@ def check_config(config: DictConfig, verb: str) -> None:
         MatineeError: At the first unknown key or forbidden target, with its full path and, where
             one is near, the key that was probably meant.
     """
-    root = yaml.safe_load((config_dir() / f"{verb}.yaml").read_text())
+    root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
     groups = [next(iter(entry)) for entry in root.pop("defaults", []) if isinstance(entry, dict)]
     groups = [re.sub(r"^(override )?/?", "", group) for group in groups]
     _check_keys(config, {*groups, *root} - {"experiment"}, "")
@@ -60,7 +59,7 @@ def check_config(config: DictConfig, verb: str) -> None:
 
 
 def _check_node(node: DictConfig, path: str) -> None:
-    children = {key: node._get_node(key) for key in node}
+    children: dict[str, Any] = {str(key): node._get_node(key) for key in node}
     if "_target_" in node:
         parameters = _parameters(str(node._target_), path)
         if parameters is not None:
@@ -83,10 +82,10 @@ def _holds_target(node: Any) -> bool:
 
 def _check_keys(node: DictConfig, known: Iterable[str], path: str) -> None:
     known = set(known)
-    for key in node:
+    for key in map(str, node):
         if key not in known:
-            full_key = f"{path}.{key}" if path else str(key)
-            raise MatineeError(_unknown(full_key, str(key), known - INSTANTIATE_KEYS))
+            full_key = f"{path}.{key}" if path else key
+            raise MatineeError(_unknown(full_key, key, known - INSTANTIATE_KEYS))
 
 
 def _parameters(target: str, path: str) -> list[str] | None:
@@ -167,7 +166,7 @@ def dotted_keys(config: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     """Return every key of a config in dotted form, groups included."""
     keys = []
     if isinstance(config, DictConfig) and not config._is_none():
-        for key in config:
+        for key in map(str, config):
             full_key = f"{prefix}{key}"
             child = config._get_node(key)
             keys.append(full_key)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -87,7 +87,9 @@ def build(config: DictConfig) -> Experiment:
         optimizer=_make(config, "optimizer"),
         scheduler=_make(config, "scheduler"),
     )
-    _call("optimizer", task.configure_optimizers)  # refuse a wrong option before anything is written
+    _call(
+        "optimizer", task.configure_optimizers
+    )  # refuse a wrong option before anything is written
     return Experiment(config, datamodule, task)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir
@@ -78,13 +77,14 @@ def report(folders: Sequence[Path]) -> str:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
         )
-    published = yaml.safe_load((config_dir() / "published.yaml").read_text())
+    published: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published.yaml"))
     sections = []
     for key, experiments in groups.items():
         dataset, split = headings[key]
         references = published.get(dataset, {}).get(split, {})
-        rows = [_row(results, references) for results in experiments.values()]
-        table = as_markdown(pd.DataFrame(rows).fillna(""))
+        rows = pd.DataFrame([_row(results, references) for results in experiments.values()])
+        rows = rows.fillna("").sort_values("validation RMSE", ascending=False, kind="stable")
+        table = as_markdown(rows)
         sections.append(f"{dataset}, {split} split\n\n{table}")
     return "\n\n".join(sections)
 

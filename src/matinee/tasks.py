@@ -51,7 +51,7 @@ class RatingTask(pl.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         loss: RatingLoss,
         warm: tuple[Tensor, Tensor],
         rating_scale: tuple[float, float],
@@ -77,6 +77,13 @@ class RatingTask(pl.LightningModule):
         self.l2 = l2
         shares = torch.tensor([[unknown_users], [unknown_items]])
         self.register_buffer("unknown_shares", shares, persistent=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the running hook dozens of times a step; a module would look for weights
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def from_data(
@@ -135,6 +142,14 @@ class RatingTask(pl.LightningModule):
     def closed_form(self) -> bool:
         """Whether the network is solved at the start of fitting instead of trained."""
         return isinstance(self.network, ClosedForm)
+
+    def transfer_batch_to_device(
+        self, batch: RatingBatch, device: torch.device, dataloader_idx: int
+    ) -> RatingBatch:
+        """Move a batch; one that is there already costs nothing."""
+        if batch.ratings.device == device:
+            return batch
+        return RatingBatch(*(column.to(device, non_blocking=True) for column in batch))
 
     def on_fit_start(self) -> None:
         """Solve a network in closed form."""

@@ -12,7 +12,12 @@ from matinee.networks.averages import DampedBias
 from matinee.networks.factorization import BiasedMatrixFactorization, MatrixFactorization
 from matinee.networks.ncf import NeuMF
 
-NETWORKS: list[Callable[..., Any]] = [MatrixFactorization, BiasedMatrixFactorization, NeuMF, DampedBias]
+NETWORKS: list[Callable[..., Any]] = [
+    MatrixFactorization,
+    BiasedMatrixFactorization,
+    NeuMF,
+    DampedBias,
+]
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda network: network.__name__)
@@ -22,7 +27,10 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 
 
 def test_scores_one_number_a_pair(network: nn.Module) -> None:
-    users, items = torch.tensor([1, 6, 0], dtype=torch.int32), torch.tensor([9, 0, 4], dtype=torch.int32)
+    users, items = (
+        torch.tensor([1, 6, 0], dtype=torch.int32),
+        torch.tensor([9, 0, 4], dtype=torch.int32),
+    )
     together = network(users, items)
     assert together.shape == (3,)
     alone = [network(users[i : i + 1], items[i : i + 1]) for i in range(3)]
@@ -52,7 +60,9 @@ def test_one_user_and_one_item() -> None:
 
 
 def numpy_tables(network: Any, user: int, item: int) -> tuple[np.ndarray, np.ndarray]:
-    users, items = (module.weight.detach().double().numpy() for module in list(network.children())[:2])
+    users, items = (
+        module.weight.detach().double().numpy() for module in list(network.children())[:2]
+    )
     return users[user], items[item]
 
 
@@ -73,12 +83,16 @@ def test_biased_matrix_factorization_formula() -> None:
 
 
 def test_neumf_formula() -> None:
-    network = NeuMF(4, 5, initial_score=3.0, embedding_dim=6, hidden_dims=[7, 3], init_std=1.0).eval()
+    network = NeuMF(
+        4, 5, initial_score=3.0, embedding_dim=6, hidden_dims=[7, 3], init_std=1.0
+    ).eval()
     p, q = numpy_tables(network, 3, 2)
     deep = np.concatenate([p[6:], q[6:]])
     for layer in network.perceptron:
         if isinstance(layer, nn.Linear):
-            deep = layer.weight.detach().double().numpy() @ deep + layer.bias.detach().double().numpy()
+            deep = (
+                layer.weight.detach().double().numpy() @ deep + layer.bias.detach().double().numpy()
+            )
             deep = np.maximum(deep, 0)
     fused = np.concatenate([p[:6] * q[:6], deep])
     weights, bias = network.output.weight.detach().double().numpy()[0], network.output.bias.item()
@@ -98,7 +112,11 @@ def test_damped_bias_against_loops() -> None:
         rated = ratings[items == item] - mean
         item_bias[item] = rated.sum() / (len(rated) + 3.0)
     for user in set(users):
-        left = [r - mean - item_bias[i] for u, i, r in zip(users, items, ratings, strict=True) if u == user]
+        left = [
+            r - mean - item_bias[i]
+            for u, i, r in zip(users, items, ratings, strict=True)
+            if u == user
+        ]
         user_bias[user] = sum(left) / (len(left) + 7.0)
     for user in range(7):
         for item in range(10):
@@ -110,10 +128,14 @@ def test_infinite_damping_is_the_global_mean_and_none_the_plain_mean() -> None:
     columns = torch.tensor([1, 1, 2]), torch.tensor([1, 2, 2]), torch.tensor([1.0, 2.0, 5.0])
     flat = DampedBias(2, 3, 0.0, item_damping=float("inf"), user_damping=float("inf"))
     flat.fit(*columns)
-    assert flat(torch.tensor([1, 2]), torch.tensor([3, 1])).tolist() == pytest.approx([8 / 3, 8 / 3])
+    assert flat(torch.tensor([1, 2]), torch.tensor([3, 1])).tolist() == pytest.approx(
+        [8 / 3, 8 / 3]
+    )
     plain = DampedBias(2, 3, 0.0, item_damping=0.0, user_damping=float("inf"))
     plain.fit(*columns)
-    assert plain(torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3])).tolist() == pytest.approx([1, 3.5, 8 / 3])
+    assert plain(torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3])).tolist() == pytest.approx(
+        [1, 3.5, 8 / 3]
+    )
 
 
 def test_bad_options_are_refused() -> None:

@@ -39,7 +39,6 @@ class NeuMF(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
         self.user_rows = embedding_table(num_users, 2 * embedding_dim, init_std, sparse)
         self.item_rows = embedding_table(num_items, 2 * embedding_dim, init_std, sparse)
         layers: list[nn.Module] = []
@@ -57,8 +56,8 @@ class NeuMF(nn.Module):
 
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
         """Score looked-up rows, (batch, 2 dim) each, to (batch,)."""
-        users_product, users_deep = user_rows[0].split(self.embedding_dim, -1)
-        items_product, items_deep = item_rows[0].split(self.embedding_dim, -1)
+        users_product, users_deep = user_rows[0].tensor_split(2, -1)
+        items_product, items_deep = item_rows[0].tensor_split(2, -1)
         deep = self.perceptron(torch.cat((users_deep, items_deep), -1))
         fused = torch.cat((users_product * items_product, deep), -1)
         return self.output(fused).squeeze(-1)  # type: ignore[no-any-return]

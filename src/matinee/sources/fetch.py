@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from filelock import FileLock
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
