@@ -35,8 +35,8 @@ class Pointwise(_RankingLoss):
 
     .. math:: -\log \sigma(s^+) - \tfrac1k \sum_j \log(1 - \sigma(s^-_j))
 
-    With one negative it is the loss of SASRec (Kang & McAuley, ICDM 2018, equation 8). The negatives
-    are averaged, so a target weighs as much as all of its negatives, however many there are.
+    With one negative it is the loss of SASRec (Kang & McAuley, ICDM 2018). The negatives are
+    averaged, so a target weighs as much as all of its negatives, however many there are.
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
@@ -60,7 +60,7 @@ class SaturatingPointwise(_RankingLoss):
 
 
 class BPR(_RankingLoss):
-    r"""Bayesian personalised ranking (Rendle et al., UAI 2009, equation of BPR-Opt).
+    r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
 
     .. math:: -\tfrac1k \sum_j \log \sigma(s^+ - s^-_j)
 
@@ -77,7 +77,7 @@ class SaturatingBPR(_RankingLoss):
 
     .. math:: 1 - \tfrac1k \sum_j \sigma(s^+ - s^-_j)
 
-    It is what Spotlight calls its BPR loss, kept to reproduce figures made with it; a smooth 1 - AUC.
+    It is what Spotlight calls its BPR loss, kept to reproduce figures made with it.
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
@@ -132,8 +132,8 @@ class SampledSoftmax(_RankingLoss):
         -s^+ + \log\Big(e^{s^+} + \tfrac1k \sum_j \frac{e^{s^-_j}}{q'(j)}\Big), \qquad
         q'(j) = \frac{q(j)}{1 - q(+)}
 
-    The negatives must be drawn with ``exclude_target: true``; :math:`q'` is then their distribution,
-    the sum an unbiased estimate of that over all other items, and the loss tends to
+    The negatives must be drawn with ``exclude_target: true``; :math:`q'` is then their
+    distribution, the sum an unbiased estimate of that over all other items, and the loss tends to
     :class:`FullSoftmax` as k grows. The classical correction (Bengio & Senécal, IEEE TNN 2008;
     Jean et al., ACL 2015) also takes :math:`\log q(+)` from the target's score. That treats the
     target, which is always there, as if it had been drawn, and does not tend to the full softmax
@@ -156,12 +156,12 @@ class GBCE(_RankingLoss):
         -\tfrac1{k+1} \Big(\beta \log \sigma(s^+) + \sum_j \log(1 - \sigma(s^-_j))\Big), \qquad
         \beta = \alpha \Big(t \big(1 - \tfrac1\alpha\big) + \tfrac1\alpha\Big)
 
-    with the sampling rate :math:`\alpha = k / (\text{num\_items} - 1)`, their equations 9 and 11.
-    It is meant for uniform negatives that exclude the target; gSASRec draws 256 with t = 0.75.
+    with the sampling rate :math:`\alpha = k / (\text{num\_items} - 1)`. It is meant for uniform
+    negatives that exclude the target; the paper's gSASRec draws 256 with t = 0.75.
 
     Args:
-        t: Calibration in [0, 1]: 0 is binary cross-entropy, with 1 the sigmoid tends to the softmax's
-            probability.
+        t: Calibration in [0, 1]: 0 is binary cross-entropy, with 1 the sigmoid tends to the
+            softmax's probability.
     """
 
     def __init__(self, t: float = 0.75) -> None:
@@ -227,7 +227,7 @@ class FullSoftmax(_RankingLoss):
             target_ids: Integers in 1..num_items, (n,).
 
         Returns:
-            A scalar in nats. The chunked form computes in the weights' own precision under autocast.
+            A scalar in nats. The chunked form computes in at least float32, autocast or not.
         """
         num_targets, num_items = len(target_ids), len(item_weights) - 1
         chunk_size = self.chunk_size
@@ -239,14 +239,11 @@ class FullSoftmax(_RankingLoss):
         if chunk_size >= num_items:
             scores = F.linear(representations, item_weights[1:], item_biases[1:])
             return F.cross_entropy(scores, target_ids.long() - 1)
-        # autocast knows nothing of the function's inner products: one dtype for all of them
+        dtype = torch.promote_types(item_weights.dtype, torch.float32)
+        scored = (x.to(dtype) for x in (representations, item_weights, item_biases))
         with torch.autocast(representations.device.type, enabled=False):
-            loss: Tensor = _ChunkedCrossEntropy.apply(
-                representations.to(item_weights.dtype),
-                item_weights,
-                item_biases.to(item_weights.dtype),
-                target_ids.long(),
-                chunk_size,
+            loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+                *scored, target_ids.long(), chunk_size
             )
         return loss
 
@@ -289,7 +286,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         representations, weights, biases, target_ids, log_sums = ctx.saved_tensors
         num_targets = len(target_ids)
         scale = grad_loss / num_targets

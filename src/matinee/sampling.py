@@ -23,8 +23,8 @@ class NegativeSampler(Protocol):
         """Learn the catalogue.
 
         Args:
-            item_counts: Number of interactions of each item in train, shape (num_items + 1,); entry 0
-                is ignored.
+            item_counts: Number of interactions of each item in train, (num_items + 1,); entry 0 is
+                ignored.
         """
 
     def sample(self, target_ids: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class PopularitySampler(nn.Module):
         if (counts < 0).any():
             raise ValueError("sampler: item counts must not be negative.")
         drawn = counts > 0
-        _check_choice(np.count_nonzero(drawn), self.exclude_target)
+        _check_choice(int(np.count_nonzero(drawn)), self.exclude_target)
         shares = np.where(drawn, (counts / counts.max()) ** self.alpha, 0)
         weights = np.rint(shares / shares.sum() * _TOTAL).astype(np.int64)
         weights[drawn] = np.maximum(weights[drawn], 1)

@@ -148,8 +148,8 @@ def windows_ending_at(
     """
     if not 1 <= min_length <= length:
         raise MatineeError(
-            f"windows of {min_length} to {length} items cannot be cut; give a length and a shortest "
-            "length of at least 1, the shortest not above the other."
+            f"windows of {min_length} to {length} items cannot be cut; give a length and a "
+            "shortest length of at least 1, the shortest not above the other."
         )
     user_ids = np.searchsorted(histories.offsets, positions, side="right") - 1
     starts = np.maximum(histories.offsets[user_ids], positions - (length - 1))
@@ -214,8 +214,8 @@ def to_matrix(item_ids: Tensor, windows: Windows, length: int | None = None) -> 
 def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Group windows of similar length into batches of nearly equally many windows.
 
-    Windows are ordered by their length, blurred by up to a tenth so that companions change, cut into
-    batches whose sizes differ by at most one, and the batches are shuffled.
+    Windows are ordered by their length, blurred by up to a tenth so that companions change, cut
+    into batches whose sizes differ by at most one, and the batches are shuffled.
 
     Args:
         lengths: Length of each window, shape (windows,).
@@ -241,8 +241,8 @@ def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) ->
 def token_batches(lengths: Tensor, batch_tokens: int, seed: int, epoch: int) -> list[Tensor]:
     """Group windows of similar length into batches of nearly equally many items.
 
-    As :func:`bucketed_batches`, but the batches hold equal shares of all items, to within one window:
-    few long windows or many short ones.
+    As :func:`bucketed_batches`, but the batches hold equal shares of all items, to within one
+    window: few long windows or many short ones.
 
     Args:
         lengths: Length of each window, shape (windows,).
