@@ -1,0 +1,67 @@
+"""Popularity by hand."""
+
+import math
+
+import pytest
+import torch
+
+from matinee.networks.averages import ClosedForm
+from matinee.networks.popularity import Popularity
+
+
+def fitted() -> Popularity:
+    network = Popularity(4)
+    users, items = torch.tensor([1, 1, 2, 3], dtype=torch.int32), torch.tensor([3, 1, 3, 3])
+    network.fit(users, items, torch.ones(4))
+    return network
+
+
+def test_scores_are_log_counts() -> None:
+    expected = [-math.inf, math.log(2), 0.0, math.log(4), 0.0]
+    scores = fitted().score_all(torch.zeros(1, 1))
+    assert scores.tolist()[0] == pytest.approx(expected)
+
+
+def test_is_solved_not_trained() -> None:
+    assert isinstance(Popularity(3), ClosedForm)
+    assert not list(Popularity(3).parameters())
+    assert Popularity(3).score_all(torch.zeros(2, 1)).tolist() == [[-math.inf, 0, 0, 0]] * 2
+
+
+def test_narrow_ids_count_alike() -> None:
+    network = Popularity(4)
+    items = torch.tensor([3, 1, 3, 3], dtype=torch.int32)
+    network.fit(items, items)
+    assert torch.equal(network.item_scores, fitted().item_scores)
+
+
+def test_every_history_has_one_answer() -> None:
+    network = fitted()
+    histories = torch.tensor([[0, 1, 4], [0, 3, 0]])
+    representations = network.represent(histories)
+    assert representations.shape == (2, 3, 1)
+    every = network.score_all(representations)
+    assert (every == network.item_scores).all()
+    item_ids = torch.tensor([[1, 2, 3], [4, 3, 2]])
+    assert torch.equal(network(histories, item_ids), network.item_scores[item_ids])
+    several = item_ids.unsqueeze(-1).expand(2, 3, 5)
+    assert torch.equal(network.score(representations, several), network.item_scores[several])
+    weights, biases = network.item_table()
+    assert torch.equal(representations[0] @ weights.T + biases, every[0])
+
+
+def test_scores_may_be_overwritten_by_the_caller() -> None:
+    network = fitted()
+    network.score_all(torch.zeros(2, 1))[0, 3] = -1
+    assert network.item_scores[3] == pytest.approx(math.log(4))
+
+
+def test_fit_survives_a_checkpoint() -> None:
+    restored = Popularity(4)
+    restored.load_state_dict(fitted().state_dict())
+    assert torch.equal(restored.item_scores, fitted().item_scores)
+
+
+def test_needs_an_item() -> None:
+    with pytest.raises(ValueError, match="0 items has nothing to rank"):
+        Popularity(0)
