@@ -143,14 +143,6 @@ class RatingTask(pl.LightningModule):
         """Whether the network is solved at the start of fitting instead of trained."""
         return isinstance(self.network, ClosedForm)
 
-    def transfer_batch_to_device(
-        self, batch: RatingBatch, device: torch.device, dataloader_idx: int
-    ) -> RatingBatch:
-        """Move a batch; one that is there already costs nothing."""
-        if batch.ratings.device == device:
-            return batch
-        return RatingBatch(*(column.to(device, non_blocking=True) for column in batch))
-
     def on_fit_start(self) -> None:
         """Solve a network in closed form."""
         if isinstance(self.network, ClosedForm):

@@ -1,0 +1,44 @@
+# Everything on a fresh machine: make quickstart, make test.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := pyproject.toml requirements/constraints.txt
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help quickstart test lint wheel tensorboard clean
+
+help:
+	@echo "make quickstart   train on MovieLens 100K and print the table"
+	@echo "make test         run the tests"
+	@echo "make lint         format, lint and type checks"
+	@echo "make tensorboard  look at the runs in lightning_logs/"
+
+quickstart: $(VENV)/.installed
+	@launchers/00_quickstart.sh
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/shellcheck launchers/*.sh .ci/run
+
+tensorboard: $(VENV)/.installed
+	$(BIN)/tensorboard --logdir lightning_logs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("matinee needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV)
