@@ -9,7 +9,6 @@ and peak memory beyond the bare imports, per million ratings, so that linear gro
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import resource
 import subprocess
@@ -23,6 +22,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from matinee.sources import movielens
+from matinee.splits import chronological
 
 NUM_ITEMS = 60_000
 RATINGS_PER_USER = 150
@@ -73,11 +73,10 @@ def measure(folder: Path, split: bool) -> dict[str, float]:
         "megabytes": peak_megabytes() - imports,
     }
     if split:
-        from matinee.splits import chronological
-
         start = time.perf_counter()
         chronological(interactions, quantile=0.8)
         result["split_seconds"] = time.perf_counter() - start
+        result["split_megabytes"] = peak_megabytes() - imports  # the table's own columns included
     return result
 
 
@@ -100,7 +99,6 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.split)))
         return
-    splittable = importlib.util.find_spec("matinee.splits") is not None
     print("                              per million ratings")
     print(f"{'millions':>8} {'what':>12} {'seconds':>12} {'peak MB':>12}")
     for millions in arguments.millions:
@@ -111,9 +109,14 @@ def main() -> None:
             for what in ("first read", "cached read"):
                 result = in_fresh_process(folder)
                 show(millions, what, result["seconds"], result["megabytes"], result["rows"])
-            if splittable:
-                result = in_fresh_process(folder, "--split")
-                show(millions, "split", result["split_seconds"], float("nan"), result["rows"])
+            result = in_fresh_process(folder, "--split")
+            show(
+                millions,
+                "split",
+                result["split_seconds"],
+                result["split_megabytes"],
+                result["rows"],
+            )
 
 
 def show(millions: int, what: str, seconds: float, megabytes: float, rows: float) -> None:

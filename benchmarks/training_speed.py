@@ -43,8 +43,12 @@ def bare_loop(built: experiment.Experiment, epochs: int) -> None:
         task.train()
         for chosen in torch.randperm(len(ratings)).split(batch_size):
             known = torch.rand(2, len(chosen)) >= task.unknown_shares
-            user_rows, item_rows = task.network.lookup(users[chosen] * known[0], items[chosen] * known[1])
-            loss = torch.nn.functional.mse_loss(task.network.score(user_rows, item_rows), ratings[chosen])
+            user_rows, item_rows = task.network.lookup(
+                users[chosen] * known[0], items[chosen] * known[1]
+            )
+            loss = torch.nn.functional.mse_loss(
+                task.network.score(user_rows, item_rows), ratings[chosen]
+            )
             rows = user_rows[0].square().sum() + item_rows[0].square().sum()
             loss = loss + task.l2 * rows / len(chosen)
             optimizer.zero_grad()
@@ -56,13 +60,17 @@ def bare_loop(built: experiment.Experiment, epochs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"80,000 ratings, dimension 32, {options.threads} thread(s), {options.rounds} rounds\n")
-    print("| batch | epochs | bare s | matinee s | ratio |\n|------:|-------:|-------:|----------:|------:|")
+    print(
+        "| batch | epochs | bare s | matinee s | ratio |\n|------:|-------:|-------:|----------:|------:|"
+    )
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         write_ratings(folder / "ratings.csv")
