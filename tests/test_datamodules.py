@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from matinee.datamodules import RatingBatch, RatingDataModule, RatingLoader, mix_seed
+from matinee.datamodules import RatingBatch, RatingDataModule
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
+from matinee.loading import BatchLoader, in_order, mix_seed, shuffled
 from matinee.splits import Split
 
 
@@ -15,13 +16,30 @@ def rows(count: int) -> RatingBatch:
     return RatingBatch(ids, ids + 100, ids.float() / 10)
 
 
-def epoch(loader: RatingLoader, number: int = 0) -> list[list[int]]:
+def rating_loader(
+    columns: RatingBatch,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> BatchLoader:
+    count = len(columns.ratings)
+    share = -(-count // world_size)
+    if shuffle_seed is None:
+        plan = in_order(count, batch_size)
+    else:
+        plan = shuffled(count, batch_size, shuffle_seed, rank, world_size)
+    collate = lambda chosen: RatingBatch(*(column[chosen] for column in columns))  # noqa: E731
+    return BatchLoader(plan, collate, -(-share // batch_size))
+
+
+def epoch(loader: BatchLoader, number: int = 0) -> list[list[int]]:
     loader.set_epoch(number)
     return [batch.user_ids.tolist() for batch in loader]
 
 
 def test_every_row_once_and_columns_stay_together() -> None:
-    loader = RatingLoader(rows(23), batch_size=5, shuffle_seed=1)
+    loader = rating_loader(rows(23), batch_size=5, shuffle_seed=1)
     batches = list(loader)
     assert [len(batch.ratings) for batch in batches] == [5, 5, 5, 5, 3] and len(loader) == 5
     whole = RatingBatch(*(torch.cat(column) for column in zip(*batches, strict=True)))
@@ -31,30 +49,30 @@ def test_every_row_once_and_columns_stay_together() -> None:
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
-    loader, twin = (RatingLoader(rows(50), 8, shuffle_seed=1) for _ in range(2))
+    loader, twin = (rating_loader(rows(50), 8, shuffle_seed=1) for _ in range(2))
     first = epoch(loader, 0)
     assert first != epoch(loader, 1)
     assert epoch(twin, 1) == epoch(loader, 1) and epoch(twin, 0) == first
-    assert epoch(RatingLoader(rows(50), 8, shuffle_seed=2), 0) != first
+    assert epoch(rating_loader(rows(50), 8, shuffle_seed=2), 0) != first
 
 
 def test_unshuffled_order_is_that_of_the_rows() -> None:
-    assert epoch(RatingLoader(rows(5), batch_size=2)) == [[0, 1], [2, 3], [4]]
+    assert epoch(rating_loader(rows(5), batch_size=2)) == [[0, 1], [2, 3], [4]]
 
 
 def test_continues_in_the_middle_of_an_epoch() -> None:
-    loader = RatingLoader(rows(50), 8, shuffle_seed=1)
+    loader = rating_loader(rows(50), 8, shuffle_seed=1)
     loader.set_epoch(4)
     iterator = iter(loader)
     seen = [next(iterator).user_ids.tolist() for _ in range(3)]
-    resumed = RatingLoader(rows(50), 8, shuffle_seed=1)
+    resumed = rating_loader(rows(50), 8, shuffle_seed=1)
     resumed.load_state_dict(loader.state_dict())
-    assert seen + epoch(resumed, 4) == epoch(RatingLoader(rows(50), 8, shuffle_seed=1), 4)
+    assert seen + epoch(resumed, 4) == epoch(rating_loader(rows(50), 8, shuffle_seed=1), 4)
     assert len(epoch(resumed, 5)) == len(resumed), "only the first epoch after loading is shorter"
 
 
 def test_state_at_the_end_of_an_epoch_starts_the_next_one_whole() -> None:
-    loader = RatingLoader(rows(10), 5, shuffle_seed=1)
+    loader = rating_loader(rows(10), 5, shuffle_seed=1)
     list(loader)
     assert loader.state_dict() == {"next_batch": 0}
 
@@ -62,7 +80,7 @@ def test_state_at_the_end_of_an_epoch_starts_the_next_one_whole() -> None:
 @pytest.mark.parametrize("count", [1, 7, 8, 9])
 def test_processes_share_an_epoch_evenly(count: int) -> None:
     loaders = [
-        RatingLoader(rows(count), 2, shuffle_seed=0, rank=rank, world_size=4) for rank in range(4)
+        rating_loader(rows(count), 2, shuffle_seed=0, rank=rank, world_size=4) for rank in range(4)
     ]
     parts = [[row for batch in epoch(loader) for row in batch] for loader in loaders]
     assert len({len(part) for part in parts}) == 1

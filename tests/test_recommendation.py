@@ -80,9 +80,9 @@ def test_refusals(run) -> None:
     ):
         with pytest.raises(MatineeError, match=sentence):
             recommend_newcomer(loaded, ratings)
+    everything = dict.fromkeys(loaded.datamodule.interactions.items["raw_id"].tolist(), 3.0)
     with pytest.raises(MatineeError, match="rated every item"):
-        everything = loaded.datamodule.interactions.items["raw_id"]
-        recommend_newcomer(loaded, dict.fromkeys(everything.tolist(), 3.0))
+        recommend_newcomer(loaded, everything)
 
 
 def test_ties_go_to_the_lower_id(run) -> None:

@@ -14,7 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.network
 @pytest.mark.timeout(600)
 def test_wheel_trains_in_an_empty_environment(tmp_path: Path, ratings_csv: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("matinee-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -24,7 +33,16 @@ def test_wheel_trains_in_an_empty_environment(tmp_path: Path, ratings_csv: Path)
 
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "requirements/constraints.txt", wheel]
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        ROOT / "requirements/constraints.txt",
+        wheel,
+    ]
     subprocess.run(install, check=True)
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -1,11 +1,5 @@
-"""Datamodules: a split becomes loaders of whole batches.
+"""Datamodules: a split becomes loaders of whole batches."""
 
-Batches are taken by tensor indexing, never row by row. The order of training rows is a function of
-(seed, epoch) alone, and a loader's place within an epoch is part of a checkpoint, so a resumed run
-sees exactly the batches that the uninterrupted one would have seen.
-"""
-
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +10,17 @@ from torch import Tensor
 
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
+from matinee.loading import BatchLoader, in_order, shuffled, to_device
+from matinee.sequences import (
+    Histories,
+    SequenceBatch,
+    Windows,
+    bucketed_batches,
+    cut_windows,
+    gather,
+    last_target_only,
+    windows_ending_at,
+)
 from matinee.splits import Rows, Split
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}  # logged prefix -> part of a split
@@ -29,87 +34,6 @@ class RatingBatch(NamedTuple):
     ratings: Tensor  # float32
 
 
-class RatingLoader:
-    """Iterates over whole batches of rated pairs.
-
-    Args:
-        rows: All rows, one tensor a column.
-        batch_size: Rows of a batch; the last one may be smaller.
-        shuffle_seed: Seed of the order, which changes every epoch; None keeps the order of the rows.
-        rank: This process's number among ``world_size`` processes, each of which gets every
-            ``world_size``-th batch slice of the common order.
-        world_size: Number of processes that share an epoch.
-    """
-
-    batch_sampler = None  # where Lightning would look first
-
-    def __init__(
-        self,
-        rows: RatingBatch,
-        batch_size: int,
-        shuffle_seed: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.shuffle_seed = shuffle_seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self._next_batch = 0
-        self._start_batch = 0
-
-    @property
-    def sampler(self) -> "RatingLoader":
-        """Where Lightning looks for :meth:`set_epoch`."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the coming epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Number of batches that each process gets in an epoch."""
-        return -(-self._rows_per_process // self.batch_size)
-
-    @property
-    def _rows_per_process(self) -> int:
-        return -(-len(self.rows.ratings) // self.world_size)
-
-    def __iter__(self) -> Iterator[RatingBatch]:
-        order = self._order()
-        start, self._start_batch = self._start_batch, 0
-        for batch in range(start, len(self)):
-            self._next_batch = (batch + 1) % len(self)
-            chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            if order is None:
-                yield RatingBatch(*(column[chosen] for column in self.rows))
-            else:
-                yield RatingBatch(*(column[order[chosen]] for column in self.rows))
-
-    def _order(self) -> Tensor | None:
-        if self.shuffle_seed is None and self.world_size == 1:
-            return None
-        num_rows = len(self.rows.ratings)
-        if self.shuffle_seed is None:
-            order = torch.arange(num_rows)
-        else:
-            generator = torch.Generator().manual_seed(mix_seed(self.shuffle_seed, self.epoch))
-            order = torch.randperm(num_rows, generator=generator)
-        # every process gets equally many rows: the first ones are repeated to fill the last round
-        repeated = torch.arange(self._rows_per_process * self.world_size) % num_rows
-        return order[repeated[self.rank :: self.world_size]]
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the place within the epoch, for a checkpoint taken in its middle."""
-        return {"next_batch": self._next_batch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue the next iteration where the checkpoint was taken."""
-        self._start_batch = state["next_batch"]
-
-
 class RatingDataModule(pl.LightningDataModule):
     """Rated pairs of a split, for rating prediction.
 
@@ -118,10 +42,10 @@ class RatingDataModule(pl.LightningDataModule):
         split: Which rows are train, validation and test.
         batch_size: Pairs of a training batch, at least 1.
         eval_batch_size: Pairs of a batch outside training, at least 1; results do not depend on it.
-        seed: Seed of the order of training rows.
+        seed: Seed of the order of training rows, at least 0.
 
     Raises:
-        MatineeError: If the interactions have no ratings or a batch size is not positive.
+        MatineeError: If the interactions have no ratings or a number is out of range.
     """
 
     def __init__(
@@ -135,78 +59,56 @@ class RatingDataModule(pl.LightningDataModule):
         super().__init__()
         if interactions.ratings is None:
             raise MatineeError(
-                "rating models need ratings and the dataset has none; name the column with dataset.rating=..."
+                "rating models need ratings and the dataset has none; "
+                "name the column with dataset.rating=..."
             )
-        for option, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size < 1:
-                raise MatineeError(f"data.{option} is {size}; give a whole number of at least 1.")
+        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.interactions = interactions
         self.split = split
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
 
-    def rows(self, stage: str) -> Rows:
-        """Return the row positions behind a stage: ``train``, ``val`` or ``test``."""
-        rows: Rows = getattr(self.split, PARTS[stage])
-        return rows
-
     def columns(self, stage: str) -> RatingBatch:
-        """Return all rows of a stage as one batch."""
-        rows = self.rows(stage)
+        """Return all rows of a stage (``train``, ``val`` or ``test``) as one batch."""
+        rows: Rows = getattr(self.split, PARTS[stage])
         table = self.interactions
         assert table.ratings is not None
-        return RatingBatch(
-            torch.from_numpy(table.user_ids[rows]),
-            torch.from_numpy(table.item_ids[rows]),
-            torch.from_numpy(table.ratings[rows]),
-        )
+        columns = (table.user_ids, table.item_ids, table.ratings)
+        return RatingBatch(*(torch.from_numpy(column[rows]) for column in columns))
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
-        """Which user ids and which item ids occur in train: bool, (num_users + 1,), (num_items + 1,)."""
-        train = self.split.train
-        users = np.zeros(self.interactions.num_users + 1, dtype=bool)
-        items = np.zeros(self.interactions.num_items + 1, dtype=bool)
-        users[self.interactions.user_ids[train]] = True
-        items[self.interactions.item_ids[train]] = True
-        return torch.from_numpy(users), torch.from_numpy(items)
+        """Which user ids and which item ids occur in train."""
+        return warm_ids(self.interactions, self.split)
 
     @property
     def protocol(self) -> dict[str, Any]:
         """What was split how, for the record of a run."""
-        return {
-            "dataset": {
-                "sha256": self.interactions.fingerprint,
-                "rows": len(self.interactions),
-                "users": self.interactions.num_users,
-                "items": self.interactions.num_items,
-                "duplicates_resolved": self.interactions.duplicates_resolved,
-            },
-            "split": {
-                "name": self.split.name,
-                "options": dict(self.split.options),
-                "fingerprint": self.split.fingerprint,
-                "rows": self.split.sizes,
-                "cold": self.split.cold(self.interactions),
-            },
-        }
+        return split_protocol(self.interactions, self.split)
 
-    def train_dataloader(self) -> RatingLoader:
+    def train_dataloader(self) -> BatchLoader:
         """Batches of train, in an order of (seed, epoch)."""
-        return self._loader("train", self.batch_size, self.seed)
+        columns = self.columns("train")
+        rank, world_size = _process(self)
+        plan = shuffled(len(columns.ratings), self.batch_size, self.seed, rank, world_size)
+        share = -(-len(columns.ratings) // world_size)
+        return BatchLoader(plan, _take(columns), -(-share // self.batch_size))
 
-    def val_dataloader(self) -> RatingLoader:
+    def val_dataloader(self) -> BatchLoader:
         """Batches of validation, in order."""
-        return self._loader("val", self.eval_batch_size)
+        return self.evaluation_dataloader("val")
 
-    def test_dataloader(self) -> RatingLoader:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of test, in order."""
-        return self._loader("test", self.eval_batch_size)
+        return self.evaluation_dataloader("test")
 
-    def evaluation_dataloader(self, stage: str) -> RatingLoader:
+    def evaluation_dataloader(self, stage: str) -> BatchLoader:
         """Batches of any stage in the order of its rows, train included, for measuring."""
-        return self._loader(stage, self.eval_batch_size)
+        columns = self.columns(stage)
+        num_batches = -(-len(columns.ratings) // self.eval_batch_size)
+        plan = in_order(len(columns.ratings), self.eval_batch_size)
+        return BatchLoader(plan, _take(columns), num_batches)
 
     def transfer_batch_to_device(
         self, batch: RatingBatch, device: torch.device, dataloader_idx: int
@@ -215,29 +117,214 @@ class RatingDataModule(pl.LightningDataModule):
         moved: RatingBatch = to_device(batch, device)
         return moved
 
-    def _loader(self, stage: str, batch_size: int, shuffle_seed: int | None = None) -> RatingLoader:
-        trainer: Any = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return RatingLoader(self.columns(stage), batch_size, shuffle_seed, rank, world_size)
+
+class RankingBatch(NamedTuple):
+    """Windows whose last items are to be ranked."""
+
+    histories: Tensor  # int64, (batch, length), see SequenceBatch
+    target_ids: Tensor  # int64, (batch, length); 0 but at each row's last position
+    lengths: Tensor  # int32, (batch,)
+    user_ids: Tensor  # int32, (batch,)
+    seen_rows: Tensor  # int64, (pairs,): with seen_items, what a row's user met before its target
+    seen_items: Tensor  # int64, (pairs,)
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move a batch, a named tuple of tensors, to a device; return it as it is if it is there."""
-    if batch[0].device == device:
-        return batch
-    return type(batch)(*(column.to(device, non_blocking=True) for column in batch))
+class SequenceDataModule(pl.LightningDataModule):
+    """Windows of users' histories, for next-item recommendation.
 
+    Training windows are cut from the rows of train alone. In evaluation, every ``eval_stride``-th
+    row of a user's part, counted from its end, is a target, to be predicted from the at most
+    ``eval_length - 1`` items that the user met before it in this part or an earlier one.
 
-def mix_seed(*numbers: int) -> int:
-    """Hash whole numbers of at least 0 to one 32-bit seed, so that neighbours share nothing.
+    Args:
+        interactions: The whole table.
+        split: Which rows are train, validation and test.
+        length: Most items of a training window, at least 2.
+        stride: Items between the ends of two training windows, at least 1.
+        eval_length: Most items of an evaluated window, its target included, at least 1.
+        eval_stride: Items between two targets of a user, at least 1.
+        batch_size: Windows of a training batch, at least 1.
+        eval_batch_size: Windows of a batch outside training; results do not depend on it.
+        filter_seen: Whether items that the user met before the target are no candidates.
+        seed: Seed of the order of training windows, at least 0.
 
-    >>> mix_seed(0, 1), mix_seed(1, 0)
-    (2939677055, 1949917470)
+    Raises:
+        MatineeError: If a number is out of range or a part has no windows.
     """
-    mixed = 0
-    for number in numbers:  # SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), one round a number
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
-    return mixed & 0xFFFFFFFF
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        split: Split,
+        length: int = 50,
+        stride: int = 10,
+        eval_length: int = 10,
+        eval_stride: int = 10,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        filter_seen: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_sizes(stride=stride, eval_length=eval_length, eval_stride=eval_stride)
+        if length < 2:
+            raise MatineeError(
+                f"data.length is {length}: a window needs a history and a next item; give at least 2."
+            )
+        self.interactions = interactions
+        self.split = split
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.eval_length = eval_length
+        self.eval_stride = eval_stride
+        self.filter_seen = filter_seen
+        self.seed = seed
+        self.histories = Histories.from_rows(interactions, split.train)
+        self.windows = cut_windows(self.histories, length, stride, min_length=2)
+        if len(self.windows.starts) == 0:
+            raise MatineeError(
+                "no user of train has two items; bring longer histories or split otherwise."
+            )
+
+    def evaluation(self, stage: str) -> tuple[Histories, Windows]:
+        """Return the histories that a stage may see, and the windows that end in its targets."""
+        parts = list(PARTS)[: list(PARTS).index(stage) + 1]
+        part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
+        targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
+        visible = np.concatenate([getattr(self.split, PARTS[earlier]) for earlier in parts])
+        histories = Histories.from_rows(self.interactions, visible)
+        return histories, windows_ending_at(
+            histories, histories.positions(targets), self.eval_length
+        )
+
+    @cached_property
+    def warm(self) -> tuple[Tensor, Tensor]:
+        """Which user ids and which item ids occur in train."""
+        return warm_ids(self.interactions, self.split)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What was split and cut how, for the record of a run."""
+        windows = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
+        return {
+            **split_protocol(self.interactions, self.split),
+            "windows": {"length": self.eval_length, "stride": self.eval_stride},
+            "evaluated_windows": windows,
+            "candidates": "all items but the padding",
+            "filter_seen": self.filter_seen,
+        }
+
+    def train_dataloader(self) -> BatchLoader:
+        """Length-bucketed batches of train, in an order of (seed, epoch)."""
+        rank, world_size = _process(self)
+        items = torch.from_numpy(self.histories.item_ids)
+        num_batches = -(-len(self.windows.starts) // self.batch_size)
+
+        def plan(epoch: int) -> list[Tensor]:
+            batches = bucketed_batches(self.windows.lengths, self.batch_size, self.seed, epoch)
+            share = -(-len(batches) // world_size)
+            return [batches[(rank + i * world_size) % len(batches)] for i in range(share)]
+
+        return BatchLoader(
+            plan,
+            lambda index: gather(items, self.windows.take(index)),
+            -(-num_batches // world_size),
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """Windows of validation, in the order of users and time."""
+        return self.evaluation_dataloader("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        """Windows of test, in the order of users and time."""
+        return self.evaluation_dataloader("test")
+
+    def evaluation_dataloader(self, stage: str) -> BatchLoader:
+        """Windows of any stage in order, train included, for measuring."""
+        histories, windows = self.evaluation(stage)
+        items = torch.from_numpy(histories.item_ids)
+        offsets = torch.from_numpy(histories.offsets)
+        count = len(windows.starts)
+        if count == 0:
+            raise MatineeError(f"{PARTS[stage]} has nothing to evaluate; split or cut otherwise.")
+
+        def collate(chosen: slice) -> RankingBatch:
+            taken = windows.take(chosen)
+            batch = last_target_only(gather(items, taken))
+            seen = (torch.zeros(0, dtype=torch.int64),) * 2
+            if self.filter_seen:
+                seen = met_before(items, offsets, taken)
+            return RankingBatch(*batch, *seen)
+
+        plan = in_order(count, self.eval_batch_size)
+        return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
+
+    def transfer_batch_to_device(
+        self, batch: SequenceBatch | RankingBatch, device: torch.device, dataloader_idx: int
+    ) -> SequenceBatch | RankingBatch:
+        """Move a batch; one that is there already costs nothing."""
+        moved: SequenceBatch | RankingBatch = to_device(batch, device)
+        return moved
+
+
+def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """List what each window's user met before its last item, as pairs (row of the windows, item).
+
+    Args:
+        items: The flat items of the histories, shape (rows,).
+        offsets: Where each user's items start, shape (num_users + 2,).
+        windows: The windows, n of them.
+
+    Returns:
+        Two int64 tensors of one length: rows in 0..n-1, ascending, and item ids.
+    """
+    starts = offsets[windows.user_ids.long()]
+    counts = windows.starts + windows.lengths - 1 - starts
+    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+    return rows, items[starts[rows] + places].long()
+
+
+def warm_ids(interactions: Interactions, split: Split) -> tuple[Tensor, Tensor]:
+    """Mark the ids that train holds: bool, (num_users + 1,) and (num_items + 1,)."""
+    users = np.zeros(interactions.num_users + 1, dtype=bool)
+    items = np.zeros(interactions.num_items + 1, dtype=bool)
+    users[interactions.user_ids[split.train]] = True
+    items[interactions.item_ids[split.train]] = True
+    return torch.from_numpy(users), torch.from_numpy(items)
+
+
+def split_protocol(interactions: Interactions, split: Split) -> dict[str, Any]:
+    """Describe the data and the split: what must be equal for figures to be comparable."""
+    return {
+        "dataset": {
+            "sha256": interactions.fingerprint,
+            "rows": len(interactions),
+            "users": interactions.num_users,
+            "items": interactions.num_items,
+            "duplicates_resolved": interactions.duplicates_resolved,
+        },
+        "split": {
+            "name": split.name,
+            "options": dict(split.options),
+            "fingerprint": split.fingerprint,
+            "rows": split.sizes,
+            "cold": split.cold(interactions),
+        },
+    }
+
+
+def _take(columns: RatingBatch) -> Any:
+    return lambda chosen: RatingBatch(*(column[chosen] for column in columns))
+
+
+def _process(datamodule: pl.LightningDataModule) -> tuple[int, int]:
+    trainer: Any = datamodule.trainer
+    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for option, size in sizes.items():
+        if size < 1:
+            raise MatineeError(f"data.{option} is {size}; give a whole number of at least 1.")

@@ -12,12 +12,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from matinee.callbacks import AtomicCheckpointIO
 from matinee.configuration import check_config
@@ -78,15 +76,9 @@ def build(config: DictConfig) -> Experiment:
     interactions = _make(config, "dataset")
     split = _call("split", _make(config, "split"), interactions)
     datamodule = _call("data", _make(config, "data"), interactions, split)
-    task = _call(
-        "model",
-        _make(config, "task"),
-        datamodule,
-        model=_make(config, "model"),
-        loss=_make(config, "loss"),
-        optimizer=_make(config, "optimizer"),
-        scheduler=_make(config, "scheduler"),
-    )
+    groups = ("model", "loss", "sampler", "optimizer", "scheduler")
+    parts = {group: part for group in groups if (part := _make(config, group)) is not None}
+    task = _call("model", _make(config, "task"), datamodule, **parts)
     _call(
         "optimizer", task.configure_optimizers
     )  # refuse a wrong option before anything is written
@@ -179,8 +171,7 @@ def evaluate(
         loader = experiment.datamodule.evaluation_dataloader(stage)
         with _without_advice():
             predictions = trainer.predict(experiment.task, dataloaders=loader)
-        whole = torch.cat([batch for batch in predictions or [] if isinstance(batch, Tensor)])
-        figures, per_user = experiment.task.measure(whole, experiment.datamodule, stage)
+        figures, per_user = experiment.task.measure(predictions, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
     return metrics, per_user
 

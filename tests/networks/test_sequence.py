@@ -316,7 +316,7 @@ def test_shipped_config_shows_every_option(compose_train, model: str) -> None:
     for node, given in ((config, "num_items"), (config.get("encoder"), "embedding_dim")):
         if node is not None:
             parameters = set(inspect.signature(get_class(node._target_)).parameters)
-            assert set(node) - {"_target_", "_partial_"} == parameters - {given}
+            assert set(node) - {"_target_", "_partial_"} == parameters - {given, "num_users"}
 
 
 def test_lists_may_stand_in_a_config(compose_train) -> None:

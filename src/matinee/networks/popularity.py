@@ -15,11 +15,12 @@ class Popularity(nn.Module):
 
     Args:
         num_items: Number of items; ids are 1..num_items, 0 is the padding.
+        num_users: Number of users; they do not matter.
     """
 
     item_scores: Tensor
 
-    def __init__(self, num_items: int) -> None:
+    def __init__(self, num_items: int, num_users: int = 0) -> None:
         super().__init__()
         if num_items < 1:
             raise ValueError(f"a recommender of {num_items} items has nothing to rank.")
@@ -38,7 +39,7 @@ class Popularity(nn.Module):
         counts = torch.bincount(item_ids, minlength=len(self.item_scores))
         self.item_scores[1:] = counts[1:].double().log1p()
 
-    def represent(self, histories: Tensor) -> Tensor:
+    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
         """Forget histories, ids (batch, length) to zeros (batch, length, 1)."""
         return self.item_scores.new_zeros(*histories.shape, 1)
 

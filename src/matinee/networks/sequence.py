@@ -27,10 +27,12 @@ class SequenceRecommender(nn.Module):
 
     Args:
         num_items: Number of items; ids are 1..num_items, 0 is the empty history and the padding.
-        encoder: Makes the encoder from the width of its inputs and outputs.
+        encoder: Makes the encoder from the width of its inputs and outputs. One that wants to know
+            whose history it reads has ``needs_users``; it gets ``num_users`` too.
         embedding_dim: Length of an item's row and of a representation, at least 1.
         dropout: Share of the entries of embedded histories dropped while training, in [0, 1).
         init_std: Standard deviation of the initial embeddings; biases start at 0.
+        num_users: Number of users; ids are 1..num_users, 0 is unknown.
         sparse: Whether the item tables give sparse gradients. They do for :meth:`represent` and
             :meth:`score`; scoring the whole catalogue makes the gradients dense.
 
@@ -41,10 +43,11 @@ class SequenceRecommender(nn.Module):
     def __init__(
         self,
         num_items: int,
-        encoder: Callable[[int], nn.Module],
+        encoder: Callable[..., nn.Module],
         embedding_dim: int = 64,
         dropout: float = 0.0,
         init_std: float = 0.05,
+        num_users: int = 0,
         sparse: bool = False,
     ) -> None:
         super().__init__()
@@ -55,16 +58,31 @@ class SequenceRecommender(nn.Module):
         self.item_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
         self.item_biases = embedding_table(num_items, 1, 0.0, sparse)
         self.dropout = nn.Dropout(dropout)
-        self.encoder = encoder(embedding_dim)
+        made = getattr(encoder, "func", encoder)  # what a partial will call
+        self.needs_users = getattr(made, "needs_users", False)
+        sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
+        self.encoder = encoder(*sizes)
 
-    def represent(self, histories: Tensor) -> Tensor:
-        """Encode histories, ids (batch, length) to (batch, length, dim).
+    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
+        """Encode histories.
+
+        Args:
+            histories: Item ids, (batch, length).
+            user_ids: Whose histories they are, (batch,), for an encoder that needs it; None is
+                unknown.
+
+        Returns:
+            Representations, (batch, length, dim).
 
         Raises:
             IndexError: If an id is outside 0..num_items (found on the CPU without a look at the
                 ids; an accelerator reports it in its own words).
         """
-        return self.encoder(self.dropout(_rows(self.item_embeddings, histories)))  # type: ignore[no-any-return]
+        inputs = self.dropout(_rows(self.item_embeddings, histories))
+        if not self.needs_users:
+            return self.encoder(inputs)  # type: ignore[no-any-return]
+        users = histories.new_zeros(len(histories)) if user_ids is None else user_ids
+        return self.encoder(inputs, users)  # type: ignore[no-any-return]
 
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return what scores all items: weights (num_items + 1, dim), biases (num_items + 1,).

@@ -1,6 +1,6 @@
-"""Tasks: a network, a loss and an optimizer joined into a LightningModule."""
+"""Rating prediction: train a pair network on a rating loss, predict on the data's own scale."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -110,6 +110,10 @@ class RatingTask(pl.LightningModule):
             unknown_items: See there.
         """
         interactions = datamodule.interactions
+        if not hasattr(loss, "initial_score"):
+            raise ValueError(
+                f"{type(loss).__name__} is no loss of ratings; choose loss=mse or another."
+            )
         loss.fit(datamodule.columns("train").ratings.numpy())
         network = model(
             num_users=interactions.num_users,
@@ -175,12 +179,12 @@ class RatingTask(pl.LightningModule):
         return self.loss.rating(scores).clamp(*self.rating_scale)
 
     def measure(
-        self, predictions: Tensor, datamodule: RatingDataModule, stage: str
+        self, predictions: Sequence[Tensor], datamodule: RatingDataModule, stage: str
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Measure the predictions of a whole stage, made by :meth:`predict_step` in the rows' order.
 
         Args:
-            predictions: Predicted ratings, shape (rows,).
+            predictions: Predicted ratings, batch by batch, together of shape (rows,).
             datamodule: Where the rows come from.
             stage: ``train``, ``val`` or ``test``.
 
@@ -189,7 +193,7 @@ class RatingTask(pl.LightningModule):
         """
         user_ids, item_ids, ratings = datamodule.columns(stage)
         warm = (datamodule.warm[0][user_ids] & datamodule.warm[1][item_ids]).numpy()
-        predicted, truth = predictions.cpu().numpy(), ratings.numpy()
+        predicted, truth = torch.cat(list(predictions)).cpu().numpy(), ratings.numpy()
         metrics = rating_metrics(predicted, truth, {"warm": warm, "cold": ~warm})
         return metrics, rating_metrics_per_user(predicted, truth, user_ids.numpy())
 

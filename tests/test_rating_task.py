@@ -7,7 +7,7 @@ import torch
 from matinee.datamodules import RatingBatch
 from matinee.losses import MSE
 from matinee.networks.factorization import BiasedMatrixFactorization, MatrixFactorization
-from matinee.tasks import RatingTask, penalty
+from matinee.tasks.rating import RatingTask, penalty
 
 
 def make_task(network: Any = None, **options: Any) -> RatingTask:

@@ -1,0 +1,255 @@
+"""Next-item recommendation: train a sequence network on a ranking loss, rank the whole catalogue."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from matinee.datamodules import RankingBatch, SequenceDataModule
+from matinee.metrics import coverage, ranking_metrics, ranks
+from matinee.networks.averages import ClosedForm
+from matinee.ranking_losses import FullSoftmax, RankingScores
+from matinee.sampling import NegativeSampler
+from matinee.sequences import SequenceBatch
+from matinee.tasks.rating import OptimizerFactory, SchedulerFactory
+
+RANKED_AT_ONCE = 2**24  # scores held at a time
+
+
+class NextItemTask(pl.LightningModule):
+    """Predict every next item of the training windows; rank the last item of evaluated ones.
+
+    The loss is computed only where there is a target: representations are masked first and scored
+    after, so padded positions cost nothing. Outside training, items of a history that train never
+    held become id 0; a user whom train never held becomes user 0.
+
+    Args:
+        network: A network with ``represent``, ``score``, ``score_all`` and ``item_table``, see
+            :class:`matinee.networks.sequence.SequenceRecommender`.
+        loss: A ranking loss that has been fitted to the catalogue.
+        sampler: Draws the negatives of a sampled loss; None for :class:`FullSoftmax`.
+        warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
+            (num_items + 1,).
+        optimizer: Makes the optimizer from parameters; unused by networks in closed form.
+        scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
+        top_k: Cut-offs of the metrics, each at least 1.
+        unknown_users: Share of user ids replaced by 0 while training, in [0, 1).
+
+    Raises:
+        ValueError: If loss and sampler do not go together or a number is out of range.
+    """
+
+    warm_users: Tensor
+    warm_items: Tensor
+
+    def __init__(
+        self,
+        network: Any,
+        loss: nn.Module,
+        sampler: NegativeSampler | None,
+        warm: tuple[Tensor, Tensor],
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        top_k: Sequence[int] = (1, 10, 20),
+        unknown_users: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if sampler is None and not isinstance(loss, FullSoftmax):
+            raise ValueError(
+                f"{type(loss).__name__} compares with sampled items; add sampler=uniform."
+            )
+        wrong = [k for k in top_k if k < 1]
+        if wrong:
+            raise ValueError(f"task.top_k holds {wrong[0]}; give cut-offs of at least 1.")
+        self.network = network
+        self.loss = loss
+        self.sampler = sampler
+        self.register_buffer("warm_users", warm[0])
+        self.register_buffer("warm_items", warm[1])
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.top_k = sorted(top_k)
+        self.unknown_users = unknown_users
+
+    @classmethod
+    def from_data(
+        cls,
+        datamodule: SequenceDataModule,
+        model: Callable[..., nn.Module],
+        loss: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        sampler: NegativeSampler | None = None,
+        top_k: Sequence[int] = (1, 10, 20),
+        unknown_users: float = 0.1,
+    ) -> "NextItemTask":
+        """Build the task for the data at hand: sizes and item counts come from them.
+
+        Args:
+            datamodule: The split data.
+            model: Makes the network from ``num_items`` (and ``num_users``, if its encoder wants it).
+            loss: A ranking loss, not yet fitted.
+            optimizer: As in the constructor, like what follows.
+            scheduler: See there.
+            sampler: See there; not yet fitted.
+            top_k: See there.
+            unknown_users: See there.
+
+        Raises:
+            ValueError: If the loss is no ranking loss.
+        """
+        interactions = datamodule.interactions
+        if hasattr(loss, "initial_score"):
+            raise ValueError(
+                f"{type(loss).__name__} is a loss of ratings; choose loss=softmax or another."
+            )
+        loss.fit(interactions.num_items)  # type: ignore[operator]
+        if sampler is not None:
+            counts = np.bincount(
+                datamodule.histories.item_ids, minlength=interactions.num_items + 1
+            )
+            sampler.fit(counts)
+        sizes = {"num_items": interactions.num_items, "num_users": interactions.num_users}
+        return cls(
+            model(**sizes),
+            loss,
+            sampler,
+            warm=datamodule.warm,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            top_k=top_k,
+            unknown_users=unknown_users,
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its scheduler; a network in closed form has none."""
+        if self.closed_form:
+            return None
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the network is solved at the start of fitting instead of trained."""
+        return isinstance(self.network, ClosedForm)
+
+    def on_fit_start(self) -> None:
+        """Solve a network in closed form."""
+        if isinstance(self.network, ClosedForm):
+            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            item_ids = torch.from_numpy(datamodule.histories.item_ids).to(self.device)
+            self.network.fit(item_ids, item_ids, item_ids)
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any] | None:
+        """Compute the loss over the targets of a batch."""
+        if self.closed_form:
+            self.trainer.should_stop = True
+            return None
+        known = torch.rand(len(batch.user_ids), device=self.device) >= self.unknown_users
+        representations = self.network.represent(batch.histories, batch.user_ids * known)
+        here = batch.target_ids != 0
+        loss = self.objective(representations[here], batch.target_ids[here])
+        return {"loss": loss, "data_loss": loss.detach(), "count": here.sum()}
+
+    def objective(self, representations: Tensor, target_ids: Tensor) -> Tensor:
+        """Compare n targets, (n,), with other items, given representations (n, dim); a scalar."""
+        if isinstance(self.loss, FullSoftmax):
+            whole: Tensor = self.loss(representations, *self.network.item_table(), target_ids)
+            return whole
+        assert self.sampler is not None
+        negatives = self.sampler.sample(target_ids)
+        scores = RankingScores(
+            positive=self.network.score(representations, target_ids),
+            negative=self.network.score(representations, negatives),
+            positive_log_q=self.sampler.log_probability(target_ids),
+            negative_log_q=self.sampler.log_probability(negatives),
+        )
+        sampled: Tensor = self.loss(scores)
+        return sampled
+
+    def forward(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        """Score all items as the next ones of some histories.
+
+        Args:
+            histories: Item ids, each row beginning with 0, padded with 0 on the right,
+                (batch, length).
+            lengths: Positions that are not padding, (batch,).
+            user_ids: Whose histories they are; 0 where unknown, (batch,).
+
+        Returns:
+            Scores (batch, num_items + 1); column 0, the padding, is minus infinity.
+        """
+        histories = histories * self.warm_items[histories]
+        representations = self.network.represent(histories, user_ids * self.warm_users[user_ids])
+        last = representations[
+            torch.arange(len(lengths), device=lengths.device), lengths.long() - 1
+        ]
+        scores: Tensor = self.network.score_all(last)
+        return scores
+
+    def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """Rank each row's target: ``ranks`` (batch,) and ``best_items``, their ids (batch, k)."""
+        target_ids = batch.target_ids.sum(1)  # one target a row, 0 elsewhere
+        num_items = len(self.warm_items) - 1
+        best = min(self.top_k[-1], num_items)
+        parts = []
+        rows_at_once = max(1, RANKED_AT_ONCE // (num_items + 1))
+        for start in range(0, len(target_ids), rows_at_once):
+            rows = slice(start, start + rows_at_once)
+            scores = self(batch.histories[rows], batch.lengths[rows], batch.user_ids[rows])
+            mine = (batch.seen_rows >= start) & (batch.seen_rows < start + len(scores))
+            seen = (batch.seen_rows[mine] - start, batch.seen_items[mine])
+            target_ranks = ranks(scores, target_ids[rows], seen)
+            scores[seen] = float("-inf")
+            parts.append((target_ranks, scores.topk(best).indices))
+        target_ranks, best_items = (torch.cat(part) for part in zip(*parts, strict=True))
+        return {"ranks": target_ranks, "best_items": best_items}
+
+    def validation_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Rank; the callbacks measure."""
+        return self.predict_step(batch)
+
+    def test_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Rank; the callbacks measure."""
+        return self.predict_step(batch)
+
+    def measure(
+        self,
+        predictions: Sequence[dict[str, Tensor]],
+        datamodule: SequenceDataModule,
+        stage: str,
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Measure the rankings of a whole stage, made by :meth:`predict_step` in the windows' order.
+
+        Args:
+            predictions: Ranks and best items, batch by batch.
+            datamodule: Where the windows come from.
+            stage: ``train``, ``val`` or ``test``.
+
+        Returns:
+            The metrics over windows; and the rank of every window with its user and length.
+        """
+        target_ranks = torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
+        best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
+        _, windows = datamodule.evaluation(stage)
+        metrics = ranking_metrics(target_ranks, self.top_k)
+        metrics |= coverage(best_items, datamodule.interactions.num_items, self.top_k)
+        return metrics, {
+            "user_id": windows.user_ids.numpy(),
+            "history_length": windows.lengths.numpy() - 1,
+            "rank": target_ranks,
+        }
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What the figures of :meth:`measure` mean, for the record."""
+        return {
+            "ties": "average rank",
+            "averaging": "over windows",
+            "prediction": "unseen items of a history use row 0; unseen targets are candidates",
+        }
