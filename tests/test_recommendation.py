@@ -4,7 +4,8 @@ import torch
 
 from matinee import experiment
 from matinee.errors import MatineeError
-from matinee.recommendation import fold_in, recommend, recommend_newcomer
+from matinee.folding import fold_in
+from matinee.recommendation import recommend
 
 
 @pytest.fixture(params=["bias", "mf", "mf_bias", "ncf"])
@@ -24,7 +25,7 @@ def test_best_unseen_items_with_the_scores_of_evaluation(loaded) -> None:
     with torch.no_grad():
         predicted = loaded.task(torch.full((len(unseen),), user), torch.tensor(unseen)).numpy()
     best = sorted(predicted.tolist(), reverse=True)[:5]
-    assert [float(value) for value in table["predicted_rating"]] == pytest.approx(best, abs=5e-4)
+    assert table["predicted_rating"].tolist() == pytest.approx(best, abs=5e-4)
     assert not set(interactions.encode_items(table["item"].tolist())) & seen
     assert table["rank"].tolist() == [1, 2, 3, 4, 5]
 
@@ -43,10 +44,14 @@ def test_folding_in_moves_towards_the_ratings(loaded) -> None:
     interactions = loaded.datamodule.interactions
     low, high = {100: 5.0, 101: 5.0, 102: 5.0}, {100: 1.0, 101: 1.0, 102: 1.0}
     everything = interactions.num_items
-    likes = recommend_newcomer(loaded, low, everything)["predicted_rating"].astype(float).mean()
-    hates = recommend_newcomer(loaded, high, everything)["predicted_rating"].astype(float).mean()
+    likes = (
+        recommend(loaded, ratings=low, top_k=everything)["predicted_rating"].astype(float).mean()
+    )
+    hates = (
+        recommend(loaded, ratings=high, top_k=everything)["predicted_rating"].astype(float).mean()
+    )
     assert likes > hates
-    table = recommend_newcomer(loaded, low, everything)
+    table = recommend(loaded, ratings=low, top_k=everything)
     assert not {100, 101, 102} & set(table["item"])
 
 
@@ -79,13 +84,35 @@ def test_refusals(run) -> None:
         ({100: "x"}, "not on the scale"),
     ):
         with pytest.raises(MatineeError, match=sentence):
-            recommend_newcomer(loaded, ratings)
+            recommend(loaded, ratings=ratings)
     everything = dict.fromkeys(loaded.datamodule.interactions.items["raw_id"].tolist(), 3.0)
-    with pytest.raises(MatineeError, match="rated every item"):
-        recommend_newcomer(loaded, everything)
+    with pytest.raises(MatineeError, match="met every item"):
+        recommend(loaded, ratings=everything)
 
 
 def test_ties_go_to_the_lower_id(run) -> None:
     loaded = experiment.load_run(run("model=global_mean"))
     table = recommend(loaded, top_k=6)
     assert np.array_equal(table["item"], np.arange(100, 106))
+
+
+def test_titles_are_as_good_as_ids(run) -> None:
+    loaded = experiment.load_run(run("model=bias"))
+    title = loaded.datamodule.interactions.items["title"].loc[3]
+    by_title = recommend(loaded, ratings={title: 5.0})
+    raw_id = loaded.datamodule.interactions.items["raw_id"].loc[3]
+    assert by_title.equals(recommend(loaded, ratings={raw_id: 5.0}))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"top_k": 0}, "top_k is 0"),
+        ({"user": "u1", "ratings": {100: 5}}, "exclude each other"),
+        ({"history": [100]}, "cannot use history"),
+        ({"user": "nobody"}, "'nobody' is not in the data"),
+    ],
+)
+def test_calls_that_make_no_sense(run, given: dict, sentence: str) -> None:
+    with pytest.raises(MatineeError, match=sentence):
+        recommend(experiment.load_run(run("model=bias")), **given)

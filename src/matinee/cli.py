@@ -21,7 +21,7 @@ Usage:
 Verbs:
   train      fit one model, choose its best epoch on validation, measure it once on test
   evaluate   measure a finished run again, by the code that measured it first
-  recommend  the best unseen items for a user, known or new
+  recommend  the best new items for a user, known or new
   report     the table of several runs, beside the published figures
 
 Start here:
@@ -123,10 +123,12 @@ def _evaluate(argv: list[str]) -> None:
 
 def _recommend(argv: list[str]) -> None:
     def run(config: Any) -> None:
-        from matinee.recommendation import recommend_ratings
+        from matinee.recommendation import answer
         from matinee.report import print_table
 
-        print_table(recommend_ratings(config))
+        print_table(
+            answer(config).map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
+        )
 
     _with_config("recommend", argv, run)
 
