@@ -67,7 +67,8 @@ def test_train_ends_with_its_folder_and_the_others_take_it(
     again = matinee("evaluate", f"run={folder}", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     recorded = read_result(tmp_path / folder)["metrics"]["test/rmse"]
-    assert again.stdout.count(f" {recorded!r} ") >= 2
+    assert again.stdout.count(f"{recorded:.6f}") >= 2
+    assert "identical to the record" in again.stdout
 
     known = matinee("recommend", f"run={folder}", "user=u3", "top_k=4", cwd=tmp_path)
     assert known.returncode == 0, known.stderr
@@ -116,12 +117,25 @@ def test_a_multirun_runs_all_and_fails_if_one_does(
         (["train", "resume=nowhere"], "nowhere is no run folder"),
         (["train", "resume=nowhere", "seed=1"], "leave other overrides out"),
         (["train", "dataset=table"], "dataset.path"),
+        (["train", "model=null"], "composed"),
+        (["train", "seed=-1"], "seed is -1"),
+        (["train", "seed=1.5"], "seed is 1.5"),
+        (["train", "optimizer.lr=abc"], "optimizer.lr is 'abc'; give a number"),
+        (["train", "split.quantile=null"], "split.quantile is None; give a number"),
+        (["train", "data.batch_size=1.5"], "data.batch_size is 1.5; give a whole number"),
+        (["train", "loss=bpr"], "loss of ratings"),
+        (["train", "model=gru"], "experiment=user_based/gru"),
+        (["train", "+model.num_users=3"], "unknown key 'model.num_users'"),
+        (["train", "+dataset.x=[{_target_: os.mkdir, path: PWN}]"], "unknown key"),
+        (["train", "dataset.duplicates={_target_: os.mkdir, path: PWN}"], "not allowed"),
+        (["evaluate", "run=nowhere", "trainer.profiler._target_=os.mkdir"], "not allowed"),
+        (["recommend", "run=nowhere", "+foo=1"], "foo"),
         (
             ["train", "dataset=table", "dataset.path=no.csv", "dataset.user=a", "dataset.item=b"],
             "no.csv",
         ),
         (["evaluate", "run=nowhere"], "nowhere is no run folder"),
-        (["evaluate"], "run"),
+        (["evaluate"], "run=... is missing"),
         (["recommend", "run=nowhere", "user=1"], "nowhere is no run folder"),
         (["report", "nowhere"], "there is no folder nowhere"),
     ],
@@ -138,7 +152,7 @@ def test_mistakes_get_one_sentence(arguments: list[str], sentence: str, tmp_path
         (["trainer.accelerator=abacus"], "abacus"),
         (["trainer.accelerator=gpu"], "gpu"),
         (["model=mf", "model.embedding_dim=0"], "dimension 0"),
-        (["model.embedding_dim=many"], "model cannot be built"),
+        (["model.embedding_dim=many"], "model.embedding_dim is 'many'"),
         (["data.batch_size=0"], "data.batch_size is 0"),
         (["task.l2=-1"], "task.l2 is -1"),
         (["optimizer.lr=-1"], "learning rate"),

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from matinee import experiment
 from matinee.errors import MatineeError
+from matinee.fitting import make_trainer
 from matinee.run_folder import read_result
 
 Run = Callable[..., Path]
@@ -25,7 +26,8 @@ def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
     folder = run("model=mf_bias")
     names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
     assert names == {
-        "checkpoints", "config.yaml", "metrics.csv", "overrides.yaml", "per_user.npz", "result.json",
+        "checkpoints", "config.yaml", "metrics.csv", "overrides.yaml", "per_user.npz", "protocol.json",
+        "result.json",
     }  # fmt: skip
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert any("tfevents" in path.name for path in folder.iterdir())
@@ -58,7 +60,7 @@ def test_per_user_file_adds_up_to_the_test_figure(run: Run) -> None:
 def test_evaluation_of_a_loaded_run_gives_the_recorded_figures(run: Run, model: str) -> None:
     folder = run(f"model={model}")
     loaded = experiment.load_run(folder)
-    metrics, _ = experiment.evaluate(loaded, experiment.make_trainer(loaded.config, None))
+    metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
     assert metrics == read_result(folder)["metrics"]
 
 
@@ -91,7 +93,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> No
 def test_trainer_test_goes_the_same_way(run: Run) -> None:
     folder = run()
     loaded = experiment.load_run(folder)
-    trainer = experiment.make_trainer(loaded.config, folder)
+    trainer = make_trainer(loaded.config, folder)
     measured = trainer.test(loaded.task, loaded.datamodule, verbose=False)[0]
     recorded = read_result(folder)["metrics"]
     assert measured == pytest.approx({name: recorded[name] for name in measured}, rel=1e-6)
@@ -148,7 +150,7 @@ def command(table_overrides: list[str], folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     table_overrides: list[str], undisturbed: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -165,10 +167,11 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     time.sleep(0.03)  # into the next epoch
     process.send_signal(sent)
     _, errors = process.communicate()
-    assert process.returncode == (143 if sent == signal.SIGTERM else -signal.SIGKILL), errors
+    status = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[sent]
+    assert process.returncode == status, errors
     assert not (folder / "result.json").exists(), "stopped too late to show anything"
-    if sent == signal.SIGTERM:
-        assert "resume=" in errors and "Traceback" not in errors
+    if sent != signal.SIGKILL:
+        assert f"resume={folder}" in errors and "Traceback" not in errors
     experiment.resume(folder)
     for name in ("best", "last"):
         whole, resumed = (
@@ -193,6 +196,41 @@ def test_changed_data_are_noticed(compose_train, ratings_csv: Path, tmp_path: Pa
     copy.write_text(copy.read_text() + "u1,999,3,99999\n")
     with pytest.raises(MatineeError, match="have changed"):
         experiment.load_run(folder)
+
+
+def test_resuming_with_other_data_is_refused(
+    compose_train, ratings_csv: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.csv"
+    copy.write_text(ratings_csv.read_text())
+    folder = experiment.train(
+        compose_train(f"dataset.path={copy}", f"run_folder={tmp_path / 'run'}"), []
+    )
+    (folder / "result.json").unlink()
+    copy.write_text(copy.read_text().replace("u1,", "u2001,"))
+    with pytest.raises(MatineeError, match="have changed"):
+        experiment.resume(folder)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["trainer.max_epochs=0", "scheduler=none"], "max_epochs is 0"),
+        (["callbacks.metrics=null"], "callbacks.metrics cannot be left out"),
+        (["callbacks.checkpoints=null"], "callbacks.checkpoints cannot be left out"),
+        (["callbacks.early_stopping.monitor=val/rmsse"], "early_stopping.monitor is not logged"),
+        (["callbacks.checkpoints.monitor=val/rmsse"], "is not logged each epoch"),
+        (["callbacks.checkpoints.mode=mim"], "mode is mim"),
+        (["scheduler.T_max=0"], "cannot"),
+        (["model.init_std=-1"], "init_std|std"),
+    ],
+)
+def test_a_fit_that_cannot_be_leaves_nothing(
+    run, tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    with pytest.raises(MatineeError, match=sentence):
+        run(*overrides)
+    assert not (tmp_path / "run").exists()
 
 
 def damage_config(folder: Path) -> None:
@@ -285,7 +323,7 @@ def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(built.task, "training_step", poisoned)
     with pytest.raises(MatineeError, match="nan at step 37 "):
-        experiment.make_trainer(config, tmp_path).fit(built.task, built.datamodule)
+        make_trainer(config, tmp_path).fit(built.task, built.datamodule)
 
 
 def test_full_disk_keeps_the_previous_checkpoint(

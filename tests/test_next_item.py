@@ -9,6 +9,7 @@ import torch
 from matinee import experiment, splits
 from matinee.datamodules import SequenceDataModule
 from matinee.errors import MatineeError
+from matinee.fitting import make_trainer
 from matinee.interactions import Interactions
 from matinee.metrics import ranking_metrics
 from matinee.recommendation import recommend
@@ -114,7 +115,7 @@ def test_every_model_trains_is_measured_again_and_recommends(run, model: str) ->
     )
     assert recorded["protocol"]["ties"] == "average rank"
     loaded = experiment.load_run(folder)
-    metrics, _ = experiment.evaluate(loaded, experiment.make_trainer(loaded.config, None))
+    metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
     assert metrics == recorded["metrics"]
     table = recommend(loaded, user="u3", top_k=5)
     assert table["score"].is_monotonic_decreasing
@@ -270,8 +271,9 @@ def synthetic(compose_train, folder: Path, dataset: str, *overrides: str) -> flo
         config = compose(
             "train",
             [
-                dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.01", "data.length=20",
-                "data.eval_length=20", "data.batch_size=32", "logger=none", "trainer.accelerator=cpu",
+                dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.01",
+                "data.length=20", "data.eval_length=20", "data.batch_size=32",
+                "logger=none", "trainer.accelerator=cpu",
                 f"run_folder={folder / 'run'}", *overrides,
             ],
         )  # fmt: skip

@@ -5,7 +5,7 @@ import torch
 from matinee import experiment
 from matinee.errors import MatineeError
 from matinee.folding import fold_in
-from matinee.recommendation import recommend
+from matinee.recommendation import predict_ratings, recommend
 
 
 @pytest.fixture(params=["bias", "mf", "mf_bias", "ncf"])
@@ -116,3 +116,11 @@ def test_titles_are_as_good_as_ids(run) -> None:
 def test_calls_that_make_no_sense(run, given: dict, sentence: str) -> None:
     with pytest.raises(MatineeError, match=sentence):
         recommend(experiment.load_run(run("model=bias")), **given)
+
+
+def test_ratings_by_raw_id(run) -> None:
+    loaded = experiment.load_run(run("model=mf_bias"))
+    predicted = predict_ratings(loaded, ["u3", "u4", "nobody"], [100, "101", 102])
+    table = recommend(loaded, user="u3", top_k=100, repeat=True)
+    assert predicted[0] == pytest.approx(table.set_index("item")["predicted_rating"][100])
+    assert predicted.shape == (3,)

@@ -289,12 +289,19 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, monitor: str, mode: str) -> None:
         self.monitor = monitor
-        self.sign = {"min": 1.0, "max": -1.0}[mode]
+        if mode not in ("min", "max"):
+            raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
+        self.sign = 1.0 if mode == "min" else -1.0
         self.best_score: float | None = None
         self.best_epoch: int | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoints."""
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise MatineeError(
+                f"callbacks.checkpoints.monitor={self.monitor} is not logged each epoch; logged were {known}."
+            )
         score = trainer.callback_metrics[self.monitor].item()
         if self.best_score is None or self.sign * score < self.sign * self.best_score:
             self.best_score, self.best_epoch = score, trainer.current_epoch
@@ -307,7 +314,7 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save the step that was just finished, if the fit was only interrupted."""
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and trainer.training:
+        if isinstance(exception, SIGTERMException) and trainer.training:
             trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
 
     def state_dict(self) -> dict[str, Any]:
@@ -375,7 +382,7 @@ class FitProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar at the step where the fit starts."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and next(pl_module.parameters(), None) is not None:
             epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
             total = epochs * batches if epochs > 0 else None
             self._bar = tqdm(
@@ -404,9 +411,8 @@ class FitProgress(ProgressBar):
         """Show the epoch's figure."""
         if self._bar is not None:
             figure = trainer.callback_metrics.get(self.monitor, float("nan"))
-            self._bar.set_description(
-                f"epoch {trainer.current_epoch}, {self.monitor} {figure:.4f}", False
-            )
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._bar.set_description(f"{epoch}, {self.monitor} {figure:.4f}", False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

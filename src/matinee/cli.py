@@ -3,6 +3,7 @@
 Only the standard library is imported before the verb is known, and PyTorch only once there is work.
 """
 
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matinee import __version__
-from matinee.errors import MatineeError
+from matinee.errors import MatineeError, Stopped
 
 HELP = """\
 matinee - rating prediction and next-item recommendation: train, compare, trust, repeat
@@ -26,7 +27,7 @@ Verbs:
 
 Start here:
   matinee train                                    a factorization of MovieLens 100K, ratings in time order
-  matinee train experiment=chronological/ncf       one of the experiments behind our figures
+  matinee train experiment=user_based/gru          one of the experiments behind our figures
   matinee train -m experiment=chronological/mf seed=0,1,2
   matinee recommend run=lightning_logs/...         the folder that train printed last
 
@@ -35,7 +36,11 @@ Start here:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a user's mistake, 2 a wrong call, 143 terminated."""
+    """Run the command line and exit.
+
+    The status is 0 when done, 1 for a mistake, 2 for a call of no verb, 130 and 143 when a signal
+    ended a fit, 141 when the reader of the output is gone.
+    """
     argv = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
@@ -43,46 +48,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "recommend": _recommend,
         "report": _report,
     }
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        sys.exit(0 if argv else 2)
-    if argv[0] == "--version":
-        print(f"matinee {__version__}")
-        sys.exit(0)
-    verb, *rest = argv
-    if verb not in verbs:
-        import difflib
-
-        near = difflib.get_close_matches(verb, verbs, n=1) or ["--help"]
-        _fail(f"there is no verb {verb!r}; try 'matinee {near[0]}'.", status=2)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a title never breaks a terminal
     try:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(HELP, end="", flush=True)
+            sys.exit(0 if argv else 2)
+        if argv[0] == "--version":
+            print(f"matinee {__version__}")
+            sys.exit(0)
+        verb, *rest = argv
+        if verb not in verbs:
+            near = difflib.get_close_matches(verb, verbs, n=1) or ["--help"]
+            _fail(f"there is no verb {verb!r}; try 'matinee {near[0]}'.", status=2)
         verbs[verb](rest)
+        sys.stdout.flush()
     except MatineeError as error:
         _fail(str(error))
+    except Stopped as stopped:
+        _fail(str(stopped), stopped.status)
     except KeyboardInterrupt:
         _fail("interrupted.", status=130)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _fail(sentence: str, status: int = 1) -> None:
-    print(f"matinee: {sentence}", file=sys.stderr)
+    print(f"matinee: {' '.join(sentence.split())}", file=sys.stderr)
     sys.exit(status)
 
 
 def _train(argv: list[str]) -> None:
-    resumed = [
-        argument.removeprefix("resume=") for argument in argv if argument.startswith("resume=")
-    ]
-    if resumed:
-        if len(argv) > 1:
-            raise MatineeError(
-                "resume=FOLDER goes on with the run's own config; leave other overrides out."
-            )
-        from matinee import experiment
-        from matinee.report import print_run
-
-        print_run(_until_terminated(experiment.resume, Path(resumed[0])))
+    resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
+    if not resumed:
+        _with_config("train", argv, _train_one)
         return
-    _with_config("train", argv, _train_one)
+    if len(argv) > 1:
+        raise MatineeError(
+            "resume=FOLDER goes on with the run's own config; leave other overrides out."
+        )
+    from matinee import experiment
+    from matinee.report import print_run
+
+    print_run(experiment.resume(Path(resumed[0])))
 
 
 def _train_one(config: Any) -> None:
@@ -94,25 +104,23 @@ def _train_one(config: Any) -> None:
     hydra = HydraConfig.get()
     choices = dict(hydra.runtime.choices)
     if config.name is None:
-        config.name = choices["experiment"] or "/".join(
-            choices[g] for g in ("dataset", "split", "model")
-        )
-    folder = _until_terminated(experiment.train, config, list(hydra.overrides.task))
-    print_run(folder)
+        group = choices.get("experiment") or f"{choices.get('split')}/{choices.get('model')}"
+        config.name = f"{choices.get('dataset')}/{group}"
+    print_run(experiment.train(config, list(hydra.overrides.task)))
 
 
 def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee import experiment
+        from matinee.fitting import make_trainer
         from matinee.report import print_evaluation
         from matinee.run_folder import read_result
 
-        folder = Path(config.run)
+        folder = Path(str(config.run))
         loaded = experiment.load_run(folder, config.checkpoint)
         loaded.config.trainer = config.trainer
-        metrics, _ = experiment.evaluate(loaded, experiment.make_trainer(loaded.config, None))
-        recorded = read_result(folder)["metrics"]
-        same = print_evaluation(metrics, recorded)
+        metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
+        same = print_evaluation(metrics, read_result(folder)["metrics"])
         if config.checkpoint == "best" and not same:
             raise MatineeError(
                 f"the figures of {folder} are not those recorded in its result.json."
@@ -126,34 +134,26 @@ def _recommend(argv: list[str]) -> None:
         from matinee.recommendation import answer
         from matinee.report import print_table
 
-        print_table(
-            answer(config).map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
-        )
+        table = answer(config)
+        print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
     _with_config("recommend", argv, run)
 
 
 def _report(argv: list[str]) -> None:
+    if any(entry in ("-h", "--help") for entry in argv):
+        print("matinee report [FOLDER...] - one table of all finished runs below the folders\n")
+        print(
+            "Without a folder, those below lightning_logs. Seeds of one experiment are aggregated"
+        )
+        print(
+            "(mean and standard deviation); of two runs of one seed the later one counts. Figures"
+        )
+        print("that others have published for the same data and split stand beside ours.")
+        return
     from matinee.report import report
 
-    if any(argument in ("-h", "--help") for argument in argv):
-        print("matinee report FOLDER... - one table of all finished runs below the folders\n")
-        print("Seeds of one experiment are aggregated (mean and standard deviation). Figures that")
-        print("another work has published for the same data and split stand beside ours.")
-        return
-    print(report([Path(argument) for argument in argv or ["lightning_logs"]]))
-
-
-def _until_terminated(function: Callable[..., Path], *arguments: Any) -> Path:
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    try:
-        return function(*arguments)
-    except SIGTERMException:
-        _fail(
-            "terminated; the run was saved, go on with 'matinee train resume=FOLDER'.", status=143
-        )
-        raise
+    print(report([Path(entry) for entry in argv or ["lightning_logs"]]))
 
 
 def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:
@@ -162,30 +162,42 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from matinee.configuration import config_dir, explain
+    from matinee.configuration import check_config, config_dir, explain
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
-    sys.argv = [f"matinee {verb}", *argv]
+    multirun = [entry for entry in argv if entry in ("-m", "--multirun")]
+    argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
+    called_as, sys.argv = sys.argv, [f"matinee {verb}", *argv]
     failures: list[MatineeError] = []
+    composed = False
 
     def run(config: Any) -> None:
+        nonlocal composed
+        composed = True
+        sys.argv = called_as  # processes of a distributed run are started by it
         try:
+            check_config(config, verb)
             task(config)
-        except MatineeError as error:  # the other runs of a multirun go on
-            failures.append(error)
-            if "-m" in argv or "--multirun" in argv:
-                print(f"matinee: {error}", file=sys.stderr)
+        except (MatineeError, HydraException, OmegaConfBaseException) as error:
+            failure = error if isinstance(error, MatineeError) else MatineeError(explain(error))
+            failures.append(failure)  # the other runs of a multirun go on
+            if multirun:
+                print(f"matinee: {failure}", file=sys.stderr)
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
     except (HydraException, OmegaConfBaseException) as error:
         raise MatineeError(explain(error, _known_keys(verb))) from error
+    except Exception as error:  # of many kinds, for configs that are no configs
+        if composed:
+            raise
+        raise MatineeError(f"the config cannot be composed: {error}") from error
+    finally:
+        sys.argv = called_as
+    if multirun and failures:
+        raise MatineeError(f"{len(failures)} of the runs failed, see above.")
     if failures:
-        raise (
-            failures[0]
-            if len(failures) == 1
-            else MatineeError(f"{len(failures)} runs failed, see above.")
-        )
+        raise failures[0]
 
 
 def _known_keys(verb: str) -> list[str]:

@@ -1,16 +1,19 @@
 """Configuration: what may stand in a config, and a helpful answer to what may not.
 
-Hydra checks keys given on the command line, but adds a key of an experiment file silently and calls
-whatever a ``_target_`` names. Here a key must be a parameter of its target, and a target must be a
-class or function of matinee, or an optimizer, scheduler, callback, logger or Trainer of the libraries.
+Hydra checks keys given on the command line, but adds a key of an experiment file silently, takes any
+value for it, and calls whatever a ``_target_`` names. Here a key must be a parameter of its target,
+a plain value must fit the parameter's annotation, and a target must be a part of matinee that is
+meant for configs, or an optimizer, scheduler, callback, logger or Trainer of the libraries.
 """
 
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
@@ -19,7 +22,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from matinee.errors import MatineeError
 
 ALLOWED_MODULES = (
-    "matinee",
+    "matinee.sources.movielens",
+    "matinee.sources.synthetic",
+    "matinee.sources.table",
+    "matinee.splits",
+    "matinee.datamodules",
+    "matinee.networks",
+    "matinee.losses",
+    "matinee.ranking_losses",
+    "matinee.sampling",
+    "matinee.tasks",
+    "matinee.optimizers",
+    "matinee.callbacks",
+    "matinee.loggers",
     "torch.optim",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
@@ -28,6 +43,10 @@ ALLOWED_MODULES = (
     "lightning.pytorch.trainer.trainer",
 )
 INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
+FILLED_IN = {  # parameters whose values come from the data or the run, not from a config
+    "model": {"num_users", "num_items", "initial_score"},
+    "trainer": {"default_root_dir", "logger", "callbacks", "plugins"},
+}
 
 
 def config_dir() -> Path:
@@ -38,42 +57,60 @@ def config_dir() -> Path:
 
 
 def check_config(config: DictConfig, verb: str) -> None:
-    """Check a composed config: its keys, and the targets that are to be called.
+    """Check a composed config: its keys and values, and the targets that are to be called.
 
     Args:
         config: The composed config.
         verb: The command whose file, ``configs/VERB.yaml``, says which top-level keys there are.
 
     Raises:
-        MatineeError: At the first unknown key or forbidden target, with its full path and, where
-            one is near, the key that was probably meant.
+        MatineeError: At the first unknown key, unfit value or forbidden target, with its full path
+            and, where one is near, the key that was probably meant.
     """
     root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
     groups = [next(iter(entry)) for entry in root.pop("defaults", []) if isinstance(entry, dict)]
     groups = [re.sub(r"^(override )?/?", "", group) for group in groups]
-    _check_keys(config, {*groups, *root} - {"experiment"}, "")
+    groups = [group for group in groups if group != "experiment" and "/" not in group]
+    _check_keys(config, {*groups, *root}, "")
+    missing = {*groups, *(key for key in root if key != "hydra")} - set(map(str, config))
+    if missing:
+        raise MatineeError(f"the config lacks {', '.join(sorted(missing))}; restore it.")
+    for key in ("name", "run_folder", "log_dir"):
+        if key in config and not isinstance(config[key], str | None):
+            raise MatineeError(f"{key} is {config[key]!r}; give a text.")
+    if "seed" in config:
+        _check_seed(config.seed, "seed")
     for key in groups:
-        node = config.get(key)
-        if isinstance(node, DictConfig):
-            _check_node(node, key)
+        node = config._get_node(key)
+        if not isinstance(node, DictConfig) or node._is_none():
+            raise MatineeError(
+                f"{key}={config[key]} is no choice of the group {key}; see its choices."
+            )
+        _check_node(node, key)
 
 
 def _check_node(node: DictConfig, path: str) -> None:
-    children: dict[str, Any] = {str(key): node._get_node(key) for key in node}
     if "_target_" in node:
-        parameters = _parameters(str(node._target_), path)
-        if parameters is not None:
-            _check_keys(node, {*parameters, *INSTANTIATE_KEYS}, path)
-        nested = {key: child for key, child in children.items() if _holds_target(child)}
-    else:  # a group of named parts, such as callbacks
-        known = [key for key, child in children.items() if _holds_target(child)]
-        for key, child in children.items():
-            is_off = child is None or (not isinstance(child, DictConfig) and child._value() is None)
-            if key not in known and not is_off:
-                raise MatineeError(_unknown(f"{path}.{key}", str(key), map(str, known)))
-        nested = {key: children[key] for key in known}
-    for key, child in nested.items():
-        _check_node(child, f"{path}.{key}")
+        found = _callable(str(node._target_), path)
+        _check_values(node, found, path)
+    else:  # a group of named parts, such as callbacks; null switches one off
+        known = [str(key) for key in node if _holds_target(node._get_node(key))]
+        for key in map(str, node):
+            if key not in known and not OmegaConf.is_missing(node, key) and node[key] is not None:
+                raise MatineeError(_unknown(f"{path}.{key}", key, known))
+    _check_children(node, path)
+
+
+def _check_children(node: DictConfig | ListConfig, path: str) -> None:
+    """Check whatever names a target, at any depth: all of it would be called."""
+    keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+    for key in list(keys):
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig) and not child._is_none():
+            if isinstance(child, DictConfig) and "_target_" in child:
+                _check_node(child, f"{path}.{key}")
+            else:
+                _check_children(child, f"{path}.{key}")
 
 
 def _holds_target(node: Any) -> bool:
@@ -88,11 +125,76 @@ def _check_keys(node: DictConfig, known: Iterable[str], path: str) -> None:
             raise MatineeError(_unknown(full_key, key, known - INSTANTIATE_KEYS))
 
 
-def _parameters(target: str, path: str) -> list[str] | None:
-    """Parameter names of an allowed target; None if it takes any keyword."""
-    if not target.startswith(
-        tuple(f"{module}." for module in (*ALLOWED_MODULES, "lightning.pytorch"))
-    ):
+def _check_values(node: DictConfig, found: Any, path: str) -> None:
+    parameters = inspect.signature(found).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        names = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL} - FILLED_IN.get(
+            path, set()
+        )
+        _check_keys(node, names | INSTANTIATE_KEYS, path)
+    owner = found.__init__ if inspect.isclass(found) else found
+    try:
+        hints = typing.get_type_hints(owner)
+    except (NameError, TypeError):  # annotations that cannot be read say nothing
+        hints = {}
+    for key in map(str, node):
+        if key in INSTANTIATE_KEYS or OmegaConf.is_missing(node, key):
+            continue
+        value = node[key]
+        if key == "seed":
+            _check_seed(value, f"{path}.{key}")
+        elif not _fits(value, hints.get(key, Any)):
+            raise MatineeError(f"{path}.{key} is {value!r}; give {_described(hints[key])}.")
+
+
+def _check_seed(seed: Any, path: str) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise MatineeError(f"{path} is {seed!r}; give a whole number from 0 to 4294967295.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value, or a node, can be what an annotation asks for."""
+    origin = typing.get_origin(hint)
+    if hint is Any or isinstance(value, DictConfig):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if isinstance(value, ListConfig):
+        return inspect.isclass(origin or hint) and issubclass(origin or hint, Sequence | Iterable)
+    return False if value is None else not inspect.isclass(origin or hint)
+
+
+def _described(hint: Any) -> str:
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_described(option) for option in typing.get_args(hint)))
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if hint in words:
+        return words[hint]
+    return "a list" if typing.get_origin(hint) is not None else getattr(hint, "__name__", str(hint))
+
+
+def _callable(target: str, path: str) -> Any:
+    """Find an allowed target; where its object was defined counts, not where it was found."""
+    prefixes = tuple(f"{module}." for module in (*ALLOWED_MODULES, "lightning.pytorch"))
+    if not target.startswith(prefixes):
         raise MatineeError(_forbidden(target, path))
     try:
         found = get_object(target)
@@ -103,12 +205,7 @@ def _parameters(target: str, path: str) -> list[str] | None:
     home = getattr(found, "__module__", "") or ""
     if not callable(found) or not f"{home}.".startswith(tuple(f"{m}." for m in ALLOWED_MODULES)):
         raise MatineeError(_forbidden(target, path))
-    parameters = inspect.signature(found).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [
-        parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL
-    ]
+    return found
 
 
 def _forbidden(target: str, path: str) -> str:
@@ -120,7 +217,10 @@ def _forbidden(target: str, path: str) -> str:
 
 def _unknown(full_key: str, key: str, known: Iterable[str]) -> str:
     known = sorted(known)
-    return f"unknown key {full_key!r}; {suggest(key, known) or 'known here: ' + ', '.join(known) + '.'}"
+    hint = suggest(key, known) or (
+        f"known here: {', '.join(known)}." if known else "nothing stands there."
+    )
+    return f"unknown key {full_key!r}; {hint}"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -140,21 +240,33 @@ def explain(error: Exception, known_keys: Iterable[str] = ()) -> str:
         error: What was raised while a config was composed or read.
         known_keys: Dotted keys that could have been meant.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
-        return f"unknown key {key!r}; {suggest(key, known_keys) or 'see --cfg job for those there are.'}"
+    text = " ".join(str(error).split())
     if "Could not override ''" in text:
         return "'=' has no key before it; write key=value."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        hint = _suggest_key(match[1], known_keys) or "see --cfg job for those there are."
+        return f"unknown key {match[1]!r}; {hint}"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]}=... is missing; give it a value."
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].partition("/")
         choices = _choices(group)
-        hint = suggest(choice, choices) or f"choose one of {', '.join(choices)}."
+        hint = suggest(choice, choices) or (
+            f"choose one of {', '.join(choices)}." if choices else ""
+        )
         return f"there is no {group}={choice}; {hint}"
-    if match := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
-        return f"{match[1]!r} cannot be set; {lines[-1]}"
-    return lines[0] if lines else type(error).__name__
+    if "Exception" in text.split(":")[0] or "mismatched input" in text or "no viable" in text:
+        return f"{text}; put a value with special characters in quotes: 'key=\"value\"'."
+    return text or type(error).__name__
+
+
+def _suggest_key(key: str, known_keys: Iterable[str]) -> str:
+    """Suggest the nearest dotted key, or one whose last part is near."""
+    by_last_part = {known.rsplit(".", 1)[-1]: known for known in known_keys if known != key}
+    if near := difflib.get_close_matches(key, by_last_part.values(), n=1):
+        return f"did you mean {near[0]!r}?"
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last_part, n=1)
+    return f"did you mean {by_last_part[near[0]]!r}?" if near else ""
 
 
 def _choices(group: str) -> list[str]:

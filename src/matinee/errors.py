@@ -7,3 +7,16 @@ class MatineeError(Exception):
     The command line prints the sentence without a traceback and exits with status 1; any other
     exception is a defect of matinee and keeps its traceback.
     """
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A signal ended a fit that can be resumed.
+
+    Args:
+        folder: The run folder.
+        status: The exit status that the signal asks for.
+    """
+
+    def __init__(self, folder: object, status: int) -> None:
+        super().__init__(f"stopped; go on with 'matinee train resume={folder}'.")
+        self.status = status

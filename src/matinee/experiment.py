@@ -1,30 +1,27 @@
-"""Experiments: from a config to objects, a fit, its measurement and the run folder that records it."""
+"""Experiments: from a config to objects, a fit, its measurement and the run folder as its record."""
 
 import json
-import logging
+import shutil
+import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.callbacks import AtomicCheckpointIO
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS
-from matinee.errors import MatineeError
+from matinee.errors import MatineeError, Stopped
+from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
 from matinee.run_folder import (
     CONFIG,
     OVERRIDES,
     PER_USER,
+    PROTOCOL,
     RESULT,
     checkpoint_path,
     claim_folder,
@@ -32,26 +29,9 @@ from matinee.run_folder import (
     load_config,
     read_checkpoint,
     read_result,
+    write_json,
     write_whole,
 )
-
-# Lightning announces its products and devices
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
-    ".*configure_optimizers` returned `None`.*",
-    ".*`training_step` returned `None`.*",
-    ".*is smaller than the logging interval.*",
-    ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
-)
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    with warnings.catch_warnings():
-        for advice in ADVICE:
-            warnings.filterwarnings("ignore", advice)
-        yield
 
 
 @dataclass(frozen=True)
@@ -73,13 +53,13 @@ def build(config: DictConfig) -> Experiment:
         MatineeError: If a part of the config cannot be built, naming the part and the reason.
     """
     pl.seed_everything(config.seed, verbose=False)
-    interactions = _make(config, "dataset")
-    split = _call("split", _make(config, "split"), interactions)
-    datamodule = _call("data", _make(config, "data"), interactions, split)
+    interactions = make_part(config, "dataset")
+    split = call_part("split", make_part(config, "split"), interactions)
+    datamodule = call_part("data", make_part(config, "data"), interactions, split)
     groups = ("model", "loss", "sampler", "optimizer", "scheduler")
-    parts = {group: part for group in groups if (part := _make(config, group)) is not None}
-    task = _call("model", _make(config, "task"), datamodule, **parts)
-    _call(
+    parts = {group: part for group in groups if (part := make_part(config, group)) is not None}
+    task = call_part("model", make_part(config, "task"), datamodule, **parts)
+    call_part(
         "optimizer", task.configure_optimizers
     )  # refuse a wrong option before anything is written
     return Experiment(config, datamodule, task)
@@ -96,7 +76,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         The run folder.
 
     Raises:
-        MatineeError: For everything a user can mend; nothing is left behind if the fit never began.
+        Stopped: If a signal ended the fit; it can be resumed.
+        MatineeError: For everything a user can mend; a run without a checkpoint leaves nothing.
     """
     check_config(config, "train")
     started = time.perf_counter()
@@ -105,14 +86,16 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     try:
         config.run_folder = str(folder)
         trainer = make_trainer(config, folder)
-        OmegaConf.save(config, folder / CONFIG, resolve=True)
-        OmegaConf.save(OmegaConf.create(list(overrides)), folder / OVERRIDES)
-    except BaseException:
-        for left in folder.iterdir():
-            left.unlink()
-        folder.rmdir()
+        _write_yaml(folder / CONFIG, config)
+        _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
+        write_json(folder / PROTOCOL, experiment.datamodule.protocol)
+        _fit_and_record(experiment, trainer, folder, started)
+    except Stopped:
         raise
-    _fit_and_record(experiment, trainer, folder, started)
+    except BaseException:
+        if not checkpoint_path(folder, "last").exists():
+            shutil.rmtree(folder)
+        raise
     return folder
 
 
@@ -120,13 +103,16 @@ def resume(folder: Path) -> Path:
     """Go on with a run that was stopped, from its last checkpoint; a finished run stays as it is.
 
     Raises:
-        MatineeError: If the folder holds no run, or its checkpoint cannot be read.
+        MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or
+            split are no longer those it began with.
     """
     config = load_config(folder)
     if not (folder / RESULT).exists():
         started = time.perf_counter()
         experiment = build(config)
+        _check_protocol(experiment, folder)
         _fit_and_record(experiment, make_trainer(config, folder), folder, started)
+    read_result(folder)
     return folder
 
 
@@ -141,18 +127,13 @@ def load_run(folder: Path, checkpoint: str = "best") -> Experiment:
         The experiment, its task in evaluation mode.
 
     Raises:
-        MatineeError: If the folder, its config or its checkpoint is missing or broken, or if the data
-            are no longer those that the run was trained on.
+        MatineeError: If the folder, its config or its checkpoint is missing or broken, or if data or
+            split are no longer those it began with.
     """
+    if checkpoint not in ("best", "last"):
+        raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
     experiment = build(load_config(folder))
-    found = experiment.datamodule.interactions.fingerprint
-    if (folder / RESULT).exists():
-        recorded = read_result(folder)["protocol"]["dataset"]["sha256"]
-        if recorded != found:
-            raise MatineeError(
-                f"the data of {folder} have changed since it was trained (SHA-256 {recorded[:12]}... "
-                f"then, {found[:12]}... now); restore them or train again."
-            )
+    _check_protocol(experiment, folder)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     return experiment
 
@@ -163,64 +144,36 @@ def evaluate(
     """Measure a task as it stands on train, validation and test.
 
     Returns:
-        Metrics named ``STAGE/METRIC``, and the test metrics of every user as arrays.
+        Metrics named ``STAGE/METRIC``, and the test metrics of every user or window as arrays.
     """
     metrics: dict[str, float] = {}
     per_user: dict[str, Any] = {}
     for stage in PARTS:
         loader = experiment.datamodule.evaluation_dataloader(stage)
-        with _without_advice():
+        with without_advice():
             predictions = trainer.predict(experiment.task, dataloaders=loader)
         figures, per_user = experiment.task.measure(predictions, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
     return metrics, per_user
 
 
-def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
-    """Make the Trainer of a config; without a folder it measures only and writes nothing.
-
-    Raises:
-        MatineeError: If the accelerator, its devices or another option cannot be had.
-    """
-    options: dict[str, Any] = {
-        "enable_checkpointing": False,
-        "logger": False,
-        "enable_progress_bar": False,
-    }
-    if folder is not None:
-        callbacks = _make(config, "callbacks") or {}
-        loggers = _make(config, "logger") or {}
-        options = {
-            "callbacks": [callback for callback in callbacks.values() if callback],
-            "logger": [logger(save_dir=str(folder)) for logger in loggers.values() if logger]
-            or False,
-            "plugins": [AtomicCheckpointIO()],
-            "default_root_dir": str(folder),
-        }
-    trainer: pl.Trainer = _call("trainer", _make(config, "trainer"), **options)
-    return trainer
-
-
 def _fit_and_record(
     experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
 ) -> None:
+    config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
+    device = trainer.strategy.root_device.type
+    print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
     last = checkpoint_path(folder, "last")
+    if last.exists():  # look at it first, for a clear sentence if it is broken
+        if "loops" not in read_checkpoint(last):
+            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
+        _load_weights(task, last)
+        task.train()
     prepared = time.perf_counter()
-    if last.exists():
-        read_checkpoint(last)  # a clear sentence if it is broken
-    with _without_advice():
-        trainer.fit(
-            experiment.task,
-            datamodule=experiment.datamodule,
-            ckpt_path=str(last) if last.exists() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    fit(trainer, task, datamodule, folder, last if last.exists() else None)
     fitted = time.perf_counter()
-    _load_weights(experiment.task, checkpoint_path(folder, "best"))
-    metrics, per_user = evaluate(experiment, make_trainer(experiment.config, None))
-    datamodule, task = experiment.datamodule, experiment.task
+    _load_weights(task, checkpoint_path(folder, "best"))
+    metrics, per_user = evaluate(experiment, make_trainer(config, None))
     best_epoch = next(c.best_epoch for c in trainer.callbacks if hasattr(c, "best_epoch"))  # type: ignore[attr-defined]
     result = {
         "metrics": metrics,
@@ -243,39 +196,32 @@ def _fit_and_record(
         },
     }
     raw_ids = datamodule.interactions.users["raw_id"].loc[per_user.pop("user_id")].to_numpy()
-    write_whole(
-        folder / PER_USER,
-        lambda file: np.savez_compressed(file, user=raw_ids.astype(str), **per_user),
-    )
-    write_whole(
-        folder / RESULT, lambda file: file.write((json.dumps(result, indent=2) + "\n").encode())
-    )
+    values = {"user": raw_ids.astype(str), **per_user}
+    write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
+    write_json(folder / RESULT, result)
 
 
-def _make(config: DictConfig, group: str) -> Any:
-    node = config.get(group)
-    return _call(group, instantiate, node) if node else None
-
-
-def _call(group: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call, and tell a refused value as the user's mistake in ``group``."""
+def _check_protocol(experiment: Experiment, folder: Path) -> None:
+    """Refuse data or a split that are not those the run began with."""
+    path = folder / PROTOCOL
     try:
-        return function(*args, **kwargs)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, MatineeError):
-            raise cause from error
-        if isinstance(cause, ValueError | TypeError | MisconfigurationException):
-            raise MatineeError(_refused(group, cause)) from error
-        raise
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        if isinstance(error, TypeError) and group not in ("trainer", "model"):
-            raise
-        raise MatineeError(_refused(group, error)) from error
+        began = json.loads(path.read_text())
+        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
+    now = experiment.datamodule.protocol
+    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
+    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
+        if then != here:
+            raise MatineeError(
+                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
+                f"{here[:12]}... now); restore them or train again."
+            )
 
 
-def _refused(group: str, error: Exception) -> str:
-    return f"{group} cannot be built: {str(error).splitlines()[0]}"
+def _write_yaml(path: Path, content: Any) -> None:
+    text = OmegaConf.to_yaml(content, resolve=True).encode()
+    write_whole(path, lambda file: file.write(text))
 
 
 def _load_weights(task: Any, path: Path) -> None:

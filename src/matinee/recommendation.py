@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from matinee.configuration import suggest
@@ -19,7 +21,13 @@ from matinee.tasks import RatingTask
 
 def answer(config: Any) -> pd.DataFrame:
     """Answer a composed ``recommend`` config by :func:`recommend`."""
-    experiment = load_run(Path(config.run), config.checkpoint)
+    for name, kind, form in (
+        ("ratings", DictConfig, "{item: rating}"),
+        ("history", ListConfig, "[item, ...]"),
+    ):
+        if config[name] is not None and not isinstance(config[name], kind):
+            raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
+    experiment = load_run(Path(str(config.run)), config.checkpoint)
     ratings = None if config.ratings is None else dict(config.ratings)
     history = None if config.history is None else list(config.history)
     return recommend(experiment, config.user, ratings, history, config.top_k, config.repeat)
@@ -82,6 +90,27 @@ def recommend(
     return _best(interactions, scores, [] if repeat else met, top_k, for_ratings)
 
 
+@torch.no_grad()
+def predict_ratings(
+    experiment: Experiment, users: Sequence[Any], items: Sequence[Any]
+) -> npt.NDArray[np.float32]:
+    """Predict the ratings of pairs by raw ids; those that train never held count as unknown.
+
+    Args:
+        experiment: A loaded run of a rating model.
+        users: Raw user ids, n of them.
+        items: Raw item ids, one for each user.
+
+    Returns:
+        Predicted ratings on the scale of the data, shape (n,).
+    """
+    interactions = experiment.datamodule.interactions
+    user_ids = torch.from_numpy(interactions.encode_users(users))
+    item_ids = torch.from_numpy(interactions.encode_items(items))
+    ratings: npt.NDArray[np.float32] = experiment.task(user_ids, item_ids).numpy()
+    return ratings
+
+
 def _user_id(interactions: Interactions, user: Any) -> int:
     if user is None:
         return 0
@@ -136,6 +165,8 @@ def _rate_for_newcomer(experiment: Experiment, ratings: Mapping[Any, float]) -> 
                 f"the rating {rating!r} of item {name!r} is not on the scale {low:g}..{high:g}."
             )
     item_ids = _item_ids(interactions, list(ratings))
+    if len(np.unique(item_ids)) < len(item_ids):
+        raise MatineeError("an item is rated twice; give one rating for each.")
     user_rows = fold_in(
         experiment, torch.from_numpy(item_ids), torch.tensor([float(r) for r in ratings.values()])
     )
@@ -158,7 +189,12 @@ def _best(
         {
             "rank": np.arange(1, len(best) + 1),
             "item": items["raw_id"].loc[best].to_numpy(),
-            "title": items["title"].loc[best].to_numpy(),
+            "title": [_with_year(items.loc[item]) for item in best],
             "predicted_rating" if for_ratings else "score": values[best - 1],
         }
     )
+
+
+def _with_year(item: Any) -> str:
+    year = item.get("year")
+    return str(item["title"]) if year is None or pd.isna(year) else f"{item['title']} ({year})"

@@ -1,6 +1,7 @@
 """Reports: what runs have shown, as tables beside published figures."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir
 from matinee.errors import MatineeError
-from matinee.run_folder import RESULT, load_config, read_result
+from matinee.run_folder import OVERRIDES, RESULT, load_config, read_result
 
-COLUMNS = {"val/rmse": "validation RMSE", "test/rmse": "test RMSE", "test/mae": "test MAE"}
+COLUMNS = {
+    "val/rmse": "validation RMSE",
+    "test/rmse": "test RMSE",
+    "test/mae": "test MAE",
+    "val/mrr": "validation MRR",
+    "test/mrr": "test MRR",
+    "test/recall@10": "test Recall@10",
+    "test/ndcg@10": "test NDCG@10",
+}
+# overrides that the table tells by its heading, its label or its seeds
+TOLD = (
+    "experiment",
+    "model",
+    "seed",
+    "name",
+    "log_dir",
+    "run_folder",
+    "dataset",
+    "split",
+    "trainer",
+)
 
 
 def print_table(table: pd.DataFrame) -> None:
@@ -42,11 +63,26 @@ def print_evaluation(metrics: Mapping[str, float], recorded: Mapping[str, float]
         Whether they are the very same.
     """
     rows = [
-        {"metric": name, "now": repr(value), "recorded": repr(recorded.get(name, "-"))}
+        {
+            "metric": name,
+            "now": f"{value:.6f}",
+            "recorded": f"{recorded.get(name, float('nan')):.6f}",
+        }
         for name, value in metrics.items()
     ]
     print_table(pd.DataFrame(rows))
-    return dict(metrics) == dict(recorded)
+    same = dict(metrics) == dict(recorded)
+    if same:
+        print("identical to the record, to the last bit")
+    else:
+        differences = {
+            name: abs(metrics[name] - recorded[name]) for name in metrics.keys() & recorded
+        }
+        name = max(differences, key=differences.__getitem__)
+        print(
+            f"not the record of the best checkpoint; {name} differs most, by {differences[name]:.2g}"
+        )
+    return same
 
 
 def report(folders: Sequence[Path]) -> str:
@@ -61,32 +97,56 @@ def report(folders: Sequence[Path]) -> str:
     Raises:
         MatineeError: If a folder is missing or no run is found.
     """
-    groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    headings = {}
+    tables: dict[str, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
         if not folder.is_dir():
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
-        for path in sorted(folder.rglob(RESULT)):
+        for path in sorted(folder.rglob(RESULT), key=lambda path: path.parent.name):
             result, config = read_result(path.parent), load_config(path.parent)
-            protocol = _without_draw(result["protocol"])
-            key = json.dumps(protocol, sort_keys=True)
-            dataset = str(config.dataset.get("name") or config.dataset.get("path"))
-            headings[key] = (dataset, str(protocol["split"]["name"]))
-            groups[key][_experiment_key(config)].append({"model": Path(config.name).name, **result})
-    if not groups:
+            dataset = config.dataset.get("name") or Path(config.dataset.get("path", "made up")).name
+            if config.dataset._target_.startswith("matinee.sources.synthetic"):
+                dataset = config.dataset._target_.rpartition(".")[2]
+            protocol = json.dumps([str(dataset), _without_draw(result["protocol"])], sort_keys=True)
+            label = _label(path.parent, config.name)
+            # of two runs of one seed the later one counts
+            tables[protocol][label + _without_seed(config)][config.seed] = {
+                **result,
+                "label": label,
+            }
+    if not tables:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
         )
-    published: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published.yaml"))
     sections = []
-    for key, experiments in groups.items():
-        dataset, split = headings[key]
-        references = published.get(dataset, {}).get(split, {})
-        rows = pd.DataFrame([_row(results, references) for results in experiments.values()])
-        rows = rows.fillna("").sort_values("validation RMSE", ascending=False, kind="stable")
-        table = as_markdown(rows)
-        sections.append(f"{dataset}, {split} split\n\n{table}")
+    for key, experiments in tables.items():
+        dataset, protocol = json.loads(key)
+        sections.append(_section(dataset, protocol, experiments))
     return "\n\n".join(sections)
+
+
+def _section(
+    dataset: str, protocol: Mapping[str, Any], experiments: Mapping[str, Mapping[int, Any]]
+) -> str:
+    split = protocol["split"]
+    references = _published(dataset, protocol)
+    rows = pd.DataFrame([_row(list(runs.values()), references) for runs in experiments.values()])
+    first = rows.columns[1]
+    rows = rows.sort_values(first, ascending="RMSE" not in first, kind="stable")
+    last = [*(name for name in rows.columns if name.startswith("published")), "seeds", "fit s"]
+    rows = rows[[*(name for name in rows.columns if name not in last), *last]].fillna("")
+    return f"{dataset}, {split['name']} split\n\n{as_markdown(rows)}"
+
+
+def _published(dataset: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return published figures by model and metric, if data and split are those of the source."""
+    every: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published.yaml"))
+    known = every.get(dataset, {})
+    split = known.get(protocol["split"]["name"], {})
+    same_data = known.get("sha256") == protocol["dataset"]["sha256"]
+    if not same_data or split.get("options") != protocol["split"]["options"]:
+        return {}
+    figures: dict[str, dict[str, float]] = split["figures"]
+    return figures
 
 
 def as_markdown(table: pd.DataFrame) -> str:
@@ -117,15 +177,15 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def _row(results: Sequence[Mapping[str, Any]], references: Mapping[str, Any]) -> dict[str, str]:
-    model = results[0]["model"]
-    row = {"model": model}
+    label = str(results[0]["label"])
+    row = {"model": label}
     for metric, title in COLUMNS.items():
         values = [result["metrics"][metric] for result in results if metric in result["metrics"]]
         if values:
             row[title] = _number(float(np.mean(values)))
             if len(values) > 1:
                 row[title] += f" ± {np.std(values, ddof=1):.4f}"
-        reference = references.get(model, {}).get(metric)
+        reference = references.get(label, {}).get(metric)
         if reference is not None:
             row[f"published {title}"] = f"{reference:.4f}"
     row["seeds"] = str(len(results))
@@ -139,19 +199,27 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def _label(folder: Path, name: str) -> str:
+    """Name a run by its experiment or model, and by what was changed on top of it."""
+    overrides: Any = OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES))
+    changes = [entry for entry in map(str, overrides) if re.split(r"[.=]", entry)[0] not in TOLD]
+    return " ".join([Path(name).name, *changes])
+
+
 def _without_draw(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Drop what differs from one draw of a split to the next."""
     split = {key: protocol["split"][key] for key in ("name", "options")}
-    return {**protocol, "split": split}
+    kept = {key: value for key, value in protocol.items() if key != "evaluated_windows"}
+    return {**kept, "split": split}
 
 
-def _experiment_key(config: DictConfig) -> str:
+def _without_seed(config: DictConfig) -> str:
     """What makes two runs the same but for their seed: the config without seeds, names and places."""
+    drop = {"seed", "name", "log_dir", "run_folder", "data_dir", "path"}
 
-    def without_draw(node: Any) -> Any:
+    def kept(node: Any) -> Any:
         if isinstance(node, dict):
-            drop = {"seed", "name", "log_dir", "run_folder", "dirpath"}
-            return {key: without_draw(value) for key, value in node.items() if key not in drop}
+            return {key: kept(value) for key, value in node.items() if key not in drop}
         return node
 
-    return json.dumps(without_draw(OmegaConf.to_container(config)), sort_keys=True)
+    return json.dumps(kept(OmegaConf.to_container(config)), sort_keys=True)

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.configuration import check_config
 from matinee.errors import MatineeError
 
-CONFIG, OVERRIDES, RESULT, PER_USER = "config.yaml", "overrides.yaml", "result.json", "per_user.npz"
+CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
+RESULT, PER_USER = "result.json", "per_user.npz"
 
 
 def checkpoint_path(run_folder: str | Path, name: str) -> Path:
@@ -54,6 +55,12 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
             raise MatineeError(
                 f"the run folder {folder} cannot be made ({error}); set run_folder=..."
             ) from error
+        try:
+            (folder / CONFIG).open("x").close()  # of two runs at once, one gets it
+        except OSError as error:
+            raise MatineeError(
+                f"the run folder {folder} is taken or not writable ({error}); set run_folder=..."
+            ) from error
         return folder
     raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
 
@@ -76,6 +83,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         ) from error
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+
+
 def load_config(folder: Path) -> DictConfig:
     """Read the config of a run folder, whose place may have changed.
 
@@ -94,7 +106,7 @@ def load_config(folder: Path) -> DictConfig:
         raise MatineeError(
             f"{path} cannot be read ({reason}); restore it or train again."
         ) from error
-    if not isinstance(config, DictConfig):
+    if not isinstance(config, DictConfig) or not config:
         raise MatineeError(f"{path} is no config; restore it or train again.")
     check_config(config, "train")
     config.run_folder = str(folder)
@@ -114,8 +126,13 @@ def read_result(folder: Path) -> dict[str, Any]:
         )
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
+    parts = ("metrics", "protocol", "environment")
+    if not isinstance(result, dict) or not all(
+        isinstance(result.get(part), dict) for part in parts
+    ):
+        raise MatineeError(f"{path} is no result of a run; restore it or train again.")
     return result
 
 
@@ -134,7 +151,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
             f"the checkpoint {path} is damaged or holds more than plain values, and was not loaded; "
             "restore it or train again."
         ) from error
-    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
         raise MatineeError(
             f"{path} is no checkpoint of a run; name a run folder that train printed."
         )

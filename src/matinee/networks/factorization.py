@@ -82,6 +82,10 @@ class BiasedMatrixFactorization(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
+        if embedding_dim < 1:
+            raise ValueError(
+                f"an embedding of dimension {embedding_dim} holds nothing; give at least 1."
+            )
         self.user_factors = embedding_table(num_users, embedding_dim + 1, init_std, sparse)
         self.item_factors = embedding_table(num_items, embedding_dim + 1, init_std, sparse)
         with torch.no_grad():

@@ -24,6 +24,7 @@ from matinee.sources.fetch import cache_dir, with_copy
 _DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 _TEXT = pa.large_string()
 _NUMBERS = (pa.int64(), pa.float64())
+_IDS = pa.dictionary(pa.int32(), pa.string())
 _TIMES = (*_NUMBERS, pa.timestamp("us"), pa.timestamp("us", "UTC"))
 
 
@@ -59,6 +60,14 @@ def load(
     path = Path(path).expanduser().absolute()
     names = {"user": user, "item": item, "rating": rating, "timestamp": timestamp, "title": title}
     columns = {canonical: name for canonical, name in names.items() if name is not None}
+    roles = [name for canonical, name in columns.items() if canonical != "title"]
+    for name in roles:
+        if roles.count(name) > 1:
+            raise MatineeError(
+                f"the column {name!r} is named twice; user, item, rating and timestamp differ."
+            )
+    if path.is_dir():
+        raise MatineeError(f"{path} is a folder; name the file in it.")
     if not path.is_file():
         raise MatineeError(f"{path} does not exist; set path to a .csv, .tsv or .parquet file.")
     if path.stat().st_size == 0:
@@ -116,17 +125,48 @@ def _read_text(path: Path, columns: Mapping[str, str], delimiter: str) -> pa.Tab
     except (UnicodeDecodeError, OSError, EOFError, csv.Error) as error:
         raise MatineeError(f"{path} is no readable UTF-8 text ({error}); convert it.") from error
     require_columns(path, list(columns.values()), header)
-    kinds = {"rating": pa.float32(), "title": _TEXT}
+    kinds = {"user": _IDS, "item": _IDS, "rating": pa.float32(), "title": _TEXT}
     types = {name: kinds.get(canonical, pa.int64()) for canonical, name in columns.items()}
     try:
-        return _arrow_read(path, types, delimiter, None, 0)
+        table = _arrow_read(path, types, delimiter, None, 0)
     except pa.ArrowInvalid:
         types = {name: kinds.get(canonical, _TEXT) for canonical, name in columns.items()}
-    table = read_delimited(path, types, delimiter=delimiter)
-    for name in {columns["user"], columns["item"]}:
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, _narrowed(table[name], _NUMBERS))
+        types |= {columns["user"]: _TEXT, columns["item"]: _TEXT}
+        table = read_delimited(path, types, delimiter=delimiter)
+    for name in (columns["user"], columns["item"]):
+        table = table.set_column(table.column_names.index(name), name, _ids(table[name]))
     return table
+
+
+def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read ids as integers if every one is written as an integer is, and leave them text otherwise.
+
+    So 007 and 7 stay two ids, and no id is rounded. Whole floats (7.0), as tables with gaps
+    write integers, count as integers where all ids are written so.
+    """
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries()
+    texts = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
+    whole = texts
+    if pc.all(pc.match_substring_regex(texts, r"^-?[0-9]+\.0$")).as_py():
+        whole = pc.replace_substring_regex(texts, r"\.0$", "")
+    values = texts
+    numbers = _cast(whole, pa.int64())
+    floats = _cast(texts, pa.float64())
+    if numbers is not None and pc.all(pc.equal(numbers.cast(whole.type), whole)).as_py():
+        values = numbers
+    elif floats is not None and pc.any(pc.not_equal(floats, pc.floor(floats))).as_py():
+        values = floats  # a fraction among numbers is refused, with its line, as no id
+    return pa.chunked_array([values.take(chunk.indices) for chunk in column.chunks], values.type)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _narrowed(column: pa.ChunkedArray, kinds: Sequence[pa.DataType]) -> pa.ChunkedArray:
@@ -165,9 +205,11 @@ def require_columns(path: Path, wanted: Sequence[str], present: Sequence[str]) -
     """Check that a file has some columns.
 
     Raises:
-        MatineeError: If one is missing; it names the nearest column and lists all of them.
+        MatineeError: If one is there twice or is missing; it names the nearest column and lists all of them.
     """
     for name in wanted:
+        if list(present).count(name) > 1:
+            raise MatineeError(f"{path} has several columns {name!r}; give them different names.")
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1, cutoff=0.0)
             hint = f"did you mean {near[0]!r}? " if near else ""

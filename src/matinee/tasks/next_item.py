@@ -106,6 +106,11 @@ class NextItemTask(pl.LightningModule):
             raise ValueError(
                 f"{type(loss).__name__} is a loss of ratings; choose loss=softmax or another."
             )
+        made = getattr(model, "func", model)
+        if not hasattr(made, "represent"):
+            raise ValueError(
+                f"{made.__name__} rates pairs; choose model=gru or another that ranks items."
+            )
         loss.fit(interactions.num_items)  # type: ignore[operator]
         if sampler is not None:
             counts = np.bincount(

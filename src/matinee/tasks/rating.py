@@ -114,6 +114,12 @@ class RatingTask(pl.LightningModule):
             raise ValueError(
                 f"{type(loss).__name__} is no loss of ratings; choose loss=mse or another."
             )
+        made = getattr(model, "func", model)
+        if not hasattr(made, "lookup"):
+            raise ValueError(
+                f"{made.__name__} ranks items and rates none; start from experiment=user_based/gru or "
+                "another experiment of next items."
+            )
         loss.fit(datamodule.columns("train").ratings.numpy())
         network = model(
             num_users=interactions.num_users,

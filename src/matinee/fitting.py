@@ -1,0 +1,155 @@
+"""Fitting: the Trainer of a config, and how a fit ends when it is stopped or cannot go on."""
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from matinee.callbacks import AtomicCheckpointIO
+from matinee.errors import MatineeError, Stopped
+
+# Lightning announces its products and devices
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
+    ".*configure_optimizers` returned `None`.*",
+    ".*`training_step` returned `None`.*",
+    ".*is smaller than the logging interval.*",
+    ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
+)
+
+
+def make_part(config: DictConfig, group: str) -> Any:
+    """Instantiate a group of a config; an empty one is None.
+
+    Raises:
+        MatineeError: If its target refuses a value.
+    """
+    node = config.get(group)
+    return call_part(group, instantiate, node) if node else None
+
+
+def call_part(group: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call, and tell a refused value as the user's mistake in ``group``."""
+    try:
+        return function(*args, **kwargs)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise cause if isinstance(cause, MatineeError) else _refused(group, cause) from error
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        RuntimeError,
+        OSError,
+        MisconfigurationException,
+    ) as error:
+        raise _refused(group, error) from error
+
+
+def _refused(group: str, error: BaseException) -> MatineeError:
+    return MatineeError(f"{group} cannot be built: {error or type(error).__name__}")
+
+
+def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
+    """Make the Trainer of a config; without a folder it measures only and writes nothing.
+
+    Raises:
+        MatineeError: If the accelerator, its devices or another option cannot be had.
+    """
+    epochs = config.trainer.get("max_epochs")
+    if epochs is None or epochs < 1:
+        raise MatineeError(f"trainer.max_epochs is {epochs}; give a whole number of at least 1.")
+    options: dict[str, Any] = {
+        "enable_checkpointing": False,
+        "logger": False,
+        "enable_progress_bar": False,
+        "limit_predict_batches": 1.0,
+    }
+    if folder is not None:
+        callbacks = make_part(config, "callbacks") or {}
+        for name in ("metrics", "checkpoints"):
+            if not callbacks.get(name):
+                raise MatineeError(f"callbacks.{name} cannot be left out: the best epoch needs it.")
+        loggers = make_part(config, "logger") or {}
+        options = {
+            "callbacks": [callback for callback in callbacks.values() if callback],
+            "logger": [logger(save_dir=str(folder)) for logger in loggers.values() if logger]
+            or False,
+            "plugins": [AtomicCheckpointIO()],
+            "default_root_dir": str(folder),
+            "enable_progress_bar": bool(callbacks.get("progress_bar")),
+        }
+    trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
+    return trainer
+
+
+def fit(
+    trainer: pl.Trainer, task: Any, datamodule: Any, folder: Path, checkpoint: Path | None
+) -> None:
+    """Fit, from a checkpoint if there is one.
+
+    Raises:
+        Stopped: If SIGTERM or Ctrl-C ended the fit; what was reached is saved.
+        MatineeError: If the fit cannot go on, or the folder cannot be written.
+    """
+    interrupted = threading.Event()
+    try:
+        with without_advice(), _interrupt_between_steps(interrupted):
+            trainer.fit(
+                task,
+                datamodule=datamodule,
+                ckpt_path=checkpoint and str(checkpoint),
+                weights_only=True,
+            )
+    except SIGTERMException as stop:
+        raise Stopped(folder, status=130 if interrupted.is_set() else 143) from stop
+    except MisconfigurationException as error:
+        raise MatineeError(f"the fit cannot go on: {error}") from error
+    except OSError as error:
+        raise MatineeError(
+            f"{folder} could not be written ({error}); free disk space, then resume."
+        ) from error
+    except RuntimeError as error:
+        if "Early stopping conditioned" not in str(error):
+            raise
+        raise MatineeError(f"callbacks.early_stopping.monitor is not logged: {error}") from error
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence what Lightning advises for loaders and fits of another kind."""
+    with warnings.catch_warnings():
+        for advice in ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        yield
+
+
+@contextmanager
+def _interrupt_between_steps(interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end a fit as SIGTERM does, after the step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
