@@ -221,7 +221,7 @@ def test_resuming_with_other_data_is_refused(
         (["callbacks.early_stopping.monitor=val/rmsse"], "early_stopping.monitor is not logged"),
         (["callbacks.checkpoints.monitor=val/rmsse"], "is not logged each epoch"),
         (["callbacks.checkpoints.mode=mim"], "mode is mim"),
-        (["scheduler.T_max=0"], "cannot"),
+        (["scheduler.T_max=0"], "the fit cannot go on"),
         (["model.init_std=-1"], "init_std|std"),
     ],
 )

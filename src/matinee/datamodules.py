@@ -188,15 +188,14 @@ class SequenceDataModule(pl.LightningDataModule):
             )
 
     def evaluation(self, stage: str) -> tuple[Histories, Windows]:
-        """Return the histories that a stage may see, and the windows that end in its targets."""
+        """Return what a stage may see, and the windows that end in its targets, short ones first."""
         parts = list(PARTS)[: list(PARTS).index(stage) + 1]
         part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
         targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
         visible = np.concatenate([getattr(self.split, PARTS[earlier]) for earlier in parts])
         histories = Histories.from_rows(self.interactions, visible)
-        return histories, windows_ending_at(
-            histories, histories.positions(targets), self.eval_length
-        )
+        windows = windows_ending_at(histories, histories.positions(targets), self.eval_length)
+        return histories, windows.take(windows.lengths.argsort(stable=True))  # little padding
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
@@ -233,15 +232,15 @@ class SequenceDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> BatchLoader:
-        """Windows of validation, in the order of users and time."""
+        """Windows of validation, in the order of :meth:`evaluation`."""
         return self.evaluation_dataloader("val")
 
     def test_dataloader(self) -> BatchLoader:
-        """Windows of test, in the order of users and time."""
+        """Windows of test, in the order of :meth:`evaluation`."""
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, stage: str) -> BatchLoader:
-        """Windows of any stage in order, train included, for measuring."""
+        """Windows of any stage in the order of :meth:`evaluation`, train included, for measuring."""
         histories, windows = self.evaluation(stage)
         items = torch.from_numpy(histories.item_ids)
         offsets = torch.from_numpy(histories.offsets)

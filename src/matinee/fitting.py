@@ -115,7 +115,7 @@ def fit(
             )
     except SIGTERMException as stop:
         raise Stopped(folder, status=130 if interrupted.is_set() else 143) from stop
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ArithmeticError) as error:
         raise MatineeError(f"the fit cannot go on: {error}") from error
     except OSError as error:
         raise MatineeError(
