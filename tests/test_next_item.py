@@ -23,6 +23,7 @@ SEQUENCE = [
     "split=user_based",
 ]
 ENCODERS = ["pooling", "lstm", "gru", "cnn", "attention", "dnc", "implicit_mf"]
+SMALL = ["model.embedding_dim=64", "model.dropout=0.0", "model.init_std=0.05"]
 SAMPLED = [
     "pointwise", "saturating_pointwise", "bpr", "saturating_bpr", "hinge", "adaptive_hinge",
     "sampled_softmax", "gbce",
@@ -253,9 +254,9 @@ def test_markov_chains_are_learnt_where_there_is_order_and_only_there(
         "dataset.num_interactions=9000",
     ]
     order, noise = ["dataset.concentration=0.001"], ["dataset.concentration=100"]
-    learnt = synthetic(compose_train, tmp_path / "a", *options, *order, f"model={model}")
+    learnt = synthetic(compose_train, tmp_path / "a", *options, *order, f"model={model}", *SMALL)
     popular = synthetic(compose_train, tmp_path / "b", *options, *order, "model=popularity")
-    chance = synthetic(compose_train, tmp_path / "c", *options, *noise, f"model={model}")
+    chance = synthetic(compose_train, tmp_path / "c", *options, *noise, f"model={model}", *SMALL)
     assert learnt > 0.9
     assert learnt > 3 * popular
     harmonic = np.mean(1 / np.arange(1, 51))  # the mean reciprocal rank of a random order
@@ -271,7 +272,7 @@ def synthetic(compose_train, folder: Path, dataset: str, *overrides: str) -> flo
         config = compose(
             "train",
             [
-                dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.01",
+                dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.005",
                 "data.length=20", "data.eval_length=20", "data.batch_size=32",
                 "logger=none", "trainer.accelerator=cpu",
                 f"run_folder={folder / 'run'}", *overrides,
