@@ -1,0 +1,132 @@
+"""Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from matinee.errors import MatineeError
+from matinee.run_folder import checkpoint_path
+
+
+class Checkpoints(Checkpoint):
+    """Keeps ``checkpoints/best.ckpt`` (weights alone) and ``checkpoints/last.ckpt`` (all to go on).
+
+    Both are written at the end of an epoch, after validation. When SIGTERM or Ctrl-C ends a fit between
+    two training steps, ``last.ckpt`` holds the step just finished; during a validation pass the
+    checkpoint of the epoch before stays the last one. A fit that failed is not kept.
+
+    Args:
+        monitor: Name of the logged metric that makes an epoch the best.
+        mode: ``min`` or ``max``.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        self.monitor = monitor
+        if mode not in ("min", "max"):
+            raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
+        self.sign = 1.0 if mode == "min" else -1.0
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's checkpoints."""
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise MatineeError(
+                f"callbacks.checkpoints.monitor={self.monitor} is not logged each epoch; logged were {known}."
+            )
+        score = trainer.callback_metrics[self.monitor].item()
+        if self.best_score is None or self.sign * score < self.sign * self.best_score:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+            trainer.save_checkpoint(
+                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
+            )
+        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the step that was just finished, if the fit was only interrupted."""
+        if isinstance(exception, SIGTERMException) and trainer.training:
+            trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the best epoch."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what was known of the best epoch."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
+
+class EpochTable(Callback):
+    """Writes ``metrics.csv`` in the run folder: one row an epoch, one column a logged metric."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows that a resumed run has already written."""
+        path = self._path(trainer)
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch that has ended."""
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
+        self._rows.append(row)
+        if not trainer.is_global_zero:
+            return
+        path = self._path(trainer)
+        if len(self._rows) == 1 or list(row) != list(self._rows[-2]) or not path.exists():
+            part = path.with_suffix(".part")
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
+                writer.writeheader()
+                writer.writerows(self._rows)
+            os.replace(part, path)
+        else:
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, list(row)).writerow(row)
+
+    @staticmethod
+    def _path(trainer: pl.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "metrics.csv"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save ``checkpoint`` as ``path``, whole or not at all.
+
+        Raises:
+            MatineeError: If it cannot be written; an earlier file of that name is untouched.
+        """
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise MatineeError(
+                f"the checkpoint {path} could not be written ({error}); "
+                "free disk space or choose another run_folder=... and resume."
+            ) from error
