@@ -1,10 +1,12 @@
 """Loggers: TensorBoard's event files, in the run folder itself."""
 
+from collections.abc import Mapping
+
 from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's TensorBoard logger without folders of its own and without ``hparams.yaml``.
+    """Lightning's TensorBoard logger without folders, files and curves that tell nothing.
 
     Args:
         save_dir: The run folder.
@@ -12,6 +14,11 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="", version="", default_hp_metric=False)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics; the number of the epoch is no curve."""
+        shown = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(shown, step)
 
     def save(self) -> None:
         """Write out pending events; the hyperparameters stand in the run folder's ``config.yaml``."""
