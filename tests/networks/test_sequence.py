@@ -321,7 +321,10 @@ def test_shipped_config_shows_every_option(compose_train, model: str) -> None:
 
 def test_lists_may_stand_in_a_config(compose_train) -> None:
     config = compose_train(
-        "model=cnn", "model.encoder.kernel_width=[3,3,5,2]", "model.encoder.dilation=[1,2,4,8]"
+        "model=cnn",
+        "model.encoder.num_layers=4",
+        "model.encoder.kernel_width=[3,3,5,2]",
+        "model.encoder.dilation=[1,2,4,8]",
     )
     encoder = instantiate(config.model)(num_items=NUM_ITEMS).encoder
     assert [layer.kernel_size for layer in encoder.layers] == [(3,), (3,), (5,), (2,)]
