@@ -37,12 +37,13 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoints."""
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(trainer.callback_metrics))
+        metrics = trainer.callback_metrics  # gathered anew at every access
+        if self.monitor not in metrics:
+            known = ", ".join(sorted(metrics))
             raise MatineeError(
                 f"callbacks.checkpoints.monitor={self.monitor} is not logged each epoch; logged were {known}."
             )
-        score = trainer.callback_metrics[self.monitor].item()
+        score = metrics[self.monitor].item()
         if self.best_score is None or self.sign * score < self.sign * self.best_score:
             self.best_score, self.best_epoch = score, trainer.current_epoch
             trainer.save_checkpoint(
