@@ -274,7 +274,7 @@ def rank_by_task(task: NextItemTask, datamodule: SequenceDataModule, batch_size:
     with torch.inference_mode():
         started = time.perf_counter()
         for index, batch in enumerate(loader):
-            task.predict_step(batch, index)
+            task.validation_step(batch, index)
         return time.perf_counter() - started
 
 
@@ -286,7 +286,6 @@ def rank_bare(task: NextItemTask, rows: list[tuple[Tensor, int]]) -> float:
         for history, target in rows:
             scores = network.score_all(network.represent(history)[0, -1])
             int((scores > scores[target]).sum()) + 1
-            scores.topk(task.top_k[-1])
         return time.perf_counter() - started
 
 
@@ -298,7 +297,7 @@ def ranking(rounds: int, num_users: int = 2000, num_items: int = 1682) -> None:
     split = Split("last", {}, train, np.zeros(0, np.int64), last)
     print(
         f"\n## Ranking\n\n{num_users:,} histories against {interactions.num_items:,} items, "
-        f"{EVAL_BATCH_SIZE} a batch: the target's rank and the 20 best items.\n\n"
+        f"{EVAL_BATCH_SIZE} a batch: the rank of each one's last item.\n\n"
         "| model | most items | one by one s | bare one by one s | batches s | ratio | bare ratio |\n"
         "|:------|-----------:|-------------:|------------------:|----------:|------:|-----------:|",
         flush=True,

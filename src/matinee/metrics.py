@@ -160,15 +160,18 @@ def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> T
     # a NaN makes the maximum NaN; the padding's score may be anything
     if bool(scores[:, 1:].amax(1).isnan().any()):
         raise ValueError("a score is NaN: the network has diverged or its input is broken")
-    target_scores = scores.gather(1, target_ids.unsqueeze(1))
-    above, equal = scores > target_scores, scores == target_scores
-    for mask in (above, equal):
-        mask[:, 0] = False
+    target_ids = target_ids.unsqueeze(1)
+    target_scores = scores.gather(1, target_ids)
+    flags = torch.empty_like(scores, dtype=torch.float32)  # sums of floats are the fastest
+
+    def count(compare: Callable[..., Tensor]) -> Tensor:
+        compare(scores, target_scores, out=flags)
+        flags[:, 0] = 0
         if excluded is not None:
-            mask[excluded] = False
-    equal.scatter_(1, target_ids.unsqueeze(1), False)  # the target is no tie of itself
-    num_above, num_equal = (mask.sum(1, dtype=torch.int32) for mask in (above, equal))
-    return 1 + num_above + num_equal / 2
+            flags[excluded] = 0
+        return flags.scatter_(1, target_ids, 1).sum(1)  # the target always counts itself
+
+    return (count(torch.gt) + count(torch.ge)) / 2  # between the best and the worst of the ties
 
 
 def _ordered(excluded: IndexPairs) -> IndexPairs:

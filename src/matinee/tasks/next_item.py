@@ -199,11 +199,12 @@ class NextItemTask(pl.LightningModule):
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Rank each row's target: ``ranks`` (batch,) and ``best_items``, their ids (batch, k)."""
+        return self._rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
+
+    def _rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
         target_ids = batch.target_ids.sum(1)  # one target a row, 0 elsewhere
-        num_items = len(self.warm_items) - 1
-        best = min(self.top_k[-1], num_items)
         parts = []
-        rows_at_once = max(1, RANKED_AT_ONCE // (num_items + 1))
+        rows_at_once = max(1, RANKED_AT_ONCE // len(self.warm_items))
         for start in range(0, len(target_ids), rows_at_once):
             rows = slice(start, start + rows_at_once)
             scores = self(batch.histories[rows], batch.lengths[rows], batch.user_ids[rows])
@@ -216,12 +217,12 @@ class NextItemTask(pl.LightningModule):
         return {"ranks": target_ranks, "best_items": best_items}
 
     def validation_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Rank; the callbacks measure."""
-        return self.predict_step(batch)
+        """Rank the targets; the callbacks measure."""
+        return self._rank(batch, best=0)
 
     def test_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Rank; the callbacks measure."""
-        return self.predict_step(batch)
+        """Rank the targets; the callbacks measure."""
+        return self._rank(batch, best=0)
 
     def measure(
         self,
