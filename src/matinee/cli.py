@@ -117,7 +117,7 @@ def _evaluate(argv: list[str]) -> None:
         from matinee.run_folder import read_result
 
         folder = Path(str(config.run))
-        loaded = experiment.load_run(folder, config.checkpoint)
+        loaded = experiment.load_run(folder, config.checkpoint, config.segments)
         loaded.config.trainer = config.trainer
         metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
         same = print_evaluation(metrics, read_result(folder)["metrics"])

@@ -1,5 +1,6 @@
 """Datamodules: a split becomes loaders of whole batches."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.loading import BatchLoader, in_order, shuffled, to_device
+from matinee.segments import Evaluated, Masks, check_segments, segment_masks
 from matinee.sequences import (
     Histories,
     SequenceBatch,
@@ -42,10 +44,12 @@ class RatingDataModule(pl.LightningDataModule):
         split: Which rows are train, validation and test.
         batch_size: Pairs of a training batch, at least 1.
         eval_batch_size: Pairs of a batch outside training, at least 1; results do not depend on it.
+        segments: Subsets that metrics are told for, too, see :mod:`matinee.segments`.
         seed: Seed of the order of training rows, at least 0.
 
     Raises:
-        MatineeError: If the interactions have no ratings or a number is out of range.
+        MatineeError: If the interactions have no ratings, a number is out of range or a segment is
+            unknown.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class RatingDataModule(pl.LightningDataModule):
         split: Split,
         batch_size: int = 1024,
         eval_batch_size: int = 65536,
+        segments: Sequence[str] = ("warmth",),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,6 +72,7 @@ class RatingDataModule(pl.LightningDataModule):
         self.split = split
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
+        self.segment_names = check_segments(segments, interactions)
         self.seed = seed
 
     def columns(self, stage: str) -> RatingBatch:
@@ -81,6 +87,20 @@ class RatingDataModule(pl.LightningDataModule):
     def warm(self) -> tuple[Tensor, Tensor]:
         """Which user ids and which item ids occur in train."""
         return warm_ids(self.interactions, self.split)
+
+    def segments(self, stage: str) -> Masks:
+        """Mark the rows of a stage that lie in each segment, in the order of :meth:`columns`."""
+        train, users, items = self.split.train, *self.columns(stage)[:2]
+        counts = np.bincount(
+            self.interactions.user_ids[train], minlength=self.interactions.num_users + 1
+        )
+        evaluated = Evaluated(
+            users.numpy(),
+            items.numpy(),
+            counts[users],
+            (self.warm[0][users] & self.warm[1][items]).numpy(),
+        )
+        return segment_masks(self.segment_names, evaluated, self.interactions, train)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -146,10 +166,11 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: Windows of a training batch, at least 1.
         eval_batch_size: Windows of a batch outside training; results do not depend on it.
         filter_seen: Whether items that the user met before the target are no candidates.
+        segments: Subsets that metrics are told for, too, see :mod:`matinee.segments`.
         seed: Seed of the order of training windows, at least 0.
 
     Raises:
-        MatineeError: If a number is out of range or a part has no windows.
+        MatineeError: If a number is out of range, a part has no windows or a segment is unknown.
     """
 
     def __init__(
@@ -163,6 +184,7 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 512,
         filter_seen: bool = False,
+        segments: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -179,6 +201,7 @@ class SequenceDataModule(pl.LightningDataModule):
         self.eval_length = eval_length
         self.eval_stride = eval_stride
         self.filter_seen = filter_seen
+        self.segment_names = check_segments(segments, interactions)
         self.seed = seed
         self.histories = Histories.from_rows(interactions, split.train)
         self.windows = cut_windows(self.histories, length, stride, min_length=2)
@@ -196,6 +219,19 @@ class SequenceDataModule(pl.LightningDataModule):
         histories = Histories.from_rows(self.interactions, visible)
         windows = windows_ending_at(histories, histories.positions(targets), self.eval_length)
         return histories, windows.take(windows.lengths.argsort(stable=True))  # little padding
+
+    def evaluated(self, stage: str) -> Evaluated:
+        """Tell the targets of a stage, in the order of :meth:`evaluation`."""
+        histories, windows = self.evaluation(stage)
+        ends = (windows.starts + windows.lengths - 1).numpy()
+        user_ids, item_ids = windows.user_ids.numpy(), histories.item_ids[ends]
+        before = ends - histories.offsets[user_ids]
+        return Evaluated(user_ids, item_ids, before, self.warm[1].numpy()[item_ids])
+
+    def segments(self, stage: str) -> Masks:
+        """Mark the windows of a stage that lie in each segment, in the order of :meth:`evaluation`."""
+        names, table, train = self.segment_names, self.interactions, self.split.train
+        return segment_masks(names, self.evaluated(stage), table, train) if names else {}
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:

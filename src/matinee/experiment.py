@@ -116,12 +116,15 @@ def resume(folder: Path) -> Path:
     return folder
 
 
-def load_run(folder: Path, checkpoint: str = "best") -> Experiment:
+def load_run(
+    folder: Path, checkpoint: str = "best", segments: Sequence[str] | None = None
+) -> Experiment:
     """Rebuild a run's data and task and load its weights.
 
     Args:
         folder: The run folder.
         checkpoint: ``best`` or ``last``.
+        segments: Subsets to measure, see :mod:`matinee.segments`; None takes those of the run.
 
     Returns:
         The experiment, its task in evaluation mode.
@@ -132,7 +135,10 @@ def load_run(folder: Path, checkpoint: str = "best") -> Experiment:
     """
     if checkpoint not in ("best", "last"):
         raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
-    experiment = build(load_config(folder))
+    config = load_config(folder)
+    if segments is not None:
+        config.data.segments = list(segments)
+    experiment = build(config)
     _check_protocol(experiment, folder)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     return experiment

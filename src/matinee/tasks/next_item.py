@@ -238,12 +238,13 @@ class NextItemTask(pl.LightningModule):
             stage: ``train``, ``val`` or ``test``.
 
         Returns:
-            The metrics over windows; and the rank of every window with its user and length.
+            The metrics over windows, whole and by segment; and the rank of every window with
+            its user and length.
         """
         target_ranks = torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
         best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
         _, windows = datamodule.evaluation(stage)
-        metrics = ranking_metrics(target_ranks, self.top_k)
+        metrics = ranking_metrics(target_ranks, self.top_k, datamodule.segments(stage))
         metrics |= coverage(best_items, datamodule.interactions.num_items, self.top_k)
         return metrics, {
             "user_id": windows.user_ids.numpy(),

@@ -195,12 +195,11 @@ class RatingTask(pl.LightningModule):
             stage: ``train``, ``val`` or ``test``.
 
         Returns:
-            The metrics over rows, whole and for warm and cold rows; and the same errors per user.
+            The metrics over rows, whole and by segment; and the same errors per user.
         """
-        user_ids, item_ids, ratings = datamodule.columns(stage)
-        warm = (datamodule.warm[0][user_ids] & datamodule.warm[1][item_ids]).numpy()
+        user_ids, _, ratings = datamodule.columns(stage)
         predicted, truth = torch.cat(list(predictions)).cpu().numpy(), ratings.numpy()
-        metrics = rating_metrics(predicted, truth, {"warm": warm, "cold": ~warm})
+        metrics = rating_metrics(predicted, truth, datamodule.segments(stage))
         return metrics, rating_metrics_per_user(predicted, truth, user_ids.numpy())
 
     @property
