@@ -88,19 +88,19 @@ class RatingDataModule(pl.LightningDataModule):
         """Which user ids and which item ids occur in train."""
         return warm_ids(self.interactions, self.split)
 
-    def segments(self, stage: str) -> Masks:
-        """Mark the rows of a stage that lie in each segment, in the order of :meth:`columns`."""
+    def evaluated(self, stage: str) -> Evaluated:
+        """Tell the pairs of a stage, in the order of :meth:`columns`."""
         train, users, items = self.split.train, *self.columns(stage)[:2]
         counts = np.bincount(
             self.interactions.user_ids[train], minlength=self.interactions.num_users + 1
         )
-        evaluated = Evaluated(
-            users.numpy(),
-            items.numpy(),
-            counts[users],
-            (self.warm[0][users] & self.warm[1][items]).numpy(),
-        )
-        return segment_masks(self.segment_names, evaluated, self.interactions, train)
+        warm = self.warm[0][users] & self.warm[1][items]
+        return Evaluated(users.numpy(), items.numpy(), counts[users], warm.numpy())
+
+    def segments(self, stage: str) -> Masks:
+        """Mark the rows of a stage that lie in each segment, in the order of :meth:`columns`."""
+        names, table, train = self.segment_names, self.interactions, self.split.train
+        return segment_masks(names, self.evaluated(stage), table, train) if names else {}
 
     @property
     def protocol(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from matinee.callbacks import Inspection
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS
 from matinee.errors import MatineeError, Stopped
@@ -205,6 +206,9 @@ def _fit_and_record(
     values = {"user": raw_ids.astype(str), **per_user}
     write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
     write_json(folder / RESULT, result)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Inspection):
+            callback.on_measured(trainer, experiment, result)
 
 
 def _check_protocol(experiment: Experiment, folder: Path) -> None:

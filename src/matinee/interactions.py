@@ -418,3 +418,9 @@ def _whole(value: Any) -> int:
         return number if number < 2**63 and (isinstance(value, str) or number == value) else -1
     except (TypeError, ValueError, OverflowError):
         return -1
+
+
+def with_year(item: pd.Series) -> str:
+    """Name a row of an item table, as "Toy Story (1995)", if it has a year."""
+    year = item.get("year")
+    return str(item["title"]) if year is None or pd.isna(year) else f"{item['title']} ({year})"

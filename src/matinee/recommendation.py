@@ -15,7 +15,7 @@ from matinee.configuration import suggest
 from matinee.errors import MatineeError
 from matinee.experiment import Experiment, load_run
 from matinee.folding import fold_in, predict_with_rows
-from matinee.interactions import Interactions
+from matinee.interactions import Interactions, with_year
 from matinee.tasks import RatingTask
 
 
@@ -189,12 +189,7 @@ def _best(
         {
             "rank": np.arange(1, len(best) + 1),
             "item": items["raw_id"].loc[best].to_numpy(),
-            "title": [_with_year(items.loc[item]) for item in best],
+            "title": [with_year(items.loc[item]) for item in best],
             "predicted_rating" if for_ratings else "score": values[best - 1],
         }
     )
-
-
-def _with_year(item: Any) -> str:
-    year = item.get("year")
-    return str(item["title"]) if year is None or pd.isna(year) else f"{item['title']} ({year})"

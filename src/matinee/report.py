@@ -153,7 +153,7 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Format a table in Markdown, columns aligned; what looks like a number stands to the right."""
     cells = [[str(name) for name in table.columns]]
     cells += [
-        [str(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)
+        [one_line(str(value)).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     numeric = [
@@ -174,6 +174,11 @@ def as_markdown(table: pd.DataFrame) -> str:
         for width, right in zip(widths, numeric, strict=True)
     )
     return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
+
+
+def one_line(text: str) -> str:
+    """Turn tabs, newlines and runs of spaces into single spaces."""
+    return " ".join(text.split())
 
 
 def _row(results: Sequence[Mapping[str, Any]], references: Mapping[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Callbacks: what is measured, kept and shown around a fit, whatever the model."""
 
+from matinee.callbacks.inspecting import Inspection
 from matinee.callbacks.keeping import AtomicCheckpointIO, Checkpoints, EpochTable
 from matinee.callbacks.measuring import RankingMetrics, RatingMetrics
 from matinee.callbacks.running import FitProgress, NoProfiler, SeedEachStep
@@ -9,6 +10,7 @@ __all__ = [
     "Checkpoints",
     "EpochTable",
     "FitProgress",
+    "Inspection",
     "NoProfiler",
     "RankingMetrics",
     "RatingMetrics",
