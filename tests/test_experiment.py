@@ -357,3 +357,15 @@ def test_full_disk_keeps_the_previous_checkpoint(
 def test_config_json_is_readable_by_others(run: Run) -> None:
     result = json.loads((run("model=bias") / "result.json").read_text())
     assert set(result) == {"metrics", "fit", "protocol", "environment"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
+    folder = run()
+    path = folder / "checkpoints" / "best.ckpt"
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * share)
+    content[place : place + 64] = bytes(255 - byte for byte in content[place : place + 64])
+    path.write_bytes(content)
+    with pytest.raises(MatineeError, match="damaged"):
+        experiment.load_run(folder)

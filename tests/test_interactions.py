@@ -109,8 +109,22 @@ def test_kinds_of_ids(column):
 
 def test_encode_knows_text_numbers_and_strangers():
     log = build(user=[42, 7], item=["x", "42"])
-    wanted = ["42", " 42", 42.0, 42.5, "x", None, -1, 2**70, float("nan"), np.int64(7)]
-    assert log.encode_users(wanted).tolist() == [2, 2, 2, 0, 0, 0, 0, 0, 0, 1]
+    wanted = [
+        "42",
+        " 42",
+        "4_2",
+        "٤٢",
+        True,
+        42.0,
+        42.5,
+        "x",
+        None,
+        -1,
+        2**70,
+        float("nan"),
+        np.int64(7),
+    ]
+    assert log.encode_users(wanted).tolist() == [2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1]
     assert log.encode_users(np.array([7, 8])).tolist() == [1, 0]
     assert log.encode_users(pd.Series([7, 42])).tolist() == [1, 2]
     assert log.encode_items(["42", 42, "y"]).tolist() == [1, 1, 0]

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from matinee import experiment, splits
+from matinee.configuration import config_dir
 from matinee.datamodules import SequenceDataModule
 from matinee.errors import MatineeError
 from matinee.fitting import make_trainer
@@ -128,8 +130,9 @@ def test_every_model_trains_is_measured_again_and_recommends(run, model: str) ->
 @pytest.mark.parametrize("loss", SAMPLED)
 @pytest.mark.parametrize("model", ENCODERS)
 def test_every_loss_goes_with_every_model(run, model: str, loss: str) -> None:
+    sampler = "uniform" if loss == "gbce" else "popularity"
     folder = run(
-        *SEQUENCE, f"model={model}", f"loss={loss}", "sampler=popularity", "sampler.num_negatives=3",
+        *SEQUENCE, f"model={model}", f"loss={loss}", f"sampler={sampler}", "sampler.num_negatives=3",
         "data.length=10", "trainer.max_epochs=1", "+trainer.limit_train_batches=2", "logger=none",
     )  # fmt: skip
     assert 0 < read_result(folder)["metrics"]["test/mrr"] < 1
@@ -209,7 +212,27 @@ def test_history_of_items_that_train_never_held_is_the_empty_one(run) -> None:
     [
         (["loss=bpr"], "add sampler=uniform"),
         (["loss=mse"], "loss of ratings"),
-        (["task.top_k=[0]"], "top_k holds 0"),
+        (["task.top_k=[0]"], r"top_k is \[0\]"),
+        (["task.top_k=[]"], r"top_k is \[\]"),
+        (["task.top_k=[1.5]"], "task.top_k"),
+        (["task.unknown_users=1"], "unknown_users is 1"),
+        (["sampler=uniform"], "sampler=none"),
+        (["loss=gbce", "sampler=popularity"], "sampler=uniform"),
+        (
+            ["loss=sampled_softmax", "sampler=uniform", "sampler.exclude_target=false"],
+            "exclude_target=true",
+        ),
+        (["model.sparse=true"], "optimizer=row_adam"),
+        (["model=attention", "model.encoder.max_length=5"], "max_length is 5"),
+        (
+            [
+                "model=cnn",
+                "model.encoder.dilation_multiplier=1000000",
+                "model.encoder.num_layers=3",
+            ],
+            "look back",
+        ),
+        (["data.eval_length=1" + 30 * "0"], "data.eval_length"),
         (["model.encoder.num_heads=7"], "num_heads"),
     ],
 )
@@ -279,3 +302,34 @@ def synthetic(compose_train, folder: Path, dataset: str, *overrides: str) -> flo
             ],
         )  # fmt: skip
     return read_result(experiment.train(config, []))["metrics"]["test/mrr"]
+
+
+def test_items_that_are_no_candidates_are_no_recommendations(tmp_path: Path) -> None:
+    """One unseen item is left after the whole catalogue but the target: coverage counts it alone."""
+    words = [
+        "experiment=counting/popularity", "split=leave_last_out", "data.filter_seen=true",
+        "data.eval_length=20", "logger=none", "name=test", f"run_folder={tmp_path / 'run'}",
+        "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        folder = experiment.train(compose("train", words), words)
+    metrics = read_result(folder)["metrics"]
+    num_items = experiment.load_run(folder).datamodule.interactions.num_items
+    assert metrics["test/coverage@10"] == 1 / num_items
+    assert metrics["test/mrr"] == 1
+
+
+def test_a_model_of_users_reads_no_history(run) -> None:
+    loaded = experiment.load_run(run(*SEQUENCE, "model=implicit_mf", "split=leave_last_out"))
+    item = loaded.datamodule.interactions.items["raw_id"].iloc[0]
+    with pytest.raises(MatineeError, match="reads no history"):
+        recommend(loaded, history=[item])
+    assert len(recommend(loaded, history=[], top_k=3)) == 3
+
+
+def test_a_run_goes_on_only_under_its_own_protocol(run) -> None:
+    folder = run(*SEQUENCE, "model=gru")
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("filter_seen: false", "filter_seen: true"))
+    with pytest.raises(MatineeError, match="filter_seen"):
+        experiment.load_run(folder)

@@ -91,8 +91,12 @@ def _train(argv: list[str]) -> None:
         )
     from matinee import experiment
     from matinee.report import print_run
+    from matinee.run_folder import RESULT
 
-    print_run(experiment.resume(Path(resumed[0])))
+    folder = Path(resumed[0])
+    if (folder / RESULT).exists():
+        print(f"{folder} has finished already; nothing is left to do.", file=sys.stderr)
+    print_run(experiment.resume(folder))
 
 
 def _train_one(config: Any) -> None:
@@ -102,11 +106,13 @@ def _train_one(config: Any) -> None:
     from matinee.report import print_run
 
     hydra = HydraConfig.get()
-    choices = dict(hydra.runtime.choices)
+    choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
     if config.name is None:
-        group = choices.get("experiment") or f"{choices.get('split')}/{choices.get('model')}"
-        config.name = f"{choices.get('dataset')}/{group}"
-    print_run(experiment.train(config, list(hydra.overrides.task)))
+        named = choices.get("experiment")
+        if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
+            named = f"{choices.get('split')}/{choices.get('model')}"
+        config.name = f"{choices.get('dataset')}/{named}"
+    print_run(experiment.train(config, overrides))
 
 
 def _evaluate(argv: list[str]) -> None:
@@ -118,6 +124,7 @@ def _evaluate(argv: list[str]) -> None:
 
         folder = Path(str(config.run))
         loaded = experiment.load_run(folder, config.checkpoint, config.segments)
+        config.trainer.precision = loaded.config.trainer.get("precision", "32-true")
         loaded.config.trainer = config.trainer
         metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
         same = print_evaluation(metrics, read_result(folder)["metrics"])
@@ -159,6 +166,7 @@ def _report(argv: list[str]) -> None:
 def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:
     """Compose ``configs/VERB.yaml`` with the overrides and hand it to ``task``."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -169,6 +177,7 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
     argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
     called_as, sys.argv = sys.argv, [f"matinee {verb}", *argv]
     failures: list[MatineeError] = []
+    stopped: list[Stopped] = []
     composed = False
 
     def run(config: Any) -> None:
@@ -182,7 +191,12 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
             failure = error if isinstance(error, MatineeError) else MatineeError(explain(error))
             failures.append(failure)  # the other runs of a multirun go on
             if multirun:
-                print(f"matinee: {failure}", file=sys.stderr)
+                words = " ".join(HydraConfig.get().overrides.task)
+                print(f"matinee: {words}: {failure}", file=sys.stderr)
+        except Stopped as stop:
+            stopped.append(stop)  # Hydra would print its own words
+            if multirun:
+                raise
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
@@ -194,6 +208,8 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
         raise MatineeError(f"the config cannot be composed: {error}") from error
     finally:
         sys.argv = called_as
+    if stopped:
+        raise stopped[0]
     if multirun and failures:
         raise MatineeError(f"{len(failures)} of the runs failed, see above.")
     if failures:

@@ -170,7 +170,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (str, bool):
         return isinstance(value, hint)
     if isinstance(value, ListConfig):
-        return inspect.isclass(origin or hint) and issubclass(origin or hint, Sequence | Iterable)
+        elements = (typing.get_args(hint) or (Any,))[0]
+        return (
+            inspect.isclass(origin or hint)
+            and issubclass(origin or hint, Sequence | Iterable)
+            and all(_fits(element, elements) for element in value)
+        )
     return False if value is None else not inspect.isclass(origin or hint)
 
 

@@ -361,5 +361,7 @@ def _process(datamodule: pl.LightningDataModule) -> tuple[int, int]:
 
 def _check_sizes(**sizes: int) -> None:
     for option, size in sizes.items():
-        if size < 1:
-            raise MatineeError(f"data.{option} is {size}; give a whole number of at least 1.")
+        if not 1 <= size < 2**31:
+            raise MatineeError(
+                f"data.{option} is {size}; give a whole number from 1 to {2**31 - 1}."
+            )

@@ -215,7 +215,7 @@ def _check_protocol(experiment: Experiment, folder: Path) -> None:
     """Refuse data or a split that are not those the run began with."""
     path = folder / PROTOCOL
     try:
-        began = json.loads(path.read_text())
+        began: dict[str, Any] = json.loads(path.read_text())
         recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
@@ -226,6 +226,12 @@ def _check_protocol(experiment: Experiment, folder: Path) -> None:
             raise MatineeError(
                 f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
                 f"{here[:12]}... now); restore them or train again."
+            )
+    for key, here in json.loads(json.dumps(now)).items():
+        if began.get(key) != here:
+            raise MatineeError(
+                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
+                "now); restore its config.yaml or train again."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -413,6 +414,8 @@ def _look_up(
 
 def _whole(value: Any) -> int:
     """Read a raw id as an integer; -1, which no id is, where it is none."""
+    if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch("[0-9]+", value)):
+        return -1
     try:
         number = int(value)
         return number if number < 2**63 and (isinstance(value, str) or number == value) else -1

@@ -1,5 +1,8 @@
 """Recommendation: a trained run answers for one user, by the scores that evaluation uses."""
 
+import difflib
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,11 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from matinee.configuration import suggest
 from matinee.errors import MatineeError
 from matinee.experiment import Experiment, load_run
 from matinee.folding import fold_in, predict_with_rows
 from matinee.interactions import Interactions, with_year
+from matinee.run_folder import RESULT
 from matinee.tasks import RatingTask
 
 
@@ -27,7 +30,12 @@ def answer(config: Any) -> pd.DataFrame:
     ):
         if config[name] is not None and not isinstance(config[name], kind):
             raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
-    experiment = load_run(Path(str(config.run)), config.checkpoint)
+    if not isinstance(config.repeat, bool):
+        raise MatineeError(f"repeat is {config.repeat!r}; give true or false.")
+    folder = Path(str(config.run))
+    experiment = load_run(folder, config.checkpoint)
+    if not (folder / RESULT).exists():
+        print(f"{folder} has not finished: its best epoch so far answers.", file=sys.stderr)
     ratings = None if config.ratings is None else dict(config.ratings)
     history = None if config.history is None else list(config.history)
     return recommend(experiment, config.user, ratings, history, config.top_k, config.repeat)
@@ -76,6 +84,8 @@ def recommend(
         raise MatineeError(
             f"this run's model cannot use {unusable}=...; give {'ratings' if for_ratings else 'history'}=..."
         )
+    if history and getattr(task.network, "ignores_history", False):
+        raise MatineeError("this run's model knows users and reads no history; give user=...")
     user_id = _user_id(interactions, user)
     met = interactions.item_ids[interactions.user_ids == user_id]  # in time order
     if ratings is not None:
@@ -103,8 +113,13 @@ def predict_ratings(
 
     Returns:
         Predicted ratings on the scale of the data, shape (n,).
+
+    Raises:
+        MatineeError: If the run's model rates nothing.
     """
     interactions = experiment.datamodule.interactions
+    if not isinstance(experiment.task, RatingTask):
+        raise MatineeError("this run's model ranks items and rates none; use recommend.")
     user_ids = torch.from_numpy(interactions.encode_users(users))
     item_ids = torch.from_numpy(interactions.encode_items(items))
     ratings: npt.NDArray[np.float32] = experiment.task(user_ids, item_ids).numpy()
@@ -123,21 +138,30 @@ def _user_id(interactions: Interactions, user: Any) -> int:
 
 
 def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
-    """Find items by raw id or, failing that, by title in any case."""
+    """Find items by raw id or, failing that, by title, with or without year, in any case."""
     item_ids = interactions.encode_items(names)
     if (item_ids == 0).any():
         titles = interactions.items["title"].str.casefold()
         for place in np.flatnonzero(item_ids == 0).tolist():
-            matches = titles.index[titles == str(names[place]).casefold()]
-            if len(matches) != 1:
-                near = (
-                    suggest(str(names[place]).casefold(), titles)
-                    or "give raw ids or titles of the data"
-                )
-                count = "not" if len(matches) == 0 else f"{len(matches)} times"
+            name = str(names[place]).casefold()
+            title = re.sub(r" \(\d{4}\)$", "", name)
+            matches = titles.index[titles == name]
+            if len(matches) == 0 and title != name:
+                same = titles.index[titles == title]
+                named = [
+                    with_year(interactions.items.loc[item]).casefold() == name for item in same
+                ]
+                matches = same[named]
+            if len(matches) > 1:
+                raw_ids = ", ".join(map(str, interactions.items.loc[matches, "raw_id"]))
                 raise MatineeError(
-                    f"item {names[place]!r} is {count} in the data; {near.rstrip('.')}."
+                    f"{len(matches)} items have the title {names[place]!r}; give one of their ids: {raw_ids}."
                 )
+            if len(matches) == 0:
+                near = difflib.get_close_matches(name, titles, n=1)
+                like = interactions.items["title"][titles == near[0]].iloc[0] if near else ""
+                hint = f"did you mean {like!r}?" if near else "give raw ids or titles of the data."
+                raise MatineeError(f"item {names[place]!r} is not in the data; {hint}")
             item_ids[place] = matches[0]
     return item_ids
 

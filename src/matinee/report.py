@@ -153,7 +153,8 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Format a table in Markdown, columns aligned; what looks like a number stands to the right."""
     cells = [[str(name) for name in table.columns]]
     cells += [
-        [one_line(str(value)).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)
+        [one_line(str(value)).replace("|", "\\|") for value in row]
+        for row in table.itertuples(index=False)
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     numeric = [

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -145,6 +146,9 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MatineeError(f"the checkpoint {path} is missing; finish the run or name another.")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch reads on over flipped bits
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum does not match")
         checkpoint: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken or hostile file
         raise MatineeError(

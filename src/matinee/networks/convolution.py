@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
+LONGEST_REACH = 2**16  # positions that are padded for a layer
 DILATION_PERIOD = (
     8  # layers after which the dilation starts from 1 again, as WaveNet repeats blocks
 )
@@ -78,13 +79,18 @@ class CNN(nn.Module):
                     f"model.encoder.{option} has {len(values)} entries for {num_layers} layers "
                     "(model.encoder.num_layers); give one for each."
                 )
+        self.reaches = [  # how many positions a layer looks back
+            (width - 1) * distance for width, distance in zip(kernel_width, dilation, strict=True)
+        ]
+        if max(self.reaches) > LONGEST_REACH:
+            raise ValueError(
+                f"a layer would look back {max(self.reaches)} positions, more than {LONGEST_REACH}; "
+                "lower model.encoder.kernel_width or its dilation."
+            )
         self.layers = nn.ModuleList(
             nn.Conv1d(embedding_dim, embedding_dim, width, dilation=distance)
             for width, distance in zip(kernel_width, dilation, strict=True)
         )
-        self.reaches = [  # how many positions a layer looks back
-            (width - 1) * distance for width, distance in zip(kernel_width, dilation, strict=True)
-        ]
         self.nonlinearity = nonlinearity
         self.residual = residual
 

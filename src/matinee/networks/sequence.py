@@ -60,6 +60,7 @@ class SequenceRecommender(nn.Module):
         self.dropout = nn.Dropout(dropout)
         made = getattr(encoder, "func", encoder)  # what a partial will call
         self.needs_users = getattr(made, "needs_users", False)
+        self.ignores_history = getattr(made, "ignores_history", False)
         sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
         self.encoder = encoder(*sizes)
 

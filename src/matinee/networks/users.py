@@ -19,6 +19,7 @@ class UserFactors(nn.Module):
     """
 
     needs_users = True
+    ignores_history = True
 
     def __init__(self, embedding_dim: int, num_users: int, init_std: float = 0.05) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 
+_MOST_CONCENTRATED = 1e300  # beyond, a Dirichlet draw overflows
 _CACHED_PROBABILITIES = 2**24  # at most 128 MiB
 
 
@@ -51,8 +52,10 @@ def markov(
     ):
         if value < least:
             raise MatineeError(f"dataset.{option} is {value}; give at least {least}.")
-    if not concentration > 0:
-        raise MatineeError(f"dataset.concentration is {concentration}; give more than 0.")
+    if not 0 < concentration <= _MOST_CONCENTRATED:
+        raise MatineeError(
+            f"dataset.concentration is {concentration}; give more than 0 and at most 1e300."
+        )
 
     @lru_cache(maxsize=max(1, _CACHED_PROBABILITIES // num_items))
     def cumulative(state: tuple[int, ...]) -> npt.NDArray[np.float64]:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from matinee.datamodules import RankingBatch, SequenceDataModule
 from matinee.metrics import coverage, ranking_metrics, ranks
 from matinee.networks.averages import ClosedForm
-from matinee.ranking_losses import FullSoftmax, RankingScores
-from matinee.sampling import NegativeSampler
+from matinee.ranking_losses import GBCE, FullSoftmax, RankingScores, SampledSoftmax
+from matinee.sampling import NegativeSampler, UniformSampler
 from matinee.sequences import SequenceBatch
-from matinee.tasks.rating import OptimizerFactory, SchedulerFactory
+from matinee.tasks.optimization import OptimizerFactory, SchedulerFactory, optimization
 
 RANKED_AT_ONCE = 2**24  # scores held at a time
 
@@ -57,13 +57,11 @@ class NextItemTask(pl.LightningModule):
         unknown_users: float = 0.1,
     ) -> None:
         super().__init__()
-        if sampler is None and not isinstance(loss, FullSoftmax):
-            raise ValueError(
-                f"{type(loss).__name__} compares with sampled items; add sampler=uniform."
-            )
-        wrong = [k for k in top_k if k < 1]
-        if wrong:
-            raise ValueError(f"task.top_k holds {wrong[0]}; give cut-offs of at least 1.")
+        _check_pair(loss, sampler)
+        if not top_k or min(top_k) < 1:
+            raise ValueError(f"task.top_k is {list(top_k)}; give cut-offs of at least 1.")
+        if not 0 <= unknown_users < 1:
+            raise ValueError(f"task.unknown_users is {unknown_users}; give a share in [0, 1).")
         self.network = network
         self.loss = loss
         self.sampler = sampler
@@ -117,9 +115,16 @@ class NextItemTask(pl.LightningModule):
                 datamodule.histories.item_ids, minlength=interactions.num_items + 1
             )
             sampler.fit(counts)
-        sizes = {"num_items": interactions.num_items, "num_users": interactions.num_users}
+        network = model(num_items=interactions.num_items, num_users=interactions.num_users)
+        longest = int(datamodule.windows.lengths.max())
+        limit = getattr(getattr(network, "encoder", None), "max_length", longest)
+        if longest > limit:
+            raise ValueError(
+                f"training windows have {longest} items and model.encoder.max_length is {limit}; "
+                f"set it to at least {longest}, or data.length to at most {limit}."
+            )
         return cls(
-            model(**sizes),
+            network,
             loss,
             sampler,
             warm=datamodule.warm,
@@ -133,10 +138,7 @@ class NextItemTask(pl.LightningModule):
         """Build the optimizer and its scheduler; a network in closed form has none."""
         if self.closed_form:
             return None
-        optimizer = self.make_optimizer(self.parameters())
-        if self.make_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+        return optimization(self, self.make_optimizer, self.make_scheduler)
 
     @property
     def closed_form(self) -> bool:
@@ -212,7 +214,9 @@ class NextItemTask(pl.LightningModule):
             seen = (batch.seen_rows[mine] - start, batch.seen_items[mine])
             target_ranks = ranks(scores, target_ids[rows], seen)
             scores[seen] = float("-inf")
-            parts.append((target_ranks, scores.topk(best).indices))
+            values, best_items = scores.topk(best)
+            best_items[values == float("-inf")] = 0  # fewer candidates than k
+            parts.append((target_ranks, best_items))
         target_ranks, best_items = (torch.cat(part) for part in zip(*parts, strict=True))
         return {"ranks": target_ranks, "best_items": best_items}
 
@@ -260,3 +264,17 @@ class NextItemTask(pl.LightningModule):
             "averaging": "over windows",
             "prediction": "unseen items of a history use row 0; unseen targets are candidates",
         }
+
+
+def _check_pair(loss: nn.Module, sampler: NegativeSampler | None) -> None:
+    """Refuse a loss and a sampler that do not go together."""
+    name = type(loss).__name__
+    if isinstance(loss, FullSoftmax):
+        if sampler is not None:
+            raise ValueError("FullSoftmax compares with every item; add sampler=none.")
+    elif sampler is None:
+        raise ValueError(f"{name} compares with sampled items; add sampler=uniform.")
+    elif isinstance(loss, SampledSoftmax) and not getattr(sampler, "exclude_target", True):
+        raise ValueError(f"{name} counts the target once; add sampler.exclude_target=true.")
+    elif isinstance(loss, GBCE) and not isinstance(sampler, UniformSampler):
+        raise ValueError(f"{name} is calibrated for uniform negatives; add sampler=uniform.")

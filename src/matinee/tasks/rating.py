@@ -1,6 +1,6 @@
 """Rating prediction: train a pair network on a rating loss, predict on the data's own scale."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,9 +12,7 @@ from matinee.losses import RatingLoss
 from matinee.metrics import rating_metrics, rating_metrics_per_user
 from matinee.networks.averages import ClosedForm
 from matinee.networks.factorization import Rows
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+from matinee.tasks.optimization import OptimizerFactory, SchedulerFactory, optimization
 
 
 class RatingTask(pl.LightningModule):
@@ -143,10 +141,7 @@ class RatingTask(pl.LightningModule):
         """Build the optimizer and its scheduler; a network in closed form has none."""
         if self.closed_form:
             return None
-        optimizer = self.make_optimizer(self.parameters())
-        if self.make_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+        return optimization(self, self.make_optimizer, self.make_scheduler)
 
     @property
     def closed_form(self) -> bool:
