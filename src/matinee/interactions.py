@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -76,6 +76,7 @@ class Interactions:
         items: Index `item_id` 1..num_items, columns `raw_id`, `title`, then what is known.
         rating_scale: Lowest and highest possible rating, or None where there are no ratings.
         duplicates_resolved: Number of rows that the duplicate policy removed.
+        source: What the reader tells of the files, in plain values for the record of a run.
 
     Example:
         >>> table = {"user": ["b", "a"], "item": [7, 30], "timestamp": [2, 1]}
@@ -92,6 +93,7 @@ class Interactions:
     items: pd.DataFrame
     rating_scale: tuple[float, float] | None = None
     duplicates_resolved: int = 0
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_table(
