@@ -22,7 +22,7 @@ from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.recommendation import recommend
 from matinee.report import report
-from matinee.sources import lastfm
+from matinee.sources import lastfm, listening
 from matinee.sources.lastfm import load
 
 
@@ -101,8 +101,8 @@ def rows(log: Interactions) -> list[Any]:
 @pytest.mark.parametrize("min_item_count", [1, 2, 20])
 @pytest.mark.parametrize("block", [300, 1 << 24])
 def test_reads_what_a_loop_over_the_lines_reads(events, monkeypatch, items, min_item_count, block):
-    monkeypatch.setattr(lastfm, "_BLOCK", block)
-    monkeypatch.setattr(lastfm, "_MOST_MALFORMED", 0.5)  # a block holds two lines or three
+    monkeypatch.setattr(listening, "_BLOCK", block)
+    monkeypatch.setattr(listening, "_MOST_MALFORMED", 0.5)  # a block holds two lines or three
     expected, malformed = slowly(events, items, min_item_count)
     log = load(events, items, min_item_count)
     assert rows(log) == expected
@@ -246,7 +246,7 @@ def test_the_second_load_reads_the_copy(events, monkeypatch, capsys):
 
 def test_published_files_are_known(tmp_path, monkeypatch):
     path = written(tmp_path / "data", event_lines(100))
-    monkeypatch.setattr(lastfm, "_EVENTS_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(listening, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
     assert load(path, min_item_count=1).source["as_published"] is True
 
 
