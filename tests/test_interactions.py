@@ -42,7 +42,9 @@ def test_dictionaries_of_texts_are_read_as_texts(texts):
 @pytest.mark.parametrize("texts", [["a", ""], ["a", None]])
 def test_dictionaries_without_an_id_are_refused(texts):
     item = pa.DictionaryArray.from_arrays(pa.array([0, 1]), texts)
-    with pytest.raises(MatineeError, match=r"row 2, column 'item': the (id is empty|value is miss)"):
+    with pytest.raises(
+        MatineeError, match=r"row 2, column 'item': the (id is empty|value is miss)"
+    ):
         build(user=[1, 1], item=item)
 
 
