@@ -26,6 +26,28 @@ def build(**columns):
     return Interactions.from_table(columns, **options)
 
 
+@pytest.mark.parametrize("texts", [["z", "b", "unused", "a"], ["a", "b", "a", "z"]])
+def test_dictionaries_of_texts_are_read_as_texts(texts):
+    chunks = [
+        pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), texts)
+        for codes in ([0, 1, 3], [3, 0])
+    ]
+    item = pa.chunked_array(chunks)
+    plain, coded = (build(user=[1] * 5, item=column, duplicates="keep") for column in
+                    (item.cast(pa.string()), item))  # fmt: skip
+    assert coded.item_ids.tolist() == plain.item_ids.tolist()
+    assert coded.items["raw_id"].tolist() == plain.items["raw_id"].tolist()
+
+
+@pytest.mark.parametrize("texts", [["a", ""], ["a", None]])
+def test_dictionaries_without_an_id_are_refused(texts):
+    item = pa.DictionaryArray.from_arrays(pa.array([0, 1]), texts)
+    with pytest.raises(
+        MatineeError, match=r"row 2, column 'item': the (id is empty|value is miss)"
+    ):
+        build(user=[1, 1], item=item)
+
+
 def test_columns_dtypes_and_time_order():
     log = build(
         user=[10, 20, 10, 5], item=["b", "a", "c", "a"], rating=[1, 2, 3, 4], timestamp=[7, 3, 7, 1]

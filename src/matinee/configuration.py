@@ -22,6 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from matinee.errors import MatineeError
 
 ALLOWED_MODULES = (
+    "matinee.sources.lastfm",
     "matinee.sources.movielens",
     "matinee.sources.synthetic",
     "matinee.sources.table",

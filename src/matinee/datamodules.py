@@ -339,6 +339,7 @@ def split_protocol(interactions: Interactions, split: Split) -> dict[str, Any]:
             "users": interactions.num_users,
             "items": interactions.num_items,
             "duplicates_resolved": interactions.duplicates_resolved,
+            **({"source": dict(interactions.source)} if interactions.source else {}),
         },
         "split": {
             "name": split.name,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -77,6 +77,7 @@ class Interactions:
         items: Index `item_id` 1..num_items, columns `raw_id`, `title`, then what is known.
         rating_scale: Lowest and highest possible rating, or None where there are no ratings.
         duplicates_resolved: Number of rows that the duplicate policy removed.
+        source: What the reader tells of the files, in plain values for the record of a run.
 
     Example:
         >>> table = {"user": ["b", "a"], "item": [7, 30], "timestamp": [2, 1]}
@@ -93,6 +94,7 @@ class Interactions:
     items: pd.DataFrame
     rating_scale: tuple[float, float] | None = None
     duplicates_resolved: int = 0
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_table(
@@ -262,7 +264,9 @@ def _columns(
     columns = {}
     for name in known:
         column = table[name]
-        if pa.types.is_dictionary(column.type):
+        if pa.types.is_dictionary(column.type) and not (
+            name in ("user", "item") and _is_of_distinct_texts(column)
+        ):
             column = column.cast(column.type.value_type)
         if column.null_count or pa.types.is_floating(column.type):
             missing = pc.is_null(column, nan_is_null=True).to_numpy()
@@ -271,20 +275,32 @@ def _columns(
     return columns
 
 
+def _is_of_distinct_texts(column: pa.ChunkedArray) -> bool:
+    dictionaries = [chunk.dictionary for chunk in column.chunks]
+    return pa.types.is_string(column.type.value_type) and all(
+        texts.null_count == 0 and len(texts.unique()) == len(texts) for texts in dictionaries
+    )
+
+
 def _encode(
     name: str, column: pa.ChunkedArray, origin: Origin
 ) -> tuple[NDArray[np.int32], NDArray[np.int64] | list[str]]:
     """Return contiguous ids from 1, int32, and the sorted raw ids they stand for."""
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        empty = pc.equal(column, "").to_numpy()
-        origin.refuse(name, empty, lambda _: "the id is empty; fill it or drop the row")
-        chunks = column.dictionary_encode().unify_dictionaries().chunks
+        column = column.dictionary_encode()
+    if pa.types.is_dictionary(column.type):
+        chunks = column.unify_dictionaries().chunks
+        texts = chunks[0].dictionary
         codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
-        order = pc.sort_indices(chunks[0].dictionary).to_numpy()
-        ranks = np.empty(len(order), np.int32)
+        is_empty = pc.equal(texts, "").to_numpy(zero_copy_only=False)
+        origin.refuse(name, is_empty[codes], lambda _: "the id is empty; fill it or drop the row")
+        is_used = np.bincount(codes, minlength=len(texts)) > 0
+        order = pc.sort_indices(texts).to_numpy()
+        order = order[is_used[order]]
+        ranks = np.zeros(len(texts), np.int32)
         ranks[order] = np.arange(1, len(order) + 1)
-        return ranks[codes], chunks[0].dictionary.take(pa.array(order)).to_pylist()
+        return ranks[codes], texts.take(pa.array(order)).to_pylist()
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise MatineeError(
             f"{origin.source}, column {origin.column(name)}: ids are of type {kind}; "

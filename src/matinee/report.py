@@ -103,7 +103,11 @@ def report(folders: Sequence[Path]) -> str:
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
         for path in sorted(folder.rglob(RESULT), key=lambda path: path.parent.name):
             result, config = read_result(path.parent), load_config(path.parent)
-            dataset = config.dataset.get("name") or Path(config.dataset.get("path", "made up")).name
+            dataset = (
+                config.dataset.get("name") or Path(config.dataset.get("path") or "made up").name
+            )
+            if config.dataset._target_.startswith("matinee.sources.lastfm"):
+                dataset = "lastfm-1k"
             if config.dataset._target_.startswith("matinee.sources.synthetic"):
                 dataset = config.dataset._target_.rpartition(".")[2]
             protocol = json.dumps([str(dataset), _without_draw(result["protocol"])], sort_keys=True)

@@ -30,7 +30,7 @@ from matinee.interactions import Interactions
 
 _ARRAYS = ("user_ids", "item_ids", "ratings", "timestamps")
 _CHUNK = 1 << 20
-_COPY_FORMAT = 1  # raise it whenever what is stored, or how it is computed, changes
+_COPY_FORMAT = 2  # raise it whenever what is stored, or how it is computed, changes
 
 
 def cache_dir() -> Path:
@@ -261,7 +261,12 @@ def with_copy(
 def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
     arrays = {name: getattr(interactions, name) for name in _ARRAYS}
     columns = {name: array for name, array in arrays.items() if array is not None}
-    facts = [key, interactions.rating_scale, interactions.duplicates_resolved]
+    facts = [
+        key,
+        interactions.rating_scale,
+        interactions.duplicates_resolved,
+        dict(interactions.source),
+    ]
     metadata = {
         "facts": json.dumps(facts).encode(),
         "users": _pack(interactions.users),
@@ -282,7 +287,7 @@ def _load_copy(copy: Path, key: str) -> Interactions:
     checksum = metadata.pop("checksum")
     if checksum != _checksum([*metadata.values(), *columns.values()]):
         raise ValueError("the copy is damaged")
-    found, scale, duplicates_resolved = json.loads(metadata["facts"])
+    found, scale, duplicates_resolved, source = json.loads(metadata["facts"])
     if found != key:
         raise ValueError("the copy is of other sources")
     return Interactions(
@@ -294,6 +299,7 @@ def _load_copy(copy: Path, key: str) -> Interactions:
         items=_unpack_frame(metadata["items"]),
         rating_scale=None if scale is None else (scale[0], scale[1]),
         duplicates_resolved=duplicates_resolved,
+        source=source,
     )
 
 
