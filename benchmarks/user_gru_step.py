@@ -9,7 +9,6 @@ rounds' own ratios.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +33,9 @@ class CellLoop(nn.Module):
         return torch.stack(states, 1)
 
 
-def seconds(encode: Callable[[], Tensor]) -> float:
+def seconds(encoder: nn.Module, *inputs: Tensor) -> float:
     start = time.perf_counter()
-    encode().square().mean().backward()
+    encoder(*inputs).square().mean().backward()
     return time.perf_counter() - start
 
 
@@ -54,11 +53,12 @@ def main() -> None:
         inputs = torch.randn(batch, options.length, dim, requires_grad=True)
         user_ids = torch.randint(NUM_USERS + 1, (batch,))
         rounds = [
-            (seconds(lambda: plain(inputs)), seconds(lambda: with_users(inputs, user_ids)))  # noqa: B023
+            (seconds(plain, inputs), seconds(with_users, inputs, user_ids))
             for _ in range(options.rounds + 1)
         ][1:]  # the first warms up
-        cell, ours = (1e3 * statistics.median(times) / options.length for times in zip(*rounds))  # noqa: B905
-        ratio = statistics.median(b / a for a, b in rounds)
+        cell = 1e3 * statistics.median(pair[0] for pair in rounds) / options.length
+        ours = 1e3 * statistics.median(pair[1] for pair in rounds) / options.length
+        ratio = statistics.median(pair[1] / pair[0] for pair in rounds)
         print(f"{dim:5d}{batch:7d}{cell:14.3f}{ours:18.3f}{ratio:8.2f}")
 
 

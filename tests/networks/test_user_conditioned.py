@@ -108,6 +108,10 @@ def test_learns_who_goes_on_how(name: str) -> None:
         ({"embedding_dim": 0}, "dimension 0 holds nothing"),
         ({"encoder": UserGRU}, r"model\.encoder\.encoder is UserGRU, which knows users already"),
         ({"encoder": partial(UserConditioned, encoder=GRU)}, "UserConditioned, which knows users"),
+        (
+            {"encoder": partial(GRU, num_layers=0)},
+            r"^model\.encoder\.encoder\.num_layers is 0; give",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_named(options: dict, sentence: str) -> None:

@@ -123,6 +123,16 @@ def test_a_users_row_is_dropped_once_for_the_whole_history() -> None:
     assert not torch.allclose(candidates[0], candidates[1]), "each row has a mask of its own"
 
 
+def test_mixed_precision_keeps_a_state_of_single_precision() -> None:
+    encoder = make(8).float()
+    inputs, user_ids = torch.randn(3, 9, 8), torch.tensor([1, 2, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = encoder(inputs, user_ids)
+    assert mixed.dtype == torch.float32
+    mixed.sum().backward()
+    torch.testing.assert_close(mixed, encoder(inputs, user_ids), atol=0.03, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -23,8 +23,8 @@ class UserConditioned(nn.Module):
         init_std: Standard deviation of the initial rows of the users.
 
     Raises:
-        ValueError: If ``user_dropout`` or ``embedding_dim`` is out of range, or the encoder would
-            have users of its own.
+        ValueError: If ``user_dropout`` or ``embedding_dim`` is out of range, if the encoder would
+            have users of its own, or as the encoder does.
     """
 
     needs_users = True
@@ -50,7 +50,11 @@ class UserConditioned(nn.Module):
             )
         self.users = embedding_table(num_users, embedding_dim, init_std)
         self.user_dropout = nn.Dropout(user_dropout)
-        self.encoder = encoder(embedding_dim)
+        try:
+            self.encoder = encoder(embedding_dim)
+        except ValueError as error:  # it names its options as if it stood where this one stands
+            named = str(error).replace("model.encoder.", "model.encoder.encoder.")
+            raise ValueError(named) from error
 
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
         """Encode (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""

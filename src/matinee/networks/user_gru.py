@@ -94,4 +94,6 @@ class UserGRU(nn.Module):
         reset, keep = (gates + state_gates).sigmoid().chunk(2, -1)
         candidate = torch.addcmul(candidate, reset, state_candidate)
         candidate = torch.addmm(candidate, share * users, self.user_part.weight.t()).tanh()
-        return candidate.lerp(hidden, keep)
+        return torch.addcmul(
+            candidate, keep, hidden - candidate
+        )  # unlike lerp, of mixed dtypes too
