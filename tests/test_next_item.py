@@ -24,7 +24,17 @@ SEQUENCE = [
     "loss=softmax",
     "split=user_based",
 ]
-ENCODERS = ["pooling", "lstm", "gru", "cnn", "attention", "dnc", "implicit_mf"]
+ENCODERS = [
+    "pooling",
+    "lstm",
+    "gru",
+    "cnn",
+    "attention",
+    "dnc",
+    "implicit_mf",
+    "user_gru",
+    "user_lstm",
+]
 SMALL = ["model.embedding_dim=64", "model.dropout=0.0", "model.init_std=0.05"]
 SAMPLED = [
     "pointwise", "saturating_pointwise", "bpr", "saturating_bpr", "hinge", "adaptive_hinge",
@@ -205,6 +215,25 @@ def test_history_of_items_that_train_never_held_is_the_empty_one(run) -> None:
     assert torch.equal(
         unknown, task(torch.tensor([[0, 0, 0]]), torch.tensor([3]), torch.tensor([0]))
     )
+
+
+@pytest.mark.parametrize("model", ["user_gru", "user_lstm"])
+@pytest.mark.parametrize(("split", "known"), [("user_based", False), ("leave_last_out", True)])
+def test_users_of_train_have_rows_and_others_share_row_0(
+    run, model: str, split: str, known: bool
+) -> None:
+    loaded = experiment.load_run(
+        run(*SEQUENCE, f"model={model}", f"split={split}", "data.eval_stride=1")
+    )
+    task, batch = loaded.task, next(iter(loaded.datamodule.test_dataloader()))
+    assert task.warm_users[batch.user_ids].tolist() == [known] * len(batch.user_ids)
+    with torch.no_grad():
+        before = task(batch.histories, batch.lengths, batch.user_ids)
+        unknown = task(batch.histories, batch.lengths, torch.zeros_like(batch.user_ids))
+        task.network.encoder.users.weight[1:] += 1.0
+        after = task(batch.histories, batch.lengths, batch.user_ids)
+    assert torch.equal(before, unknown) is not known
+    assert torch.equal(before, after) is not known
 
 
 @pytest.mark.parametrize(

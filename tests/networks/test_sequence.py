@@ -19,9 +19,11 @@ from matinee.networks.pooling import Pooling
 from matinee.networks.popularity import Popularity
 from matinee.networks.recurrent import GRU, LSTM
 from matinee.networks.sequence import SequenceRecommender
+from matinee.networks.user_conditioned import UserConditioned
+from matinee.networks.user_gru import UserGRU
 
 NUM_ITEMS, DIM = 12, 8
-ENCODERS: dict[str, Callable[[int], nn.Module]] = {
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "mean": Pooling,
     "sum": partial(Pooling, mode="sum"),
     "lstm": LSTM,
@@ -31,13 +33,15 @@ ENCODERS: dict[str, Callable[[int], nn.Module]] = {
     "attention": partial(Attention, num_heads=2, max_length=16),
     "attention-short": partial(Attention, num_layers=1, max_length=3),
     "dnc": partial(DNC, hidden_dim=9, num_cells=4, cell_dim=3),
+    "user_gru": partial(UserGRU, hidden_dim=5),
+    "user_lstm": partial(UserConditioned, encoder=LSTM),
 }
 
 
-def recommender(encoder: Callable[[int], nn.Module], **options) -> SequenceRecommender:
+def recommender(encoder: Callable[..., nn.Module], **options) -> SequenceRecommender:
     """Wide embeddings, so that every item matters."""
     torch.manual_seed(0)
-    sizes = {"num_items": NUM_ITEMS, "embedding_dim": DIM, "init_std": 1.0}
+    sizes = {"num_items": NUM_ITEMS, "num_users": 4, "embedding_dim": DIM, "init_std": 1.0}
     return SequenceRecommender(encoder=encoder, **{**sizes, **options}).eval()
 
 
@@ -68,7 +72,8 @@ def test_the_future_changes_nothing(network: SequenceRecommender, position: int)
 
 def test_gradients_come_from_the_past_only(network: SequenceRecommender) -> None:
     inputs = torch.randn(2, 6, DIM, requires_grad=True)
-    outputs = network.encoder(inputs)
+    users = (torch.tensor([0, 4]),) if network.needs_users else ()
+    outputs = network.encoder(inputs, *users)
     for position in range(6):
         probe = outputs[:, position] @ torch.arange(1.0, DIM + 1)
         (gradient,) = torch.autograd.grad(probe.sum(), inputs, retain_graph=True)
@@ -142,6 +147,7 @@ def test_bias_is_added_to_its_item() -> None:
 
 def test_catalogue_of_one_item(network: SequenceRecommender) -> None:
     single = recommender(lambda _: network.encoder, num_items=1)
+    single.needs_users = network.needs_users
     scores = single.score_all(single.represent(torch.tensor([[0, 1, 1]])))
     assert scores.shape == (1, 3, 2)
     assert torch.equal(scores.softmax(-1)[..., 1], torch.ones(1, 3))
@@ -224,12 +230,13 @@ def test_sparse_gradients_are_those_of_the_dense_tables() -> None:
 # Learning. Rows 1, 2, ..., 20 are all alike, so one of them is the whole data set.
 
 COUNTING = torch.arange(1, 21).unsqueeze(0)
-LEARNERS: dict[str, tuple[Callable[[int], nn.Module], int]] = {  # and Adam steps
+LEARNERS: dict[str, tuple[Callable[..., nn.Module], int]] = {  # and Adam steps
     "lstm": (LSTM, 300),
     "gru": (GRU, 300),
     "cnn": (partial(CNN, num_layers=2), 300),
     "attention": (Attention, 300),
     "dnc": (partial(DNC, hidden_dim=32, num_cells=8, cell_dim=8), 150),
+    "user_gru": (UserGRU, 200),
 }
 
 
@@ -297,7 +304,10 @@ def test_popularity_cannot_count() -> None:
 
 # The shipped configs.
 
-MODELS = ["popularity", "pooling", "lstm", "gru", "cnn", "attention", "dnc"]
+MODELS = [
+    "popularity", "pooling", "lstm", "gru", "cnn", "attention", "dnc",
+    "user_gru", "user_lstm", "user_dnc", "user_attention",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -313,10 +323,11 @@ def test_shipped_config_makes_a_recommender(compose_train, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_shipped_config_shows_every_option(compose_train, model: str) -> None:
     config = compose_train(f"model={model}").model
-    for node, given in ((config, "num_items"), (config.get("encoder"), "embedding_dim")):
-        if node is not None:
-            parameters = set(inspect.signature(get_class(node._target_)).parameters)
-            assert set(node) - {"_target_", "_partial_"} == parameters - {given, "num_users"}
+    node, from_data = config, {"num_items", "num_users"}
+    while node is not None:  # the recommender, its encoder, the encoder within that
+        parameters = set(inspect.signature(get_class(node._target_)).parameters)
+        assert set(node) - {"_target_", "_partial_"} == parameters - from_data
+        node, from_data = node.get("encoder"), {"embedding_dim", "num_users"}
 
 
 def test_lists_may_stand_in_a_config(compose_train) -> None:
