@@ -28,7 +28,7 @@ from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
 OWN_KEYS = ("min_lr", "max_lr", "steps", "train")  # of configs/find-lr.yaml
 LEAST_STEPS = 10  # with fewer there is no curve to read
 WIDTH = 0.05  # of the smoothing, as a share of the steps: 0.3 decades in a sweep of six
-NOISE = 1.0  # the curve must fall by so many deviations of single losses from it
+NOISE = 1.5  # so many deviations of single losses from the curve must it fall to fall at all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RangeTest:
         sigma = max(1.0, WIDTH * len(self.losses))
         level = self.losses[:LEAST_STEPS].max(initial=-np.inf)
         smoothed: npt.NDArray[np.float64] = gaussian_filter1d(
-            np.minimum(self.losses, level), sigma, mode="nearest"
+            np.minimum(self.losses, level), sigma, mode="reflect"
         )
         return smoothed
 
@@ -141,9 +141,7 @@ def range_test(config: DictConfig) -> RangeTest:
 
 def training_config(config: DictConfig, rate: float | None) -> DictConfig:
     """Return the ``train`` config within a ``find-lr`` config, with another learning rate if given."""
-    training = config.copy()
-    for key in OWN_KEYS:
-        del training[key]
+    training = OmegaConf.masked_copy(config, [key for key in config if key not in OWN_KEYS])
     if rate is not None:
         training.optimizer.lr = rate
     return training

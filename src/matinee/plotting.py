@@ -101,11 +101,14 @@ def sweep_curve(
     upper.legend()
     lower.plot(values, parameters, color="0.3", marker=".")
     lower.set_yscale("log")
+    ends = [min(parameters), max(parameters)]
+    lower.set_yticks(ends, [f"{end:,}" for end in ends])
+    lower.minorticks_off()
     lower.set_ylabel("weights")
     lower.set_xlabel(name)
     if min(values) > 0 and max(values) >= 10 * min(values):
         lower.set_xscale("log")
-        lower.set_xticks(values, [f"{value:g}" for value in values], minor=False)
+        lower.set_xticks(values, [f"{value:g}" for value in values])
         lower.minorticks_off()
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
