@@ -146,7 +146,8 @@ def _find_lr(argv: list[str]) -> None:
         if result.suggestion is None:
             raise MatineeError(
                 f"no learning rate from {config.min_lr:g} to {config.max_lr:g} lowers the loss of "
-                f"{config.name} clearly (see {folders[-1]}); widen the range, take more steps or larger batches."
+                f"{config.name} clearly (see {folders[-1]}); widen the range, take more steps or "
+                "larger batches."
             )
         if config.train:
             overrides.append(f"optimizer.lr={result.suggestion:g}")

@@ -141,7 +141,9 @@ def range_test(config: DictConfig) -> RangeTest:
 
 def training_config(config: DictConfig, rate: float | None) -> DictConfig:
     """Return the ``train`` config within a ``find-lr`` config, with another learning rate if given."""
-    training = OmegaConf.masked_copy(config, [key for key in config if key not in OWN_KEYS])
+    training = OmegaConf.masked_copy(
+        config, [key for key in map(str, config) if key not in OWN_KEYS]
+    )
     if rate is not None:
         training.optimizer.lr = rate
     return training
