@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir
 from matinee.errors import MatineeError
+from matinee.fitting import probe
 from matinee.learning_rate import RangeTest, range_test
 from matinee.run_folder import load_config, read_result
 from test_cli import failed, matinee
@@ -136,3 +138,12 @@ def test_no_suggestion_gets_a_sentence_and_keeps_the_curve(
     assert "no learning rate from 1e-09 to 1e-08 lowers the loss" in failed(done)
     assert "none" in done.stdout
     assert len(list(tmp_path.rglob("learning_rate.png"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_probe_at_once(number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        probe(signal.raise_signal, number)
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before

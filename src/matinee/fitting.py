@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -137,17 +138,28 @@ def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call what fits for a moment only, to learn something; nothing of it can be resumed.
 
     Raises:
-        SystemExit: With status 130 or 143, if Ctrl-C or SIGTERM ended it.
+        SystemExit: With status 130 or 143, as soon as Ctrl-C or SIGTERM comes.
         MatineeError: If the fit cannot go on.
     """
-    interrupted = threading.Event()
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if threading.current_thread() is not threading.main_thread():
+        signals = []
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
-        with without_advice(), _interrupt_between_steps(interrupted):
+        with without_advice():
             return function(*args, **kwargs)
-    except SIGTERMException as stop:
-        raise SystemExit(130 if interrupted.is_set() else 143) from stop
+    except SystemExit:
+        print("matinee: stopped; nothing was kept.", file=sys.stderr)
+        raise
     except (MisconfigurationException, ArithmeticError) as error:
         raise MatineeError(f"the fit cannot go on: {error}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
