@@ -14,7 +14,8 @@ from matinee.errors import MatineeError
 from matinee.experiment import build
 from matinee.networks.factorization import BiasedMatrixFactorization
 from matinee.networks.recurrent import GRU
-from matinee.overfit import LAST, OneBatch, fixed_batch, overfit
+from matinee.one_batch import OneBatch, fixed_batch
+from matinee.overfit import LAST, overfit
 from test_cli import failed, matinee
 
 CHAIN = ("dataset=markov", "dataset.num_users=60", "dataset.num_interactions=1200")
