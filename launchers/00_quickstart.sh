@@ -4,33 +4,29 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: launchers/00_quickstart.sh [override...]
+usage: launchers/00_quickstart.sh [--fast] [override...]
 
 Downloads MovieLens 100K (once), trains every rating model on the chronological split, the biased
 factorization on the random one and a GRU on held-out users, and prints the figures beside published
-ones, with the seconds that each fit took.
+ones, with the seconds that each fit took. --fast trains three of them for one epoch.
 Overrides are passed on to each training, such as seed=1 or trainer.max_epochs=5.
-ACCELERATOR=auto|cpu|gpu chooses the device (auto).
+ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
 }
-if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    usage
-    exit 0
-fi
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
+# shellcheck source=launchers/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 logs="lightning_logs/quickstart/$(date +%Y-%m-%d_%H-%M-%S)_$$"
 experiments=chronological/global_mean,chronological/item_mean,chronological/bias
 experiments+=,chronological/mf,chronological/mf_bias,chronological/ncf
 experiments+=,random/bias,random/mf_bias
 experiments+=,user_based/popularity,user_based/gru
+if $fast; then
+    experiments=chronological/bias,chronological/mf_bias,user_based/popularity
+    set -- trainer.max_epochs=1 "$@"
+fi
 
-echo "matinee train -m experiment=$experiments log_dir=$logs trainer.accelerator=${ACCELERATOR:-auto} $*"
-mkdir -p "$logs"
-matinee train -m "experiment=$experiments" "log_dir=$logs" "trainer.accelerator=${ACCELERATOR:-auto}" "$@" \
-    >"$logs/train.log"
+train_all "$logs" "experiment=$experiments" "$@"
 echo
 matinee report "$logs"
 echo

@@ -4,27 +4,27 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: [SEEDS=0,1,2] [LOGS=folder] launchers/04_compare_models.sh [override...]
+usage: [SEEDS=0,1,2] [LOGS=folder] launchers/04_compare_models.sh [--fast] [override...]
 
 Runs every experiment below configs/experiment with each seed and prints the tables. Finished runs
-in LOGS (lightning_logs/comparison) count too. Overrides are passed on to each training, such as
-trainer.max_epochs=5. ACCELERATOR=auto|cpu|gpu chooses the device (auto).
+in LOGS (lightning_logs/comparison) count too. --fast runs two of them for one epoch, with two seeds.
+Overrides are passed on to each training, such as trainer.max_epochs=5.
+ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
 }
-if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    usage
-    exit 0
-fi
-
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
+# shellcheck source=launchers/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 logs=${LOGS:-lightning_logs/comparison}
 experiments=$(cd configs/experiment && find . -name '*.yaml' | sed 's|^\./||; s|\.yaml$||' | sort | paste -sd, -)
+if $fast; then
+    experiments=chronological/mf_bias,counting/pooling
+    SEEDS=${SEEDS:-0,1}
+    set -- trainer.max_epochs=1 "$@"
+fi
 
-echo "matinee train -m experiment=$experiments seed=${SEEDS:-0,1,2} log_dir=$logs $*"
-mkdir -p "$logs"
-matinee train -m "experiment=$experiments" "seed=${SEEDS:-0,1,2}" "log_dir=$logs" \
-    "trainer.accelerator=${ACCELERATOR:-auto}" "$@" >"$logs/train.log"
+train_all "$logs" "experiment=$experiments" "seed=${SEEDS:-0,1,2}" "$@"
 echo
 matinee report "$logs"
+echo
+echo "The runs are in $logs"

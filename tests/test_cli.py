@@ -37,11 +37,11 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("train", "evaluate", "recommend", "report"):
+    for verb in ("train", "overfit", "find-lr", "evaluate", "recommend", "report"):
         assert f"  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "report"])
+@pytest.mark.parametrize("verb", ["train", "overfit", "find-lr", "evaluate", "recommend", "report"])
 def test_every_verb_explains_itself(verb: str) -> None:
     done = matinee(verb, "--help")
     assert done.returncode == 0, done.stderr
@@ -130,6 +130,8 @@ def test_a_multirun_runs_all_and_fails_if_one_does(
         (["train", "dataset.duplicates={_target_: os.mkdir, path: PWN}"], "not allowed"),
         (["evaluate", "run=nowhere", "trainer.profiler._target_=os.mkdir"], "not allowed"),
         (["recommend", "run=nowhere", "+foo=1"], "foo"),
+        (["find-lr", "minlr=1"], "unknown key 'minlr'; did you mean 'min_lr'"),
+        (["overfit", "optimizer.lrr=1"], "did you mean 'optimizer.lr'"),
         (
             ["train", "dataset=table", "dataset.path=no.csv", "dataset.user=a", "dataset.item=b"],
             "no.csv",

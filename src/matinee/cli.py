@@ -21,6 +21,8 @@ Usage:
 
 Verbs:
   train      fit one model, choose its best epoch on validation, measure it once on test
+  overfit    show that a model can learn one small batch by heart
+  find-lr    suggest a learning rate, by a range test
   evaluate   measure a finished run again, by the code that measured it first
   recommend  the best new items for a user, known or new
   report     the table of several runs, beside the published figures
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
+        "overfit": _overfit,
+        "find-lr": _find_lr,
         "evaluate": _evaluate,
         "recommend": _recommend,
         "report": _report,
@@ -100,19 +104,80 @@ def _train(argv: list[str]) -> None:
 
 
 def _train_one(config: Any) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
     from matinee import experiment
     from matinee.report import print_run
+
+    print_run(experiment.train(config, _name_run(config)))
+
+
+def _name_run(config: Any) -> list[str]:
+    """Give a run its name, if it has none, and return the overrides that composed it."""
+    from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
     choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
     if config.name is None:
-        named = choices.get("experiment")
-        if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
-            named = f"{choices.get('split')}/{choices.get('model')}"
-        config.name = f"{choices.get('dataset')}/{named}"
-    print_run(experiment.train(config, overrides))
+        group = choices.get("experiment")
+        if not group or any(entry.startswith(("model=", "split=")) for entry in overrides):
+            group = f"{choices.get('split')}/{choices.get('model')}"
+        config.name = f"{choices.get('dataset')}/{group}"
+    return overrides
+
+
+def _overfit(argv: list[str]) -> None:
+    def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
+        from matinee.overfit import overfit, record, row
+
+        _name_run(config)
+        result = overfit(config)
+        folders.append(record(config, result))
+        rows.append(row(config, result))
+        if not result.passed:
+            raise MatineeError(f"{config.name} did not learn its batch by heart; see the table.")
+
+    _with_table("overfit", argv, run)
+
+
+def _find_lr(argv: list[str]) -> None:
+    def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
+        from matinee import experiment
+        from matinee.learning_rate import OWN_KEYS, range_test, record, row, training_config
+
+        overrides = [entry for entry in _name_run(config) if entry.split("=")[0] not in OWN_KEYS]
+        result = range_test(config)
+        folders.append(record(config, result))
+        rows.append(row(config, result))
+        if result.suggestion is None:
+            raise MatineeError(
+                f"no learning rate from {config.min_lr:g} to {config.max_lr:g} lowers the loss of "
+                f"{config.name} clearly (see {folders[-1]}); widen the range, take more steps or "
+                "larger batches."
+            )
+        if config.train:
+            overrides.append(f"optimizer.lr={result.suggestion:g}")
+            folders.append(experiment.train(training_config(config, result.suggestion), overrides))
+
+    _with_table("find-lr", argv, run)
+
+
+def _with_table(
+    verb: str, argv: list[str], task: Callable[[Any, list[dict[str, str]], list[Path]], None]
+) -> None:
+    """Run ``task`` for every config, then print one table of all the rows, and the folders."""
+    rows: list[dict[str, str]] = []
+    folders: list[Path] = []
+    try:
+        _with_config(verb, argv, lambda config: task(config, rows, folders))
+    finally:
+        if rows:
+            import pandas as pd
+
+            from matinee.report import print_run, print_table
+            from matinee.run_folder import RESULT
+
+            print_table(pd.DataFrame(rows))
+            for folder in folders:
+                print_run(folder) if (folder / RESULT).is_file() else print(folder)
 
 
 def _evaluate(argv: list[str]) -> None:
@@ -156,7 +221,21 @@ def _report(argv: list[str]) -> None:
         print(
             "(mean and standard deviation); of two runs of one seed the later one counts. Figures"
         )
-        print("that others have published for the same data and split stand beside ours.")
+        print("that others have published for the same data and split stand beside ours.\n")
+        print("matinee report --by KEY FOLDER... - runs of one model by a key that was swept\n")
+        print(
+            "KEY is one of the config with numbers for values, such as model.embedding_dim. Table"
+        )
+        print("and figure are also written into the first folder, as by_KEY.csv, .md and .png.")
+        return
+    if argv[:1] == ["--by"]:
+        if len(argv) < 3:
+            raise MatineeError(
+                "--by needs a key and a folder: report --by model.embedding_dim FOLDER"
+            )
+        from matinee.sweep import sweep
+
+        print(sweep([Path(entry) for entry in argv[2:]], argv[1]))
         return
     from matinee.report import report
 

@@ -68,12 +68,9 @@ def check_config(config: DictConfig, verb: str) -> None:
         MatineeError: At the first unknown key, unfit value or forbidden target, with its full path
             and, where one is near, the key that was probably meant.
     """
-    root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
-    groups = [next(iter(entry)) for entry in root.pop("defaults", []) if isinstance(entry, dict)]
-    groups = [re.sub(r"^(override )?/?", "", group) for group in groups]
-    groups = [group for group in groups if group != "experiment" and "/" not in group]
-    _check_keys(config, {*groups, *root}, "")
-    missing = {*groups, *(key for key in root if key != "hydra")} - set(map(str, config))
+    groups, keys = _top_level(verb)
+    _check_keys(config, {*groups, *keys}, "")
+    missing = {*groups, *keys} - set(map(str, config))
     if missing:
         raise MatineeError(f"the config lacks {', '.join(sorted(missing))}; restore it.")
     for key in ("name", "run_folder", "log_dir"):
@@ -88,6 +85,23 @@ def check_config(config: DictConfig, verb: str) -> None:
                 f"{key}={config[key]} is no choice of the group {key}; see its choices."
             )
         _check_node(node, key)
+
+
+def _top_level(verb: str) -> tuple[list[str], list[str]]:
+    """Return the groups and the plain keys of ``VERB.yaml``, with those of a verb it builds on."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
+    groups: list[str] = []
+    keys: list[str] = []
+    for entry in root.pop("defaults", []):
+        if isinstance(entry, dict):
+            group = re.sub(r"^(override )?/?", "", next(iter(entry)))
+            if group != "experiment" and "/" not in group:
+                groups.append(group)
+        elif entry != "_self_":
+            inherited = _top_level(entry)
+            groups += inherited[0]
+            keys += inherited[1]
+    return groups, [*keys, *(key for key in root if key != "hydra")]
 
 
 def _check_node(node: DictConfig, path: str) -> None:

@@ -2,9 +2,10 @@
 
 import logging
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,13 @@ def _refused(group: str, error: BaseException) -> MatineeError:
     return MatineeError(f"{group} cannot be built: {error or type(error).__name__}")
 
 
-def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
+def make_trainer(config: DictConfig, folder: Path | None, **instead: Any) -> pl.Trainer:
     """Make the Trainer of a config; without a folder it measures only and writes nothing.
+
+    Args:
+        config: A composed ``train`` config.
+        folder: The run folder, or None.
+        instead: Options of the Trainer in place of those of the config.
 
     Raises:
         MatineeError: If the accelerator, its devices or another option cannot be had.
@@ -91,6 +97,7 @@ def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
             "default_root_dir": str(folder),
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
+    options |= instead
     trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
     return trainer
 
@@ -125,6 +132,34 @@ def fit(
         if "Early stopping conditioned" not in str(error):
             raise
         raise MatineeError(f"callbacks.early_stopping.monitor is not logged: {error}") from error
+
+
+def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call what fits for a moment only, to learn something; nothing of it can be resumed.
+
+    Raises:
+        SystemExit: With status 130 or 143, as soon as Ctrl-C or SIGTERM comes.
+        MatineeError: If the fit cannot go on.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if threading.current_thread() is not threading.main_thread():
+        signals = []
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        with without_advice():
+            return function(*args, **kwargs)
+    except SystemExit:
+        print("matinee: stopped; nothing was kept.", file=sys.stderr)
+        raise
+    except (MisconfigurationException, ArithmeticError) as error:
+        raise MatineeError(f"the fit cannot go on: {error}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
