@@ -3,14 +3,26 @@
 Every function returns a :class:`matplotlib.figure.Figure` that belongs to no window and no global state.
 """
 
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from matinee.comparison import HEADLINES, Comparison
 from matinee.run_folder import write_whole
+from matinee.significance import Difference
 
 # Okabe & Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH = 4.8  # inches; half a page, or the whole of a phone's
+LONGEST = 28  # characters of a label
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -20,3 +32,143 @@ def save_figure(figure: Figure, path: Path) -> None:
         MatineeError: If it cannot be written.
     """
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Write a figure as an SVG element that can stand in a page: black becomes the page's ink.
+
+    Args:
+        figure: The figure; its texts stay texts.
+        name: Begins the ids within, unique in the page.
+    """
+    text = io.StringIO()
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser's font will have it
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+
+    def adapted(tag: re.Match[str]) -> str:
+        inside = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag[0])
+        return inside.replace("#000000", "currentColor")
+
+    return re.sub(r"<[^>]*>", adapted, svg[svg.index("<svg") :])
+
+
+def leaderboard(comparison: Comparison) -> Figure:
+    """Draw the headline metric of every experiment, the best on top: its mean, deviation and runs.
+
+    Args:
+        comparison: The experiments of one protocol; it has a headline metric.
+
+    Returns:
+        A small dot a run, a large one for their mean, a bar for one standard deviation to either side, and
+        a diamond for what others have published.
+    """
+    metric = f"test/{comparison.headline}"
+    figure, axes = _rows([entry.label for entry in comparison.experiments])
+    for row, experiment in enumerate(comparison.experiments):
+        values = experiment.values(metric)
+        if not values:
+            continue
+        if len(values) > 1:
+            deviation = float(np.std(values, ddof=1))
+            axes.errorbar(np.mean(values), row, xerr=deviation, color=COLOURS[0], capsize=3)
+            axes.plot(values, [row - 0.25] * len(values), "o", color=COLOURS[5], markersize=3)
+        axes.plot(np.mean(values), row, "o", color=COLOURS[0], markersize=6)
+        reference = comparison.published.get(experiment.label, {}).get(metric)
+        if reference is not None:
+            axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
+    axes.set_xlabel(f"test {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
+    return figure
+
+
+def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figure:
+    """Draw the differences from the best on validation with their intervals.
+
+    Args:
+        comparison: The experiments of one protocol.
+        found: Their differences by label, at least one.
+
+    Returns:
+        A row a model; those whose interval holds 0 are hollow.
+    """
+    figure, axes = _rows(list(found))
+    axes.axvline(0, color="#000000", linewidth=0.8)
+    for row, entry in enumerate(found.values()):
+        clear = entry.low > 0 or entry.high < 0
+        worse = (entry.value > 0) == (comparison.headline == "rmse")
+        colour = COLOURS[1] if clear and worse else COLOURS[2] if clear else "#808080"
+        axes.plot([entry.low, entry.high], [row, row], color=colour, linewidth=2)
+        face = colour if clear else "none"
+        axes.plot(entry.value, row, "o", color=colour, markersize=5, markerfacecolor=face)
+    metric = HEADLINES[str(comparison.headline)]
+    axes.set_xlabel(f"difference of test {metric} ({_better(comparison)})")
+    return figure
+
+
+def curves(comparison: Comparison) -> Figure | None:
+    """Draw the validation metric after each epoch: a line for the mean of runs, a band for their range.
+
+    Args:
+        comparison: The experiments of one protocol; the best seven with two epochs are drawn.
+
+    Returns:
+        The figure, or None if no run has kept two epochs.
+    """
+    metric = f"val/{comparison.headline}"
+    drawn: list[tuple[str, np.ndarray]] = []
+    for experiment in reversed(comparison.experiments):
+        kept = [run.curve(metric) for run in experiment.runs]
+        epochs = min(map(len, kept))  # what all runs reached
+        if epochs > 1 and len(drawn) < len(COLOURS):
+            drawn.append((experiment.label, np.array([curve[:epochs] for curve in kept])))
+    if not drawn:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.4 + 0.12 * len(drawn)), layout="constrained")
+    axes = figure.add_subplot()
+    for (label, values), colour in zip(drawn, COLOURS, strict=False):
+        epochs_run = np.arange(1, values.shape[1] + 1)
+        axes.plot(epochs_run, values.mean(0), color=colour, linewidth=1.6, label=_short(label))
+        axes.fill_between(epochs_run, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"validation {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
+    _plain(axes)
+    legend = figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Make a figure with one row a label, the last on top."""
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(labels)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels], parse_math=False)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    _plain(axes)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _better(comparison: Comparison) -> str:
+    return "lower is better" if comparison.headline == "rmse" else "higher is better"
+
+
+def _short(label: str) -> str:
+    """Leave out the middle of a long label, and what cannot be drawn."""
+    label = "".join(sign if sign.isprintable() else " " for sign in label)
+    return (
+        label if len(label) <= LONGEST else f"{label[: LONGEST // 2]}…{label[-LONGEST // 2 + 1 :]}"
+    )

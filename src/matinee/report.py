@@ -103,13 +103,13 @@ def report(folders: Sequence[Path], save: Path | None = None, html: Path | None 
     text = "\n\n".join(sections)
     if save is not None:
         make_folder(save)
-        write_whole(save / "report.md", lambda file: file.write(f"{text}\n".encode()))
-        write_whole(save / "report.csv", lambda file: file.write(as_csv(comparisons).encode()))
+        write_whole(save / "report.md", lambda file: file.write(_bytes(f"{text}\n")))
+        write_whole(save / "report.csv", lambda file: file.write(_bytes(as_csv(comparisons))))
     if html is not None:
         from matinee.html_report import page  # figures take a second to import
 
         make_folder(html.parent)
-        whole = page(comparisons, tested, left_out).encode()
+        whole = _bytes(page(comparisons, tested, left_out))
         write_whole(html, lambda file: file.write(whole))
     return text
 
@@ -250,6 +250,10 @@ def _number(value: float | None) -> str:
 def _literal(text: str) -> str:
     """Keep Markdown from reading signs into a text that somebody else wrote."""
     return re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # folders may have names that are no text
 
 
 def _cell(value: object) -> str:

@@ -1,5 +1,6 @@
 """Finished runs, read back for comparison: nothing in them is built or called."""
 
+import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from matinee.run_folder import CONFIG, OVERRIDES, RESULT, read_config, read_resu
 TOLD = re.compile(
     r"(experiment|model|seed|name|log_dir|run_folder|dataset|split)=|(dataset|trainer|split)\.(?!seed=)"
 )
+METRICS = "metrics.csv"
 PLACES = {"name", "log_dir", "run_folder", "data_dir", "path"}
 SEEDS = {"seed"}
 
@@ -39,6 +41,21 @@ class Run:
         """Its experiment or model, and what was changed on top of it."""
         changes = [entry for entry in self.overrides if not TOLD.match(entry)]
         return " ".join([Path(str(self.config["name"])).name, *changes])
+
+    def curve(self, metric: str) -> list[float]:
+        """Return a metric after each epoch, as ``metrics.csv`` has kept it; empty if it has not.
+
+        Raises:
+            MatineeError: If the file is broken.
+        """
+        path = self.folder / METRICS
+        if not path.is_file():
+            return []
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)]
+        except (OSError, ValueError, csv.Error) as error:
+            raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
 
     def key(self, without_seeds: bool) -> str:
         """Tell what was run, but for names and places: equal keys, equal work."""
