@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from matinee.cli import main
 from matinee.comparison import compare, facts, published
 from matinee.configuration import config_dir
 from matinee.errors import MatineeError
@@ -246,7 +247,7 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
     told = facts(compare([tmp_path])[0][0])
     assert (
         told["test"]
-        == "1,000 to 1,200 rows; not in train: 0 users, 3 items, 4 to 5 rows with either"
+        == "1,000 to 1,200 rows, 0 users not in train, 3 items not in train, 4 to 5 rows of either"
     )
     assert told["split"] == "random, test_share 0.2; 2 draws"
     assert "SHA-256 abc" in told["data"] and told["ties"] == "none"
@@ -263,3 +264,35 @@ def test_a_hundred_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
     text = report([tmp_path])
     assert time.process_time() - began < 3
     assert text.count("| mf_bias model.note=") == 12
+
+
+def asked(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *arguments])
+    assert ended.value.code == 1
+
+
+def test_the_command_line_takes_options_in_any_order(write_run, tmp_path: Path, capsys) -> None:
+    runs = write_run("runs/a").parent
+    main(
+        ["report", "--save", str(tmp_path / "saved"), str(runs), f"--html={tmp_path / 'page.html'}"]
+    )
+    assert "toy, random split" in capsys.readouterr().out
+    assert (tmp_path / "saved/report.csv").is_file() and (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--sve", "x"], "unknown option --sve; did you mean --save?"),
+        (["--verbose"], "unknown option --verbose; see 'matinee report --help'."),
+        (["--save"], "argument --save: expected one argument; see 'matinee report --help'."),
+        (["nowhere"], "there is no folder nowhere; name folders that hold runs."),
+        (["run=here"], "there is no folder run=here; name folders that hold runs."),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_sentence(
+    arguments: list[str], sentence: str, capsys
+) -> None:
+    asked(*arguments)
+    assert capsys.readouterr().err == f"matinee: {sentence}\n"

@@ -208,15 +208,10 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "split": f"{', '.join([split['name'], *options])}; {draws} draw{'s' * (draws > 1)}",
     }
     for part, stage in (("validation", "val"), ("test", "test")):
-        rows = _span(run["split"].get("rows", {}).get(part) for run in runs)
-        cold = [run["split"].get("cold", {}).get(part, {}) for run in runs]
-        unseen = ", ".join(
-            f"{_span(counts.get(what) for counts in cold)} {name}"
-            for what, name in (("users", "users"), ("items", "items"), ("rows", "rows with either"))
-        )
-        windows = [run.get("evaluated_windows", {}).get(stage) for run in runs]
-        evaluated = f", {_span(windows)} windows" if "windows" in protocol else ""
-        told[part] = f"{rows} rows{evaluated}; not in train: {unseen}"
+        counts = [_counts(run, part, stage) for run in runs]
+        words = [f"{_span(c[name] for c in counts if name in c)} {name}" for name in counts[0]]
+        if words:
+            told[part] = ", ".join(words)
     if cut := protocol.get("windows"):
         told["windows"] = f"at most {cut['length']} items, targets {cut['stride']} apart"
     told["seen items"] = "no candidates" if protocol.get("filter_seen") else "candidates too"
@@ -228,10 +223,22 @@ def facts(comparison: Comparison) -> dict[str, str]:
     return told
 
 
-def _span(counts: Iterable[int | None]) -> str:
-    known = sorted({count for count in counts if count is not None})
-    if not known:
-        return "unknown"
+def _counts(protocol: Mapping[str, Any], part: str, stage: str) -> dict[str, int]:
+    """Name the sizes of a part of a split, and of what train has never seen in it."""
+    split = protocol["split"]
+    cold = split.get("cold", {}).get(part, {})
+    counts = {
+        "rows": split.get("rows", {}).get(part),
+        "windows": protocol.get("evaluated_windows", {}).get(stage),
+        "users not in train": cold.get("users"),
+        "items not in train": cold.get("items"),
+        "rows of either": cold.get("rows"),
+    }
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def _span(counts: Iterable[int]) -> str:
+    known = sorted(set(counts))
     return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
 
 

@@ -95,10 +95,11 @@ def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) 
     board = "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
     if any(f"test/{comparison.headline}" in figures for figures in comparison.published.values()):
         board += " Diamond: published by others."
-    yield _chart(f"{name}-board", plotting.leaderboard(comparison), "Test figures", board)
+    title = f"Test {HEADLINES[str(comparison.headline)]}"
+    yield _chart(f"{name}-board", plotting.leaderboard(comparison), title, board)
     curves = plotting.curves(comparison)
     if curves is not None:
-        reading = "Mean over seeds, and their range. Models in closed form have no epochs."
+        reading = "Mean over seeds, and their range; the best seven that have epochs."
         yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
     if found:
         yield _chart(

@@ -5,6 +5,7 @@ Every function returns a :class:`matplotlib.figure.Figure` that belongs to no wi
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from matinee.significance import Difference
 # Okabe & Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH = 4.8  # inches; half a page, or the whole of a phone's
-LONGEST = 28  # characters of a label
+LONGEST = 24  # characters of a line of a label
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -81,7 +82,9 @@ def leaderboard(comparison: Comparison) -> Figure:
         reference = comparison.published.get(experiment.label, {}).get(metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
-    axes.set_xlabel(f"test {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
+    figure.supxlabel(
+        f"test {HEADLINES[str(comparison.headline)]} ({_better(comparison)})", fontsize=10
+    )
     return figure
 
 
@@ -105,7 +108,7 @@ def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figu
         face = colour if clear else "none"
         axes.plot(entry.value, row, "o", color=colour, markersize=5, markerfacecolor=face)
     metric = HEADLINES[str(comparison.headline)]
-    axes.set_xlabel(f"difference of test {metric} ({_better(comparison)})")
+    figure.supxlabel(f"difference of test {metric} ({_better(comparison)})", fontsize=10)
     return figure
 
 
@@ -127,27 +130,33 @@ def curves(comparison: Comparison) -> Figure | None:
             drawn.append((experiment.label, np.array([curve[:epochs] for curve in kept])))
     if not drawn:
         return None
-    figure = Figure(figsize=(WIDTH, 3.4 + 0.12 * len(drawn)), layout="constrained")
+    texts = [_short(label) for label, _ in drawn]
+    columns = 3 if max(len(line) for text in texts for line in text.split("\n")) <= 14 else 2
+    legend_lines = (max(text.count("\n") for text in texts) + 1) * -(-len(texts) // columns)
+    figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * legend_lines), layout="constrained")
     axes = figure.add_subplot()
-    for (label, values), colour in zip(drawn, COLOURS, strict=False):
+    for text, (_, values), colour in zip(texts, drawn, COLOURS, strict=False):
         epochs_run = np.arange(1, values.shape[1] + 1)
-        axes.plot(epochs_run, values.mean(0), color=colour, linewidth=1.6, label=_short(label))
+        axes.plot(epochs_run, values.mean(0), color=colour, linewidth=1.6, label=text)
         axes.fill_between(epochs_run, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
     _plain(axes)
-    legend = figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    for entry in legend.get_texts():
+        entry.set_parse_math(False)
     return figure
 
 
 def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     """Make a figure with one row a label, the last on top."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(labels)), layout="constrained")
+    texts = [_short(label) for label in labels]
+    lines = max(text.count("\n") for text in texts) + 1
+    figure = Figure(figsize=(WIDTH, 0.9 + (0.2 + 0.1 * lines) * len(labels)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(labels)), [_short(label) for label in labels], parse_math=False)
+    size = 10 if lines == 1 else 8
+    axes.set_yticks(range(len(labels)), texts, parse_math=False, fontsize=size, linespacing=1.05)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     _plain(axes)
@@ -167,8 +176,10 @@ def _better(comparison: Comparison) -> str:
 
 
 def _short(label: str) -> str:
-    """Leave out the middle of a long label, and what cannot be drawn."""
-    label = "".join(sign if sign.isprintable() else " " for sign in label)
-    return (
-        label if len(label) <= LONGEST else f"{label[: LONGEST // 2]}…{label[-LONGEST // 2 + 1 :]}"
-    )
+    """Fit a label into two lines: the last part of a key is enough, and signs that can be drawn."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in label)
+    words = re.sub(r"(?:\w+\.)+(\w+=)", r"\1", printable)
+    first, *rest = textwrap.wrap(words, LONGEST) or [""]
+    if len(rest) > 1:
+        rest = [f"{rest[0][: LONGEST - 2]} …"]
+    return "\n".join([first, *rest])

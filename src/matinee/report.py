@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -249,7 +250,7 @@ def _number(value: float | None) -> str:
 
 def _literal(text: str) -> str:
     """Keep Markdown from reading signs into a text that somebody else wrote."""
-    return re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return _visible(re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text))
 
 
 def _bytes(text: str) -> bytes:
@@ -257,6 +258,11 @@ def _bytes(text: str) -> bytes:
 
 
 def _cell(value: object) -> str:
-    """Write a value on one line: bars, line ends and control characters become visible signs."""
-    text = str(value).replace("|", "\\|")
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    """Write a value as a cell: a bar would end it."""
+    return _visible(str(value).replace("|", "\\|"))
+
+
+def _visible(text: str) -> str:
+    """Write line ends and control characters as Python does, so that a text stays on its line."""
+    controls = ("Cc", "Zl", "Zp")
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in controls else c for c in text)

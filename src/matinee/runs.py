@@ -97,7 +97,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 def changed_keys(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Reduce configs to the dotted keys, seeds and places aside, whose values are not all equal."""
-    flat = [flatten(without(config, PLACES | SEEDS)) for config in configs]
+    flat = [flatten(without(config, PLACES | SEEDS | {"_partial_"})) for config in configs]
     keys = dict.fromkeys(key for entries in flat for key in entries)
     missing = object()
     differing = [
