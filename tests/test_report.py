@@ -156,7 +156,7 @@ def test_what_is_left_out_is_told(write_run, tmp_path: Path) -> None:
     (write_run("c", model="ncf") / "result.json").unlink()
     text = report([tmp_path, tmp_path / "a"])
     assert (
-        "Left out: 1 run that a later one of the same seed replaces; 1 run that did not"
+        "Left out: 1 run that a later one of the same seed replaces; 1 run not finished"
         in " ".join(text.split())
     )
     assert "| 1.0000 |" in " ".join(text.split()) and "2.0000" not in text
@@ -168,7 +168,7 @@ def test_what_is_left_out_is_told(write_run, tmp_path: Path) -> None:
         (
             "result.json",
             '{"metrics": {}, "protocol": {}, "environment": {}}',
-            "lacks the run's protocol",
+            "lacks part of a run's protocol",
         ),
         ("result.json", "[", "is no JSON"),
         ("config.yaml", "seed: 1", "is no whole config"),

@@ -137,6 +137,16 @@ def test_signed_rank_by_hand() -> None:
     assert signed_rank(np.array([1.0, -1.0, 0.0])) == pytest.approx(1.0)
 
 
+def test_zeros_are_ranked_but_take_no_side() -> None:
+    """Pratt's rule by its formula: ranks of the rest have a sum of known mean and variance."""
+    values = np.random.default_rng(6).normal(0.3, 1, 80).round(1)
+    values[:30] = 0
+    ranked = stats.rankdata(np.abs(values))
+    rest = ranked[values != 0]
+    score = (ranked[values > 0].sum() - rest.sum() / 2) / np.sqrt(np.sum(rest**2) / 4)
+    assert signed_rank(values) == pytest.approx(2 * stats.norm.sf(abs(score)))
+
+
 def test_models_are_held_against_the_best_on_validation(write_run, tmp_path: Path) -> None:
     write_run("a", model="better on test", validation=1.1, errors={"x": [0.1], "y": [0.2]})
     write_run("b", model="chosen", validation=1.0, errors={"x": [0.4], "y": [0.5]})

@@ -60,7 +60,7 @@ class Comparison:
     @property
     def headline(self) -> str | None:
         """The metric by which models are chosen, ``rmse`` or ``mrr``; None if runs have neither."""
-        known = self.experiments[-1].runs[0].result["metrics"]
+        known = {metric for entry in self.experiments for metric in entry.runs[0].result["metrics"]}
         return next((name for name in HEADLINES if f"test/{name}" in known), None)
 
     @property

@@ -92,7 +92,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         key=lambda run: (str(run.result["environment"].get("finished", "")), run.folder.name),
     )
     count = len(unfinished)
-    return runs, [f"{count} run{'s' * (count > 1)} that did not finish"] * bool(count)
+    return runs, [f"{count} run{'s' * (count > 1)} not finished"] * bool(count)
 
 
 def changed_keys(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -129,11 +129,16 @@ def without(node: Any, keys: set[str]) -> Any:
 def _read(folder: Path) -> Run:
     config: Any = OmegaConf.to_container(read_config(folder))
     result = read_result(folder)
-    split = result["protocol"].get("split")
-    whole = isinstance(split, dict) and {"name", "options", "fingerprint"} <= set(split)
-    if not whole or not {"sha256", "rows"} <= set(result["protocol"].get("dataset") or {}):
+    protocol, seconds = result["protocol"], result["environment"].get("seconds")
+    parts = (
+        (protocol.get("dataset"), {"sha256", "rows"}),
+        (protocol.get("split"), {"name", "options", "fingerprint"}),
+        (seconds, {"fit"}),
+    )
+    whole = all(isinstance(part, dict) and keys <= set(part) for part, keys in parts)
+    if not whole or not all(isinstance(x, int | float) for x in result["metrics"].values()):
         raise MatineeError(
-            f"{folder / RESULT} lacks the run's protocol; restore it or train again."
+            f"{folder / RESULT} lacks part of a run's protocol or figures; restore it or train again."
         )
     if not {"dataset", "split", "name", "seed"} <= set(config):
         raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")

@@ -157,7 +157,7 @@ def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
     value = apart(totals.sum(0, keepdims=True), counts.sum(0, keepdims=True), metric)[0]
     drawn = (apart(w @ totals, w @ counts, metric) for w in _resamples(len(users)))
     low, high = np.percentile(np.concatenate(list(drawn)), [2.5, 97.5], axis=0)
-    own = apart(totals, counts, "mean")  # each user alone
+    own = apart(totals, counts, "mean").round(12)  # each user alone; rounding errors are ties
     p_values = [signed_rank(own[:, model]) for model in range(len(models))]
     figures = zip(value.tolist(), low.tolist(), high.tolist(), p_values, strict=True)
     return {
@@ -224,7 +224,7 @@ def read_user_sums(run: Run, metric: str) -> UserSums:
         raise MatineeError(f"{path} is missing.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise MatineeError(f"{path} cannot be read ({error}).") from error
-    recorded: Any = run.result["metrics"].get(f"test/{metric}")
+    recorded = run.result["metrics"].get(f"test/{metric}", float("nan"))
     if not np.isclose(sums.figure, recorded, rtol=1e-5):
         raise MatineeError(
             f"{path} makes a test {metric} of {sums.figure:.6f}, not {recorded:.6f}."
