@@ -277,7 +277,9 @@ def test_the_command_line_takes_options_in_any_order(write_run, tmp_path: Path, 
     main(
         ["report", "--save", str(tmp_path / "saved"), str(runs), f"--html={tmp_path / 'page.html'}"]
     )
-    assert "toy, random split" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "toy, random split" in printed.out
+    assert printed.err.splitlines()[-1] == f"written: {tmp_path / 'page.html'}"
     assert (tmp_path / "saved/report.csv").is_file() and (tmp_path / "page.html").is_file()
 
 

@@ -42,6 +42,35 @@ def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
     assert (found.users, found.draws) == (80, 1)
 
 
+def test_reference_runs_against_scipy() -> None:
+    """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
+    folder = Path(__file__).resolve().parents[1] / "lightning_logs/reference/ml-100k/chronological"
+    arrays = []
+    for model in ("global_mean", "mf_bias"):
+        with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
+            arrays.append(
+                (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
+            )
+    (counts, ours, users), (_, theirs, _) = arrays
+
+    def apart(a, b, n, axis):
+        return np.sqrt(a.sum(axis) / n.sum(axis)) - np.sqrt(b.sum(axis) / n.sum(axis))
+
+    sums = [user_sums(totals, counts, users, "rmse") for totals in (ours, theirs)]
+    order = np.argsort(users)
+    ordered = [
+        UserSums(entry.users[order], entry.counts[order], entry.totals[order], "rmse")
+        for entry in sums
+    ]
+    found = difference({"d": [ordered[0]]}, {"d": [ordered[1]]})
+    usual = stats.bootstrap(
+        (ours, theirs, counts), apart, paired=True, method="percentile", n_resamples=4000,
+        rng=np.random.default_rng(7),
+    ).confidence_interval  # fmt: skip
+    assert found.value == pytest.approx(1.1182 - 1.0269, abs=1e-3)
+    assert (found.low, found.high) == pytest.approx(tuple(usual), abs=0.0015)
+
+
 def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> None:
     """Against a loop over resamples that gathers the rows themselves, drawn by the same generator."""
     rng = np.random.default_rng(2)

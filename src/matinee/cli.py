@@ -172,6 +172,9 @@ def _report(argv: list[str]) -> None:
     from matinee.report import report
 
     print(report(asked.folders, asked.save, asked.html))
+    tables = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
+    for path in [*tables, *([asked.html] if asked.html else [])]:
+        print(f"written: {path}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
