@@ -90,10 +90,22 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Read the config of a run folder, whose place may have changed.
+    """Read the config of a run folder, whose place may have changed, to build its parts.
 
     Raises:
         MatineeError: If the folder holds no run or its config is broken or forbidden.
+    """
+    config = read_config(folder)
+    check_config(config, "train")
+    config.run_folder = str(folder)
+    return config
+
+
+def read_config(folder: Path) -> DictConfig:
+    """Read the config of a run folder, to look at; nothing in it is checked or may be called.
+
+    Raises:
+        MatineeError: If the folder holds no run or its config is broken.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -109,8 +121,6 @@ def load_config(folder: Path) -> DictConfig:
         ) from error
     if not isinstance(config, DictConfig) or not config:
         raise MatineeError(f"{path} is no config; restore it or train again.")
-    check_config(config, "train")
-    config.run_folder = str(folder)
     return config
 
 

@@ -22,7 +22,7 @@ from matinee.interactions import with_year
 from matinee.loading import to_device
 from matinee.loggers import TensorBoard
 from matinee.metrics import FloatArray
-from matinee.report import as_markdown, one_line
+from matinee.report import as_markdown
 from matinee.tasks import RatingTask
 
 HEADLINES = ("rmse", "mae", "mrr", "recall@10", "ndcg@10")
@@ -213,11 +213,11 @@ def _ranked_samples(experiment: Any, count: int) -> list[str]:
             windows.user_ids[place : place + 1].to(task.device),
         )
         rank = float(metrics.ranks(scores, torch.tensor([target], device=task.device)))
-        seen = ", ".join(with_year(items.loc[item]) for item in history) or "nothing"
+        seen = ", ".join(_title(items, item) for item in history) or "nothing"
         texts += [
-            f"**After** {one_line(seen)}",
+            f"**After** {seen}",
             _top(scores[0], items, {target: "the next item"}),
-            f"The next item was {one_line(with_year(items.loc[target]))}, at rank {rank:g}.",
+            f"The next item was {_title(items, target)}, at rank {rank:g}.",
         ]
     return texts
 
@@ -244,9 +244,9 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
                 table.item_ids[later].tolist(), table.ratings[later], strict=True
             )
         }
-        liked = ", ".join(with_year(table.items.loc[item]) for item in table.item_ids[best])
+        liked = ", ".join(_title(table.items, item) for item in table.item_ids[best])
         texts += [
-            f"**User** {table.users.loc[user, 'raw_id']}, who liked {one_line(liked)}",
+            f"**User** {table.users.loc[user, 'raw_id']}, who liked {liked}",
             _top(scores, table.items, truth),
         ]
     return texts
@@ -255,7 +255,12 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
 def _top(scores: Tensor, items: pd.DataFrame, truth: Mapping[int, str]) -> str:
     best = scores.topk(min(10, len(items))).indices.tolist()
     rows = [
-        {"rank": place, "recommended": with_year(items.loc[item]), "truth": truth.get(item, "")}
+        {"rank": place, "recommended": _title(items, item), "truth": truth.get(item, "")}
         for place, item in enumerate(best, start=1)
     ]
     return as_markdown(pd.DataFrame(rows))
+
+
+def _title(items: pd.DataFrame, item: int) -> str:
+    row: Any = items.loc[item]
+    return " ".join(with_year(row).split())
