@@ -5,6 +5,7 @@ Only the standard library is imported before the verb is known, and PyTorch only
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ Verbs:
   evaluate   measure a finished run again, by the code that measured it first
   recommend  the best new items for a user, known or new
   report     the table of several runs, beside the published figures
+  search     many runs over a space of hyperparameters; goes on where it was stopped
 
 Start here:
   matinee train                                    a factorization of MovieLens 100K, ratings in time order
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "evaluate": _evaluate,
         "recommend": _recommend,
         "report": _report,
+        "search": _search,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -154,6 +157,21 @@ def _report(argv: list[str]) -> None:
     from matinee.report import report
 
     print(report([Path(entry) for entry in argv or ["lightning_logs"]]))
+
+
+def _search(argv: list[str]) -> None:
+    from matinee.configuration import top_level
+
+    of_train = {key for keys in top_level("train") for key in keys}
+    of_train.difference_update(*top_level("search"))
+    every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
+
+    def run(config: Any) -> None:
+        from matinee.search.searching import search
+
+        search(config, every_run)
+
+    _with_config("search", [entry for entry in argv if entry not in every_run], run)
 
 
 def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:

@@ -35,6 +35,7 @@ ALLOWED_MODULES = (
     "matinee.optimizers",
     "matinee.callbacks",
     "matinee.loggers",
+    "matinee.search.spaces",
     "torch.optim",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
@@ -67,10 +68,8 @@ def check_config(config: DictConfig, verb: str) -> None:
         MatineeError: At the first unknown key, unfit value or forbidden target, with its full path
             and, where one is near, the key that was probably meant.
     """
-    root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
-    groups = [next(iter(entry)) for entry in root.pop("defaults", []) if isinstance(entry, dict)]
-    groups = [re.sub(r"^(override )?/?", "", group) for group in groups]
-    groups = [group for group in groups if group != "experiment" and "/" not in group]
+    groups, root = top_level(verb)
+    groups = [group for group in groups if group != "experiment"]
     _check_keys(config, {*groups, *root}, "")
     missing = {*groups, *(key for key in root if key != "hydra")} - set(map(str, config))
     if missing:
@@ -87,6 +86,14 @@ def check_config(config: DictConfig, verb: str) -> None:
                 f"{key}={config[key]} is no choice of the group {key}; see its choices."
             )
         _check_node(node, key)
+
+
+def top_level(verb: str) -> tuple[list[str], list[str]]:
+    """Return the groups that a command's config is made of, and its other keys."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
+    groups = [next(iter(entry)) for entry in root.pop("defaults", []) if isinstance(entry, dict)]
+    groups = [re.sub(r"^(override )?/?", "", group) for group in groups]
+    return [group for group in groups if "/" not in group], list(root)
 
 
 def _check_node(node: DictConfig, path: str) -> None:
