@@ -9,7 +9,7 @@ class MatineeError(Exception):
     """
 
 
-class Diverged(MatineeError, ValueError):
+class Diverged(MatineeError, ValueError):  # noqa: N818 - it says what happened
     """A loss or a score is not finite: training went wrong, with settings that may be tried."""
 
 

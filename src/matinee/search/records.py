@@ -115,7 +115,9 @@ def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Row]]:
     except FileNotFoundError:
         return None, []
     except (OSError, UnicodeDecodeError) as error:
-        raise MatineeError(f"{path} cannot be read ({error}); restore it or move it away.") from error
+        raise MatineeError(
+            f"{path} cannot be read ({error}); restore it or move it away."
+        ) from error
     lines = text.splitlines()
     parsed: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):

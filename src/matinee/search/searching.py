@@ -40,7 +40,8 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
             rerun(prepared, config.hash, study.rows())
             return
         study.run()
-        print_rows(prepared, f"{prepared.name}, guided", study.rows())
+        title = f"{prepared.name}, guided, {study.pruned()} more pruned"
+        print_rows(prepared, title, study.rows())
         print(study.place)
         return
     records = Records(prepared.folder / f"{prepared.name}.jsonl", prepared.about)

@@ -36,6 +36,9 @@ class Space:
         model: A choice of the config group ``model`` that has an ``encoder``.
         choices: Values by hyperparameter: those of :data:`KEYS`, and options of the encoder.
 
+    Attributes:
+        size: Number of distinct combinations.
+
     Raises:
         MatineeError: If a hyperparameter of :data:`KEYS` is missing, has no value, or a loss is
             unknown.
@@ -55,11 +58,8 @@ class Space:
         self.choices = {name: list(choices[name]) for name in sorted(choices)}
         for name in ("l2", "learning_rate"):  # 0 and 0.0 would have two hashes
             self.choices[name] = [float(value) for value in self.choices[name]]
-
-    @property
-    def size(self) -> int:
-        """Number of distinct combinations."""
-        return math.prod(len({json.dumps(value) for value in v}) for v in self.choices.values())
+        distinct = ({json.dumps(value) for value in values} for values in self.choices.values())
+        self.size = math.prod(map(len, distinct))
 
     def draws(self, seed: int) -> Iterator[Hyperparameters]:
         """Draw distinct combinations, all there are, in an order that is a function of the seed."""

@@ -20,7 +20,7 @@ from matinee.fitting import fit, make_part, make_trainer
 from matinee.search.spaces import Space, as_overrides, hash_id
 
 KEEPING = ("checkpoints", "epoch_table", "progress_bar")  # callbacks that a trial does without
-OPTIONS = {"trials": int, "method": str, "accelerator": str}
+OPTIONS: dict[str, Any] = {"trials": int, "method": str, "accelerator": str}
 OPTIONS |= {"hash": str | None, "storage": str | None}
 
 
