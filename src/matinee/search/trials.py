@@ -10,11 +10,12 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from matinee import experiment
-from matinee.configuration import check_config, config_dir
+from matinee.configuration import check_config, config_dir, dotted_keys, explain
 from matinee.errors import Diverged, MatineeError, Stopped
 from matinee.fitting import fit, make_part, make_trainer
 from matinee.search.spaces import Space, as_overrides, hash_id
@@ -90,11 +91,19 @@ class Search:
 
 
 def compose_trial(overrides: Sequence[str]) -> DictConfig:
-    """Compose and check a ``train`` config."""
+    """Compose and check a ``train`` config.
+
+    Raises:
+        MatineeError: If an override is wrong.
+    """
     inside_hydra = GlobalHydra.instance().is_initialized()  # it allows itself once
     folder = str(config_dir())
     with nullcontext() if inside_hydra else initialize_config_dir(folder, version_base="1.3"):
-        config = compose("train", list(overrides))
+        try:
+            config = compose("train", list(overrides))
+        except HydraException as error:
+            known = dotted_keys(compose("train", ["experiment=search"]))
+            raise MatineeError(explain(error, known)) from error
     check_config(config, "train")
     return config
 
