@@ -18,8 +18,9 @@ EOF
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # figures to the last bit; more work in parallel by DEVICES
 
-model='' trials='' fast='' options=()
+model='' trials='' fast='' options=("accelerator=${ACCELERATOR:-auto}")
 while (($#)); do
     case $1 in
         -h | --help) usage && exit 0 ;;
@@ -41,15 +42,15 @@ if [[ -z $model ]]; then
     exit 2
 fi
 
-command=(matinee search "space=$model" "trials=${trials:-100}" "accelerator=${ACCELERATOR:-auto}" "${options[@]}")
+command=(matinee search "space=$model" "trials=${trials:-100}" "${options[@]}")
 echo "${command[*]}"
-others=()
-trap 'kill "${others[@]}" 2>/dev/null || true' EXIT
+others=''
+trap 'kill $others 2>/dev/null || true' EXIT
 for ((device = 1; device < ${DEVICES:-1}; device++)); do # the first process, below, prints the table
-    own=()
+    own=("devices=1")
     [[ ${ACCELERATOR:-auto} == [gn]pu ]] && own=("devices=[$device]")
     "${command[@]}" "${own[@]}" >/dev/null &
-    others+=($!)
+    others+=" $!"
 done
 "${command[@]}"
-for process in "${others[@]}"; do wait "$process"; done
+for process in $others; do wait "$process"; done

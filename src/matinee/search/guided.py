@@ -6,6 +6,7 @@ the lock of Optuna's journal files outlives the process that held it.
 """
 
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -65,6 +66,7 @@ class Study:
         path = prepared.folder / f"{prepared.name}.tpe.db"
         self.place = storage or str(path)
         self.claims = prepared.folder / ".claims" / path.stem
+        self.here = f"{socket.gethostname()}:{prepared.folder.resolve()}"  # where claims count
         self.decision = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=POLL_SECONDS)
         self.distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in prepared.space.choices.items()
@@ -116,12 +118,14 @@ class Study:
                 missing = self.prepared.trials - others
                 missing -= sum(trial.state in FINISHED for trial in trials)
                 if missing <= 0:
+                    if others:
+                        print(f"{others} trials are running elsewhere", file=sys.stderr)
                     return
                 if missing > mine:
                     trial = self._propose(trials)
                     claim = self._claim(trial.number)
                     acquire(claim)
-                    trial.set_user_attr("host", socket.gethostname())
+                    trial.set_user_attr("place", self.here)
             finally:
                 self.decision.release()
             if missing <= mine:
@@ -133,13 +137,13 @@ class Study:
                 claim.release()
 
     def _running(self) -> tuple[int, int]:
-        """Count the living trials of this machine and those of others; propose dead ones again."""
+        """Count the living trials of this folder and those of others; propose dead ones again."""
         mine = others = 0
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            host = trial.user_attrs.get("host")
-            if host is None:  # killed before it began
+            place = trial.user_attrs.get("place")
+            if place is None:  # killed before it began
                 continue
-            if host != socket.gethostname():
+            if place != self.here:
                 others += 1
             elif acquire(claim := self._claim(trial.number), blocking=False):
                 self._retry(trial.number)
@@ -174,6 +178,7 @@ class Study:
 
     def _run(self, trial: Trial) -> None:
         watcher = Pruning(trial)
+        print(f"trial {trial.number + 1}", end=": ", file=sys.stderr)
         row = self.prepared.run(completed(trial.params), watcher)
         trial.set_user_attr("row", {"trial": trial.number, **row})
         if watcher.pruned:
