@@ -28,7 +28,7 @@ while (($#)); do
         --sampler) options+=("method=${2:?--sampler takes random or tpe}") && shift ;;
         --hash) options+=("hash=${2:?--hash takes the ID of a combination}") && shift ;;
         *=*) options+=("$1") ;;
-        *) if [[ -z $model ]]; then model=$1; else trials=$1; fi ;;
+        *) if [[ -z $model && $1 != -* ]]; then model=$1; elif [[ $1 != *[!0-9]* ]]; then trials=$1; else usage >&2 && exit 2; fi ;;
     esac
     shift
 done
