@@ -96,7 +96,7 @@ def hash_id(hyperparameters: Mapping[str, Any]) -> str:
     """Return the MD5 of the hyperparameters as JSON with sorted keys, as published.
 
     >>> hash_id({"b": [1, 2], "a": 1e-06})
-    '03fa3e80a3c9e1ff9aa35cad39db4ea8'
+    'b9ed20ecf6f09abb11369efaf7b116d6'
     """
     text = json.dumps(hyperparameters, sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
