@@ -6,6 +6,7 @@ Only the standard library is imported before the verb is known, and PyTorch only
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ Verbs:
   evaluate   measure a finished run again, by the code that measured it first
   recommend  the best new items for a user, known or new
   report     the tables of several runs, what differs for sure, and a page with figures
+  search     many runs over a space of hyperparameters; goes on where it was stopped
 
 Start here:
   matinee train                                    a factorization of MovieLens 100K, ratings in time order
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "evaluate": _evaluate,
         "recommend": _recommend,
         "report": _report,
+        "search": _search,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -270,6 +273,21 @@ class _Parser(argparse.ArgumentParser):
             hint = f"; did you mean {near[0]}?" if near else "; see 'matinee report --help'."
             raise MatineeError(f"unknown option {option}{hint}")
         raise MatineeError(f"{message}; see 'matinee report --help'.")
+
+
+def _search(argv: list[str]) -> None:
+    from matinee.configuration import top_level
+
+    of_train = {key for keys in top_level("train") for key in keys}
+    of_train.difference_update(*top_level("search"))
+    every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
+
+    def run(config: Any) -> None:
+        from matinee.search.searching import search
+
+        search(config, every_run)
+
+    _with_config("search", [entry for entry in argv if entry not in every_run], run)
 
 
 def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:

@@ -146,16 +146,21 @@ def load_run(
 
 
 def evaluate(
-    experiment: Experiment, trainer: pl.Trainer
+    experiment: Experiment, trainer: pl.Trainer, stages: Sequence[str] = tuple(PARTS)
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Measure a task as it stands on train, validation and test.
+    """Measure a task as it stands.
+
+    Args:
+        experiment: Data and task.
+        trainer: One that measures only.
+        stages: Some of ``train``, ``val`` and ``test``.
 
     Returns:
-        Metrics named ``STAGE/METRIC``, and the test metrics of every user or window as arrays.
+        Metrics named ``STAGE/METRIC``, and those of every user or window of the last stage as arrays.
     """
     metrics: dict[str, float] = {}
     per_user: dict[str, Any] = {}
-    for stage in PARTS:
+    for stage in stages:
         loader = experiment.datamodule.evaluation_dataloader(stage)
         with without_advice():
             predictions = trainer.predict(experiment.task, dataloaders=loader)

@@ -121,7 +121,8 @@ def fit(
                 weights_only=True,
             )
     except SIGTERMException as stop:
-        raise Stopped(folder, status=130 if interrupted.is_set() else 143) from stop
+        command = f"'matinee train resume={folder}'"
+        raise Stopped(command, status=130 if interrupted.is_set() else 143) from stop
     except (MisconfigurationException, ArithmeticError) as error:
         raise MatineeError(f"the fit cannot go on: {error}") from error
     except OSError as error:

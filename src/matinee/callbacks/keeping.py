@@ -23,11 +23,11 @@ class Checkpoints(Checkpoint):
     checkpoint of the epoch before stays the last one. A fit that failed is not kept.
 
     Args:
-        monitor: Name of the logged metric that makes an epoch the best.
+        monitor: Name of the logged metric that makes an epoch the best; None: the last epoch is it.
         mode: ``min`` or ``max``.
     """
 
-    def __init__(self, monitor: str, mode: str) -> None:
+    def __init__(self, monitor: str | None, mode: str) -> None:
         self.monitor = monitor
         if mode not in ("min", "max"):
             raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
@@ -37,6 +37,16 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoints."""
+        if self._is_best(trainer):
+            self.best_epoch = trainer.current_epoch
+            trainer.save_checkpoint(
+                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
+            )
+        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        if self.monitor is None:
+            return True
         metrics = trainer.callback_metrics  # gathered anew at every access
         if self.monitor not in metrics:
             known = ", ".join(sorted(metrics))
@@ -45,11 +55,9 @@ class Checkpoints(Checkpoint):
             )
         score = metrics[self.monitor].item()
         if self.best_score is None or self.sign * score < self.sign * self.best_score:
-            self.best_score, self.best_epoch = score, trainer.current_epoch
-            trainer.save_checkpoint(
-                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
-            )
-        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+            self.best_score = score
+            return True
+        return False
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

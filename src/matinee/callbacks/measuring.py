@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from matinee.datamodules import RatingBatch
-from matinee.errors import MatineeError
+from matinee.errors import Diverged
 from matinee.metrics import ranking_metrics, rating_metrics
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
@@ -121,7 +121,7 @@ class RatingMetrics(Callback):
             torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
         )
         if not np.isfinite(predictions).all():
-            raise MatineeError(
+            raise Diverged(
                 _diverged("a predicted rating", float("nan"), trainer, trainer.global_step)
             )
         metrics = rating_metrics(predictions, ratings)
@@ -224,13 +224,13 @@ def finite_losses(losses: list[Tensor], trainer: pl.Trainer) -> Tensor:
     """Return the losses of the last steps as float64 on the host, (steps,).
 
     Raises:
-        MatineeError: If one is not finite, naming its step.
+        Diverged: If one is not finite, naming its step.
     """
     values = torch.stack(losses).cpu().double()
     if not values.isfinite().all():
         first = int((~values.isfinite()).nonzero()[0])
         step = trainer.global_step - len(values) + first + 1
-        raise MatineeError(_diverged("the training loss", values[first].item(), trainer, step))
+        raise Diverged(_diverged("the training loss", values[first].item(), trainer, step))
     return values
 
 
