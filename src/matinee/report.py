@@ -39,11 +39,15 @@ def print_table(table: pd.DataFrame) -> None:
     print(as_markdown(table))
 
 
+REPEATED = re.compile(r"hit_rate@|(mrr|ndcg|recall)@1\b")  # with one relevant item they say no more
+
+
 def print_run(folder: Path) -> None:
     """Print the figures of a finished run; the last line is its folder."""
     metrics = read_result(folder)["metrics"]
     stages = list(dict.fromkeys(name.split("/")[0] for name in metrics))
-    names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
+    told = dict.fromkeys(name.split("/", 1)[1] for name in metrics)
+    names = [name for name in told if not REPEATED.match(name)]
     rows = [
         {"metric": name, **{stage: _number(metrics.get(f"{stage}/{name}")) for stage in stages}}
         for name in names

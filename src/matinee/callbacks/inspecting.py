@@ -5,6 +5,7 @@ history and popularity. The projector: embeddings at the best epoch, labelled. H
 beside the figures of validation and test.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,19 +27,11 @@ from matinee.report import as_markdown
 from matinee.tasks import RatingTask
 
 HEADLINES = ("rmse", "mae", "mrr", "recall@10", "ndcg@10")
-CHOSEN = (
-    "seed",
-    "dataset",
-    "split",
-    "data",
-    "model",
-    "loss",
-    "sampler",
-    "task",
-    "optimizer",
-    "scheduler",
+# keys of a config that tell runs apart; the others say where and how things are done
+CHOSEN = re.compile(
+    r"(dataset|split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|data_dir|path|T_max))"
+    r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision|accelerator|devices)"
 )
-CHOSEN_OF_TRAINER = ("accelerator", "devices", "precision", "max_epochs", "gradient_clip_val")
 PROJECTED = 10_000  # rows; the projector grows slow beyond
 
 
@@ -114,7 +107,7 @@ def _boards(trainer: pl.Trainer) -> list[TensorBoard]:
 
 def hyperparameters(config: DictConfig) -> dict[str, Any]:
     """Flatten what a config chooses: dotted names to plain values, targets by their last words."""
-    flat: dict[str, Any] = {"experiment": config.name}
+    flat: dict[str, Any] = {}
 
     def visit(node: Any, name: str) -> None:
         if not isinstance(node, dict):
@@ -125,14 +118,10 @@ def hyperparameters(config: DictConfig) -> dict[str, Any]:
                 words = str(value).removesuffix(".load").removesuffix(".from_data")
                 flat[name] = words.rpartition(".")[2]
             elif not str(key).startswith("_"):
-                visit(value, f"{name}.{key}")
+                visit(value, f"{name}.{key}" if name else str(key))
 
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    for key in CHOSEN:
-        visit(plain[key], key)
-    for key in CHOSEN_OF_TRAINER:
-        visit(plain["trainer"].get(key), f"trainer.{key}")
-    return flat
+    visit(OmegaConf.to_container(config, resolve=True), "")
+    return {"experiment": config.name, **{k: v for k, v in flat.items() if CHOSEN.match(k)}}
 
 
 @torch.no_grad()
