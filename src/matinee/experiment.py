@@ -1,18 +1,22 @@
 """Experiments: from a config to objects, a fit, its measurement and the run folder as its record."""
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from matinee.accelerators import is_first_process
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS
 from matinee.errors import MatineeError, Stopped
@@ -32,6 +36,9 @@ from matinee.run_folder import (
     write_json,
     write_whole,
 )
+
+
+TELL_AFTER = 10  # seconds
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def build(config: DictConfig) -> Experiment:
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     """Fit, measure and record one run.
 
+    Of several processes the first does so; the others take part in the fit and end there.
+
     Args:
         config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
@@ -82,6 +91,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
+    if not is_first_process():
+        _take_part(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     try:
         config.run_folder = str(folder)
@@ -111,6 +122,8 @@ def resume(folder: Path) -> Path:
         started = time.perf_counter()
         experiment = build(config)
         _check_protocol(experiment, folder)
+        if not is_first_process():
+            _take_part(experiment, folder)
         _fit_and_record(experiment, make_trainer(config, folder), folder, started)
     read_result(folder)
     return folder
@@ -162,15 +175,10 @@ def _fit_and_record(
 ) -> None:
     config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
     device = trainer.strategy.root_device.type
+    device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
     print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
-    last = checkpoint_path(folder, "last")
-    if last.exists():  # look at it first, for a clear sentence if it is broken
-        if "loops" not in read_checkpoint(last):
-            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
-        _load_weights(task, last)
-        task.train()
     prepared = time.perf_counter()
-    fit(trainer, task, datamodule, folder, last if last.exists() else None)
+    _fit(experiment, trainer, folder)
     fitted = time.perf_counter()
     _load_weights(task, checkpoint_path(folder, "best"))
     metrics, per_user = evaluate(experiment, make_trainer(config, None))
@@ -187,7 +195,7 @@ def _fit_and_record(
         "environment": {
             **environment(),
             "accelerator": type(trainer.accelerator).__name__,
-            "devices": trainer.num_devices,
+            "devices": trainer.world_size,
             "seconds": {
                 "prepare": round(prepared - started, 3),
                 "fit": round(fitted - prepared, 3),
@@ -199,6 +207,38 @@ def _fit_and_record(
     values = {"user": raw_ids.astype(str), **per_user}
     write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
     write_json(folder / RESULT, result)
+
+
+def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
+    last = checkpoint_path(folder, "last")
+    if last.exists():  # look at it first, for a clear sentence if it is broken
+        if "loops" not in read_checkpoint(last):
+            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
+        _load_weights(experiment.task, last)
+        experiment.task.train()
+    checkpoint = last if last.exists() else None
+    fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
+
+
+def _take_part(experiment: Experiment, folder: Path) -> NoReturn:
+    """Fit together with the process that leads, which writes and tells all there is, and end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, and it decides
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        _fit(experiment, make_trainer(experiment.config, folder), folder)
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    except Exception:
+        time.sleep(TELL_AFTER)  # an error that all have is told by the leader alone
+        raise
+    sys.exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it has ended, whatever a collective waits for."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _check_protocol(experiment: Experiment, folder: Path) -> None:

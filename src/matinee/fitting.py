@@ -1,6 +1,7 @@
 """Fitting: the Trainer of a config, and how a fit ends when it is stopped or cannot go on."""
 
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -14,19 +15,24 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from matinee.callbacks import AtomicCheckpointIO
+from matinee.accelerators import hardware, is_first_process
+from matinee.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.errors import MatineeError, Stopped
 
+HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
+
 # Lightning announces its products and devices
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for announcer in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(announcer).setLevel(logging.WARNING)
 
 ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
     ".*configure_optimizers` returned `None`.*",
     ".*`training_step` returned `None`.*",
     ".*is smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
+    ".*sync_dist=True.*",  # what we log is the same in every process
 )
 
 
@@ -63,7 +69,7 @@ def _refused(group: str, error: BaseException) -> MatineeError:
 
 
 def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
-    """Make the Trainer of a config; without a folder it measures only and writes nothing.
+    """Make the Trainer of a config; without a folder it measures only, on one device, and writes nothing.
 
     Raises:
         MatineeError: If the accelerator, its devices or another option cannot be had.
@@ -71,28 +77,58 @@ def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
     epochs = config.trainer.get("max_epochs")
     if epochs is None or epochs < 1:
         raise MatineeError(f"trainer.max_epochs is {epochs}; give a whole number of at least 1.")
-    options: dict[str, Any] = {
-        "enable_checkpointing": False,
-        "logger": False,
-        "enable_progress_bar": False,
-        "limit_predict_batches": 1.0,
-    }
-    if folder is not None:
+    wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    wanted = {option: wanted[option] for option in HARDWARE if option in wanted}
+    if folder is None:
+        first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1
+        wanted |= {"devices": first, "num_nodes": 1, "strategy": "auto"}
+    options: dict[str, Any] = wanted | call_part("trainer", hardware, **wanted)
+    if folder is None:
+        options |= {
+            "enable_checkpointing": False,
+            "logger": False,
+            "enable_progress_bar": False,
+            "limit_predict_batches": 1.0,
+        }
+    else:
         callbacks = make_part(config, "callbacks") or {}
         for name in ("metrics", "checkpoints"):
             if not callbacks.get(name):
                 raise MatineeError(f"callbacks.{name} cannot be left out: the best epoch needs it.")
         loggers = make_part(config, "logger") or {}
-        options = {
-            "callbacks": [callback for callback in callbacks.values() if callback],
+        options |= {
+            "callbacks": [
+                *(callback for callback in callbacks.values() if callback),
+                StopTogether(),
+                UnfusedOptimizers(),
+            ],
             "logger": [logger(save_dir=str(folder)) for logger in loggers.values() if logger]
             or False,
-            "plugins": [AtomicCheckpointIO()],
+            "plugins": [*options["plugins"], AtomicCheckpointIO()],
             "default_root_dir": str(folder),
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
     trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
+    if folder is not None:
+        _check_processes(trainer)
+    found, expected = trainer.strategy.root_device.type, trainer.accelerator.name()
+    if found != expected:
+        raise MatineeError(
+            f"trainer.accelerator={wanted['accelerator']} would run on {found} instead of {expected}; "
+            "leave trainer.strategy out."
+        )
     return trainer
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse processes, started by torchrun or a cluster, that are not those of the config."""
+    expected = trainer.num_nodes * trainer.num_devices
+    started = int(os.environ.get("WORLD_SIZE", expected))
+    if started != expected or trainer.is_global_zero != is_first_process():
+        raise MatineeError(
+            f"this is one of several processes (WORLD_SIZE={started}), and the config asks for {expected}; "
+            "set trainer.devices to the processes of one machine and trainer.num_nodes to the machines."
+        )
 
 
 def fit(

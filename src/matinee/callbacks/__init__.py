@@ -2,7 +2,13 @@
 
 from matinee.callbacks.keeping import AtomicCheckpointIO, Checkpoints, EpochTable
 from matinee.callbacks.measuring import RankingMetrics, RatingMetrics
-from matinee.callbacks.running import FitProgress, NoProfiler, SeedEachStep
+from matinee.callbacks.running import (
+    FitProgress,
+    NoProfiler,
+    SeedEachStep,
+    StopTogether,
+    UnfusedOptimizers,
+)
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -13,4 +19,6 @@ __all__ = [
     "RankingMetrics",
     "RatingMetrics",
     "SeedEachStep",
+    "StopTogether",
+    "UnfusedOptimizers",
 ]

@@ -83,11 +83,11 @@ class EpochTable(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch that has ended."""
+        if not trainer.is_global_zero:
+            return
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
         self._rows.append(row)
-        if not trainer.is_global_zero:
-            return
         path = self._path(trainer)
         if len(self._rows) == 1 or list(row) != list(self._rows[-2]) or not path.exists():
             part = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Running: the seed of every step, the progress bar, and a profiler that costs nothing."""
+"""Running: seeds, a stop that all processes make together, the progress bar, a profiler for free."""
 
 import sys
 from contextlib import nullcontext
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from matinee.loading import mix_seed
 
 SHOW_EVERY = 50  # steps between moves of the bar
+AGREE_EVERY = 50  # steps between looks at a signal, which wait for all processes
 
 
 class SeedEachStep(Callback):
@@ -36,6 +37,52 @@ class SeedEachStep(Callback):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would cost a millisecond
         if pl_module.device.type != "cpu":
             torch.get_device_module(pl_module.device).manual_seed(seed)
+
+
+class StopTogether(Callback):
+    """Lets a signal end a fit of several processes after the same step in all of them.
+
+    The first process decides: the others learn of a SIGTERM or Ctrl-C that reached it within 50
+    steps, at the latest at the end of an epoch. Lightning would broadcast in the signal handler,
+    between the collectives of a step.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take over from Lightning's handler, which is installed after this."""
+        if trainer.world_size > 1:
+            trainer._signal_connector._sigterm_notifier_fn = self._ask  # type: ignore[method-assign,assignment]
+
+    def _ask(self, number: Any, frame: Any) -> None:
+        self._asked = True
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Agree now and then; Lightning's loops do the rest."""
+        if trainer.world_size == 1:
+            return
+        if (trainer.is_last_batch or batch_idx % AGREE_EVERY == 0) and trainer.strategy.broadcast(
+            self._asked
+        ):
+            trainer._signal_connector.received_sigterm = True
+
+
+class UnfusedOptimizers(Callback):
+    """Turns fused optimizers off on NPUs: not every version of CANN has their kernels."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Change the groups of the optimizers; an optimizer looks there at every step."""
+        if trainer.strategy.root_device.type == "npu":
+            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+                group["fused"] = False
 
 
 class FitProgress(ProgressBar):
