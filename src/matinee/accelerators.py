@@ -124,17 +124,11 @@ AcceleratorRegistry.register("npu", NPUAccelerator, description="Huawei Ascend N
 
 
 class DataParallel(DDPStrategy):
-    """DDP that also takes NPUs, and networks in closed form, which have no gradients to average."""
+    """DDP that also takes NPUs."""
 
     def determine_ddp_device_ids(self) -> list[int] | None:
         """Return the device for CUDA alone: DDP would open a CUDA stream for any that is named."""
         return super().determine_ddp_device_ids() if self.root_device.type == "cuda" else None
-
-    def configure_ddp(self) -> None:
-        """Wrap the module where there is something to train."""
-        assert self.model is not None
-        if any(parameter.requires_grad for parameter in self.model.parameters()):
-            super().configure_ddp()
 
 
 class MixedTraining(MixedPrecision):
@@ -156,20 +150,6 @@ def is_first_process() -> bool:
     """Tell whether this process leads a fit: it alone makes a run folder, writes and prints."""
     node = os.environ.get("NODE_RANK", "0")  # the one that Lightning's own environment goes by
     return rank_zero_only.rank == 0 and node == "0"  # type: ignore[attr-defined]
-
-
-def several_processes(accelerator: str, devices: Any, num_nodes: int = 1) -> bool:
-    """Tell whether a Trainer of these options fits in more than one process.
-
-    Args:
-        accelerator: One of :data:`CHOICES`.
-        devices: How many, -1 or ``auto`` for all, or their numbers.
-        num_nodes: Number of machines.
-
-    Raises:
-        MatineeError: If the accelerator cannot be had.
-    """
-    return num_nodes > 1 or len(_devices(_available(accelerator), devices)) > 1
 
 
 def hardware(
@@ -211,14 +191,14 @@ def hardware(
 
 def _available(accelerator: str) -> str:
     if accelerator not in CHOICES:
-        raise MatineeError(
-            f"trainer.accelerator is {accelerator!r}; choose {', '.join(CHOICES)}."
-        )
+        raise MatineeError(f"trainer.accelerator is {accelerator!r}; choose {', '.join(CHOICES)}.")
     for name in CHOICES[accelerator]:
         if AcceleratorRegistry[name]["accelerator"].is_available():
             return name
     reason = load_npu() if accelerator == "npu" else "PyTorch sees no GPU here"
-    raise MatineeError(f"trainer.accelerator is {accelerator}, but {reason}; or choose trainer=cpu.")
+    raise MatineeError(
+        f"trainer.accelerator is {accelerator}, but {reason}; or choose trainer=cpu."
+    )
 
 
 def _devices(name: str, devices: Any) -> list[torch.device]:

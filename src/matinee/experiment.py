@@ -96,7 +96,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     try:
         config.run_folder = str(folder)
-        trainer = make_trainer(config, folder)
+        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
         _write_yaml(folder / CONFIG, config)
         _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
         write_json(folder / PROTOCOL, experiment.datamodule.protocol)
@@ -124,7 +124,8 @@ def resume(folder: Path) -> Path:
         _check_protocol(experiment, folder)
         if not is_first_process():
             _take_part(experiment, folder)
-        _fit_and_record(experiment, make_trainer(config, folder), folder, started)
+        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+        _fit_and_record(experiment, trainer, folder, started)
     read_result(folder)
     return folder
 
@@ -222,6 +223,8 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
 
 def _take_part(experiment: Experiment, folder: Path) -> NoReturn:
     """Fit together with the process that leads, which writes and tells all there is, and end."""
+    if experiment.task.closed_form:  # the leader needs no help
+        sys.exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, and it decides
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:

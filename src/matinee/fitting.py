@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.accelerators import hardware, is_first_process
+from matinee.accelerators import DataParallel, hardware, is_first_process
 from matinee.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.errors import MatineeError, Stopped
 
@@ -68,8 +69,13 @@ def _refused(group: str, error: BaseException) -> MatineeError:
     return MatineeError(f"{group} cannot be built: {error or type(error).__name__}")
 
 
-def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
-    """Make the Trainer of a config; without a folder it measures only, on one device, and writes nothing.
+def make_trainer(config: DictConfig, folder: Path | None, alone: bool = False) -> pl.Trainer:
+    """Make the Trainer of a config.
+
+    Args:
+        config: A config with a ``trainer``.
+        folder: The run folder; None to measure only, on the first device, and write nothing.
+        alone: Whether to fit on the first device only, because there is nothing to share.
 
     Raises:
         MatineeError: If the accelerator, its devices or another option cannot be had.
@@ -77,9 +83,8 @@ def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
     epochs = config.trainer.get("max_epochs")
     if epochs is None or epochs < 1:
         raise MatineeError(f"trainer.max_epochs is {epochs}; give a whole number of at least 1.")
-    wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
-    wanted = {option: wanted[option] for option in HARDWARE if option in wanted}
-    if folder is None:
+    wanted = _wanted_hardware(config)
+    if folder is None or alone:
         first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1
         wanted |= {"devices": first, "num_nodes": 1, "strategy": "auto"}
     options: dict[str, Any] = wanted | call_part("trainer", hardware, **wanted)
@@ -109,7 +114,7 @@ def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
     trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
-    if folder is not None:
+    if folder is not None and not alone:
         _check_processes(trainer)
     found, expected = trainer.strategy.root_device.type, trainer.accelerator.name()
     if found != expected:
@@ -120,9 +125,30 @@ def make_trainer(config: DictConfig, folder: Path | None) -> pl.Trainer:
     return trainer
 
 
+def several_processes(config: DictConfig) -> bool:
+    """Tell whether a config's fit takes more than one process.
+
+    Raises:
+        MatineeError: If its accelerator or its devices cannot be had.
+    """
+    wanted = _wanted_hardware(config)
+    strategy = call_part("trainer", hardware, **wanted | {"strategy": "auto"})["strategy"]
+    return isinstance(strategy, DataParallel)
+
+
+def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
+    wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    return {option: wanted[option] for option in HARDWARE if option in wanted}
+
+
 def _check_processes(trainer: pl.Trainer) -> None:
     """Refuse processes, started by torchrun or a cluster, that are not those of the config."""
     expected = trainer.num_nodes * trainer.num_devices
+    if expected > 1 and torch.distributed.is_initialized():
+        raise MatineeError(
+            "this process has led a fit on several devices already, and its helpers would start with that "
+            "one again; start each by a command of its own."
+        )
     started = int(os.environ.get("WORLD_SIZE", expected))
     if started != expected or trainer.is_global_zero != is_first_process():
         raise MatineeError(

@@ -81,7 +81,9 @@ class UnfusedOptimizers(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Change the groups of the optimizers; an optimizer looks there at every step."""
         if trainer.strategy.root_device.type == "npu":
-            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+            for group in (
+                group for optimizer in trainer.optimizers for group in optimizer.param_groups
+            ):
                 group["fused"] = False
 
 
