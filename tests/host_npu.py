@@ -44,8 +44,14 @@ raw: dict[int, torch.Tensor] = {}  # the values of each storage, which copies of
 
 
 def on_host(value: Any) -> Any:
-    on_npu = isinstance(value, torch.Tensor) and value.device.type == "npu"
-    return raw[value.untyped_storage()._cdata] if on_npu else value
+    if not (isinstance(value, torch.Tensor) and value.device.type == "npu"):
+        return value
+    values = raw[value.untyped_storage()._cdata]
+    if value.shape == values.shape and value.is_contiguous():
+        return values
+    return values.reshape(-1).as_strided(
+        value.shape, value.stride(), value.storage_offset()
+    )  # a view
 
 
 def on_device(value: Any) -> Any:
@@ -62,12 +68,19 @@ def compute(op: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs["device"] = "cpu"
     used.add(str(op))
     result = op(*tree_map(on_host, args), **tree_map(on_host, kwargs))
+    given = (
+        dict(zip((argument.name for argument in op._schema.arguments), args, strict=False)) | kwargs
+    )
     written = [
-        value
-        for argument, value in zip(op._schema.arguments, args, strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write
+        given[argument.name]
+        for argument in op._schema.arguments
+        if argument.alias_info is not None
+        and argument.alias_info.is_write
+        and argument.name in given
     ]
-    if written and isinstance(result, torch.Tensor):
+    if len(written) == 1 and isinstance(result, torch.Tensor):
+        if written[0].shape != result.shape:  # resized
+            written[0].data = on_device(result)
         return written[0]
     return tree_map(on_device, result)
 
@@ -82,3 +95,4 @@ everything = torch.library.Library("_", "IMPL")
 everything.fallback(compute, "PrivateUse1")
 aten = torch.library.Library("aten", "IMPL")
 aten.impl("_copy_from", copy_from, "PrivateUse1")
+everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")

@@ -227,8 +227,9 @@ def _take_part(experiment: Experiment, folder: Path) -> NoReturn:
         sys.exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, and it decides
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    trainer = make_trainer(experiment.config, folder)
     try:
-        _fit(experiment, make_trainer(experiment.config, folder), folder)
+        _fit(experiment, trainer, folder)
     except Stopped as stopped:
         sys.exit(stopped.status)
     except Exception:

@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from matinee.errors import MatineeError
 from matinee.run_folder import checkpoint_path
@@ -106,7 +107,10 @@ class EpochTable(Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one."""
+    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one.
+
+    Its tensors are those of the host, so it is read where there is no such accelerator, too.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -117,6 +121,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             MatineeError: If it cannot be written; an earlier file of that name is untouched.
         """
         path = Path(path)
+        checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
