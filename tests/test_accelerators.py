@@ -167,7 +167,9 @@ overrides += ["trainer=npu", "trainer.accelerator=npu", "+trainer.inference_mode
 overrides += ["trainer.max_epochs=2", "data.batch_size=64"]
 matinee("train", *overrides, f"run_folder={folder}")
 assert seen == {
-    "training_step": {("npu:0", True)}, "validation_step": {("npu:0", False)}, "predict_step": {("npu:0", False)}
+    "training_step": {("npu:0", True)},
+    "validation_step": {("npu:0", False)},
+    "predict_step": {("npu:0", False)},
 }, seen
 assert torch.npu.current and torch.npu.seeds and len(set(torch.npu.seeds)) == len(torch.npu.seeds)
 assert read_result(Path(folder))["environment"]["accelerator"] == "NPUAccelerator"

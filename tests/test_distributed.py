@@ -1,7 +1,6 @@
 """Two processes on the CPU, over gloo: they train what one does, and stop, resume and fail together."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -107,7 +106,7 @@ def test_two_processes_train_what_one_does(
             "data.batch_size=32",
             f"run_folder={two}",
             program=(str(tmp_path / "spy.py"),),
-        )  # fmt: skip
+        )
     )
     assert output.count(str(two)) == 1, "one process alone reports"
     experiment.train(compose_train(*RATING, "data.batch_size=64", f"run_folder={one}"), [])

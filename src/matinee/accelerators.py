@@ -5,7 +5,6 @@ autocast for CUDA and open a CUDA stream for its DDP. The classes here set that 
 """
 
 import importlib
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
-from lightning.pytorch.utilities import rank_zero_only
 
 from matinee.errors import MatineeError
 
@@ -144,12 +142,6 @@ class MixedTraining(MixedPrecision):
         yield
 
     test_step_context = predict_step_context = val_step_context
-
-
-def is_first_process() -> bool:
-    """Tell whether this process leads a fit: it alone makes a run folder, writes and prints."""
-    node = os.environ.get("NODE_RANK", "0")  # the one that Lightning's own environment goes by
-    return rank_zero_only.rank == 0 and node == "0"  # type: ignore[attr-defined]
 
 
 def hardware(

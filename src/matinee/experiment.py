@@ -1,11 +1,8 @@
 """Experiments: from a config to objects, a fit, its measurement and the run folder as its record."""
 
 import json
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +13,11 @@ import lightning.pytorch as pl
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.accelerators import is_first_process
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS
 from matinee.errors import MatineeError, Stopped
 from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
+from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
     CONFIG,
     OVERRIDES,
@@ -36,9 +33,6 @@ from matinee.run_folder import (
     write_json,
     write_whole,
 )
-
-
-TELL_AFTER = 10  # seconds
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     started = time.perf_counter()
     experiment = build(config)
     if not is_first_process():
-        _take_part(experiment, Path(config.run_folder or config.log_dir))
+        _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     try:
         config.run_folder = str(folder)
@@ -123,7 +117,7 @@ def resume(folder: Path) -> Path:
         experiment = build(config)
         _check_protocol(experiment, folder)
         if not is_first_process():
-            _take_part(experiment, folder)
+            _help(experiment, folder)
         trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
         _fit_and_record(experiment, trainer, folder, started)
     read_result(folder)
@@ -221,28 +215,12 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
     fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
 
 
-def _take_part(experiment: Experiment, folder: Path) -> NoReturn:
-    """Fit together with the process that leads, which writes and tells all there is, and end."""
-    if experiment.task.closed_form:  # the leader needs no help
+def _help(experiment: Experiment, folder: Path) -> NoReturn:
+    """Take part in the fit that the first process leads, and end."""
+    if experiment.task.closed_form:  # there is nothing to share
         sys.exit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, and it decides
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     trainer = make_trainer(experiment.config, folder)
-    try:
-        _fit(experiment, trainer, folder)
-    except Stopped as stopped:
-        sys.exit(stopped.status)
-    except Exception:
-        time.sleep(TELL_AFTER)  # an error that all have is told by the leader alone
-        raise
-    sys.exit(0)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it has ended, whatever a collective waits for."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    take_part(lambda: _fit(experiment, trainer, folder))
 
 
 def _check_protocol(experiment: Experiment, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 import warnings
@@ -18,10 +19,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.accelerators import DataParallel, hardware, is_first_process
+from matinee.accelerators import DataParallel, hardware
 from matinee.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.errors import MatineeError, Stopped
+from matinee.processes import is_first_process
 
+LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
 HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 
 # Lightning announces its products and devices
@@ -104,8 +107,8 @@ def make_trainer(config: DictConfig, folder: Path | None, alone: bool = False) -
         options |= {
             "callbacks": [
                 *(callback for callback in callbacks.values() if callback),
-                StopTogether(),
-                UnfusedOptimizers(),
+                *([StopTogether()] if options["strategy"] != "auto" else ()),
+                *([UnfusedOptimizers()] if options["accelerator"] == "npu" else ()),
             ],
             "logger": [logger(save_dir=str(folder)) for logger in loggers.values() if logger]
             or False,
@@ -184,6 +187,11 @@ def fit(
             f"{folder} could not be written ({error}); free disk space, then resume."
         ) from error
     except RuntimeError as error:
+        if trainer.world_size > 1 and LOST.search(str(error)):
+            raise MatineeError(
+                f"the processes of the fit have lost each other ({str(error).splitlines()[0]}); see what "
+                f"another one said, then go on with 'matinee train resume={folder}'."
+            ) from error
         if "Early stopping conditioned" not in str(error):
             raise
         raise MatineeError(f"callbacks.early_stopping.monitor is not logged: {error}") from error

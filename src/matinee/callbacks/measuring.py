@@ -11,6 +11,7 @@ from torch import Tensor
 from matinee.datamodules import RatingBatch
 from matinee.errors import MatineeError
 from matinee.metrics import ranking_metrics, rating_metrics
+from matinee.processes import gathered
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
 
@@ -248,15 +249,6 @@ def finite_losses(losses: list[Tensor], trainer: pl.Trainer) -> Tensor:
     if any(everywhere := gathered(found, trainer)):
         step, value = min(found for found in everywhere if found)
         raise MatineeError(_diverged("the training loss", value, trainer, step))
-    return values
-
-
-def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
-    """Return what each process holds, exactly; all of them have to ask at the same time."""
-    if trainer.world_size == 1:
-        return [value]
-    values: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(values, value)
     return values
 
 

@@ -76,14 +76,12 @@ class StopTogether(Callback):
 
 
 class UnfusedOptimizers(Callback):
-    """Turns fused optimizers off on NPUs: not every version of CANN has their kernels."""
+    """Turns fused optimizers off, for NPUs: not every version of CANN has their kernels."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Change the groups of the optimizers; an optimizer looks there at every step."""
-        if trainer.strategy.root_device.type == "npu":
-            for group in (
-                group for optimizer in trainer.optimizers for group in optimizer.param_groups
-            ):
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
                 group["fused"] = False
 
 
