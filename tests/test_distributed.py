@@ -184,3 +184,16 @@ def test_an_error_is_told_once_and_ends_all(table_overrides: list[str], tmp_path
     _, errors = finish(process, status=1)
     assert errors.count("matinee: ") == 1 and "Traceback" not in errors
     assert "became" in errors and not (tmp_path / "run").exists()
+
+
+def test_runs_of_a_multirun_on_two_devices_have_commands_of_their_own(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    process = start(
+        "-m", *table_overrides, "model=bias", "model.item_damping=1,-1", "trainer.devices=2",
+        f"log_dir={tmp_path}",
+    )  # fmt: skip
+    _, errors = finish(process, status=1)
+    assert "item_damping is -1" in errors and "1 of the runs failed" in errors
+    (result,) = tmp_path.rglob("result.json")
+    assert read_result(result.parent)["environment"]["devices"] == 1, "a closed form needs no help"
