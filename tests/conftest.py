@@ -13,6 +13,7 @@ from matinee import experiment
 from matinee.configuration import config_dir
 
 Compose = Callable[..., DictConfig]
+collect_ignore = ["host_npu.py"]  # importing it changes PyTorch
 
 
 def make_ratings(path: Path, noise: float = 0.3, num_users: int = 60, num_items: int = 40) -> Path:

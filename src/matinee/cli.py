@@ -7,6 +7,8 @@ import argparse
 import difflib
 import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The status is 0 when done, 1 for a mistake, 2 for a call of no verb, 130 and 143 when a signal
     ended a fit, 141 when the reader of the output is gone.
     """
+    os.environ.setdefault(
+        "TORCH_DEVICE_BACKEND_AUTOLOAD", "0"
+    )  # accelerators.py loads it, and says why not
     argv = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
@@ -118,9 +123,17 @@ def _train(argv: list[str]) -> None:
 
 
 def _train_one(config: Any) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from matinee import experiment
+    from matinee.fitting import several_processes
     from matinee.report import print_run
 
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and several_processes(config):
+        _train_apart(list(hydra.overrides.task))
+        return
     print_run(experiment.train(config, _name_run(config)))
 
 
@@ -194,6 +207,23 @@ def _with_table(
                 print_run(folder) if (folder / RESULT).is_file() else print(folder)
 
 
+def _train_apart(overrides: list[str]) -> None:
+    """Train one run of a multirun by a command of its own, which its other processes can repeat."""
+    process = subprocess.Popen([sys.executable, "-m", "matinee", "train", *overrides])
+    forward: dict[int, Any] = {
+        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both
+        signal.SIGTERM: lambda number, frame: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in forward.items()}
+    status = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if status in (130, 143):
+        sys.exit(status)
+    if status:
+        raise MatineeError(f"the run of {' '.join(overrides)} failed, see above.")
+
+
 def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee import experiment
@@ -203,7 +233,6 @@ def _evaluate(argv: list[str]) -> None:
 
         folder = Path(str(config.run))
         loaded = experiment.load_run(folder, config.checkpoint, config.segments)
-        config.trainer.precision = loaded.config.trainer.get("precision", "32-true")
         loaded.config.trainer = config.trainer
         metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
         same = print_evaluation(metrics, read_result(folder)["metrics"])

@@ -6,12 +6,14 @@ import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import check_config
@@ -64,6 +66,25 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
             ) from error
         return folder
     raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from fitting in a run folder; a process that dies lets go.
+
+    Raises:
+        MatineeError: If another process fits there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise MatineeError(f"another process is training in {folder}; wait for it.") from error
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
