@@ -93,7 +93,7 @@ class EpochTable(Callback):
             return
         try:
             with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file)][: trainer.current_epoch]
+                rows = list(csv.DictReader(file))[: trainer.current_epoch]
             epochs = [int(row["epoch"]) for row in rows]
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise MatineeError(
