@@ -390,6 +390,8 @@ def test_a_row_that_no_checkpoint_knows_is_written_anew(run) -> None:
 def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
     folder = run("model=mf")
     (folder / "result.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
     (folder / "metrics.csv").write_text(content)
     with pytest.raises(MatineeError, match=r"metrics\.csv"):
         experiment.resume(folder)
