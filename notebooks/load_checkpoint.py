@@ -43,6 +43,7 @@ from matinee.recommendation import predict_ratings
 from matinee.run_folder import checkpoint_path, read_result
 
 # %matplotlib inline
+torch.set_num_threads(1)  # small models are fastest so
 
 # %% [markdown]
 # ## A run

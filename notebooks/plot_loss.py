@@ -26,6 +26,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from hydra import compose, initialize_config_dir
 from matplotlib.lines import Line2D
 
@@ -34,6 +35,7 @@ from matinee.configuration import config_dir
 from matinee.plotting import COLOURS, save_figure
 from matinee.run_folder import load_config
 
+torch.set_num_threads(1)  # small models are fastest so
 scratch = tempfile.TemporaryDirectory()  # gone with the kernel
 
 
