@@ -15,8 +15,9 @@
 # # From a run folder to predictions
 #
 # **Purpose.** You have a run folder and want its model's predictions: here in plain PyTorch, by
-# the Trainer and as one file for a service. All three are shown to be the same numbers, and to give the
-# figures that `matinee evaluate` tells. Then we look at where the model is right and where it is wrong.
+# the Trainer and as one file for a service. All three are shown to be the same numbers, and to
+# give the figures that `matinee evaluate` tells. Then we look at where the model is right and
+# where it is wrong.
 #
 # To read a run of your own, set `run` to its folder and skip the training.
 
@@ -25,7 +26,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,8 +48,8 @@ torch.set_num_threads(1)  # small models are fastest so
 # %% [markdown]
 # ## A run
 #
-# On a command line this is `matinee train experiment=random/mf_bias`: a biased matrix factorization of
-# MovieLens 100K, its ratings split at random.
+# On a command line this is `matinee train experiment=random/mf_bias`: a biased matrix
+# factorization of MovieLens 100K, its ratings split at random.
 
 # %%
 scratch = tempfile.TemporaryDirectory()  # gone with the kernel
@@ -63,7 +63,8 @@ sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 # %% [markdown]
 # ## What a checkpoint holds
 #
-# Tensors and plain values, nothing that could run code, so PyTorch reads it with `weights_only=True`.
+# Tensors and plain values, nothing that could run code, so PyTorch reads it with
+# `weights_only=True`.
 
 # %%
 checkpoint = torch.load(checkpoint_path(run, "best"), weights_only=True)
@@ -105,8 +106,8 @@ predictor = Predictor(num_users, num_items, embedding_dim).eval()
 predictor.load_state_dict(state)
 
 # %% [markdown]
-# The test rows come from the run itself: `load_run` builds data, split and task from `config.yaml`,
-# loads the best epoch and refuses data or a split that are not those of the run.
+# The test rows come from the run itself: `load_run` builds data, split and task from
+# `config.yaml`, loads the best epoch and refuses data or a split that are not those of the run.
 
 # %%
 loaded = experiment.load_run(run)
@@ -138,8 +139,9 @@ assert np.ptp(table.to_numpy(), axis=1).max() < 1e-6
 table.round(6)
 
 # %% [markdown]
-# Every prediction is equal to the last bit, and the figures are one figure found in three ways. By raw ids,
-# the shortest way is `predict_ratings`; an id that the data do not have counts as unknown.
+# Every prediction is equal to the last bit, and the figures are one figure found in three ways.
+# By raw ids, the shortest way is `predict_ratings`; an id that the data do not have counts as
+# unknown.
 
 # %%
 predict_ratings(loaded, users=[196, 196, 10**6], items=[50, 242, 50])
@@ -151,9 +153,9 @@ predict_ratings(loaded, users=[196, 196, 10**6], items=[50, 242, 50])
 plotting.rating_errors(ratings.numpy(), by_hand.numpy())
 
 # %% [markdown]
-# The medians fall from left to right: one star is predicted too high, five stars too low. A model that
-# minimises squared error predicts the mean of what it cannot tell apart, so it keeps to the middle,
-# and rare low ratings cost most.
+# The medians fall from left to right: one star is predicted too high, five stars too low. A model
+# that minimises squared error predicts the mean of what it cannot tell apart, so it keeps to the
+# middle, and rare low ratings cost most.
 #
 # The single best and worst predictions, by title:
 
@@ -168,15 +170,16 @@ rows = pd.DataFrame(
     }
 ).assign(error=lambda row: row.predicted - row.rating)
 ordered = rows.sort_values("error", key=abs, kind="stable", ignore_index=True)
-worst, best = ordered[:-7:-1], ordered[:6]
-assert (worst.error.abs() > 3).all() and best.predicted.isin([1, 5]).all()
+worst, best = ordered[:-7:-1].reset_index(drop=True), ordered[:6]
+assert (worst.error.abs() > 3).all()
+assert best.predicted.isin([1, 5]).all()
 pd.concat({"most wrong": worst, "most right": best}).round(3)
 
 # %% [markdown]
 # The most wrong rows miss by more than three of the four stars that can be missed: somebody who
-# rates high, or a film that is loved, and for once the lowest rating. Nothing in a user's other ratings
-# announces it. The most right ones are scores beyond the scale that were cut to its end, where the rating
-# was. Films are better judged by all of their ratings.
+# rates high, or a film that is loved, and for once the lowest rating. Nothing in a user's other
+# ratings announces it. The most right ones are scores beyond the scale that were cut to its end,
+# where the rating was. Films are better judged by all of their ratings.
 
 # %%
 by_film = rows.groupby("film").error.agg(
@@ -204,15 +207,16 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# The intervals of the easiest and of the hardest films stand apart. Easy are films on which nearly all
-# agree; the hard ones divide their audience, and one vector a user does not know on which side
-# this one will be. The ends of such a ranking flatter themselves, though: of some hundred films the
-# extreme ones are extreme by luck, too, so expect them nearer to the line on new ratings.
+# The intervals of the easiest and of the hardest films stand apart. Easy are films on which
+# nearly all agree; the hard ones divide their audience, and one vector a user does not know on
+# which side this one will be. The ends of such a ranking flatter themselves, though: of some
+# hundred films the extreme ones are extreme by luck, too, so expect them nearer to the line on
+# new ratings.
 #
 # ## One file for a service
 #
-# `torch.export` turns the predictor into a program that needs neither matinee nor its classes. The raw
-# ids travel in the same file, in the order of the rows.
+# `torch.export` turns the predictor into a program that needs neither matinee nor its classes.
+# The raw ids travel in the same file, in the order of the rows.
 
 # %%
 exported = run / "predictor.pt2"

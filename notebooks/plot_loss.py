@@ -14,9 +14,10 @@
 # %% [markdown]
 # # How to read the curves of a run
 #
-# **Purpose.** Every run writes one row an epoch into its `metrics.csv`. Here we draw such curves for
-# several models and seeds, see a model over-fit and how a penalty mends it, and learn what a learning
-# rate that is too low or too high looks like. Set `folders` to runs of your own to see theirs.
+# **Purpose.** Every run writes one row an epoch into its `metrics.csv`. Here we draw such curves
+# for several models and seeds, see a model over-fit and how a penalty mends it, and learn what a
+# learning rate that is too low or too high looks like. Set `folders` to runs of your own to see
+# theirs.
 #
 # For curves of a run that is still going on: `tensorboard --logdir lightning_logs`.
 
@@ -28,7 +29,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
-from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from matinee import experiment
 from matinee.configuration import config_dir
@@ -50,8 +51,8 @@ def train(*overrides: str) -> Path:
 # %% [markdown]
 # ## Several models and seeds
 #
-# Three models of the ratings of MovieLens 100K, split at random, two seeds each; a seed decides the
-# split, the first weights and the order of the batches. On a command line: `matinee train -m
+# Three models of the ratings of MovieLens 100K, split at random, two seeds each; a seed decides
+# the split, the first weights and the order of the batches. On a command line: `matinee train -m
 # experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
 
 # %%
@@ -85,8 +86,11 @@ def draw(axes: plt.Axes, curves: pd.DataFrame, metric: str, **style: object) -> 
     for colour, (name, runs) in zip(COLOURS, curves.groupby("name", sort=False), strict=False):
         seeds = runs.pivot(index="epoch", columns="seed", values=metric)
         axes.plot(seeds.mean(axis=1), color=colour, label=name, **style)
-        axes.fill_between(seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=colour, alpha=0.15)
+        axes.fill_between(
+            seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=colour, alpha=0.15
+        )
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -101,15 +105,18 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Left**, the loss that the optimizer sees. It always falls, so it tells whether learning works, and little
-# more. **Right**, what counts: errors on ratings that no weight was fitted to. The first epochs gain most, and
-# the flat end is the scheduler's work: the learning rate follows half a cosine down to nothing.
+# **Left**, the loss that the optimizer sees. It falls in every healthy run, so it tells whether
+# learning works, and little more. **Right**, what counts: errors on ratings that no weight was
+# fitted to. The flat end is the scheduler's work: the learning rate follows half a cosine down to
+# nothing. A flat beginning, as that of `mf`, is none to stop at: without biases the rows must
+# first find a direction.
 #
-# **Bands** are the range over seeds. A seed draws its own split here, which moves a whole curve up or
-# down, so compare two models seed by seed, and do not trust a lead that is thinner than a band.
+# **Bands** are the range over seeds. A seed draws its own split here, which moves a whole curve
+# up or down, so compare two models seed by seed, and do not trust a lead that is thinner than a
+# band.
 #
-# The training figures are taken during the epoch, with weights that still move and a share of the ids
-# hidden; so validation can stand below training in the first epochs, which is no mistake.
+# The training figures are taken during the epoch, with weights that still move and a share of the
+# ids hidden; so validation can stand below training in the first epochs, which is no mistake.
 #
 # ## Over-fitting: the gap
 #
@@ -124,7 +131,10 @@ folders = [
 penalised = read_curves(folders)
 
 # %%
-figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), sharey=True, layout="constrained")
+figure, panels = plt.subplots(
+    1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained"
+)
+panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
 for axes, (name, run) in zip(panels, penalised.groupby("name", sort=False), strict=True):
     epochs, train_rmse, val_rmse = run["epoch"], run["train/rmse"], run["val/rmse"]
     axes.plot(epochs, train_rmse, color=COLOURS[0], linestyle="--", label="train")
@@ -138,7 +148,9 @@ for axes, (name, run) in zip(panels, penalised.groupby("name", sort=False), stri
     axes.set_xlabel("epoch")
     axes.spines[["top", "right"]].set_visible(False)
 panels[0].set_ylabel("RMSE (stars)")
-figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+figure.legend(
+    *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+)
 save_figure(figure, Path("curves.png"))
 plt.show()
 
@@ -157,41 +169,54 @@ assert gaps["gap at the end"].is_monotonic_decreasing
 gaps.round(3)
 
 # %% [markdown]
-# **Left:** training goes on falling while validation turns and rises: the model learns its ratings by heart.
-# The turn, not the gap, is the alarm. matinee keeps the weights of the best epoch, so such a run is not
-# lost, but a lesser one.
+# **Left:** training goes on falling while validation turns and rises: the model learns its
+# ratings by heart. The turn, not the gap, is the alarm. matinee keeps the weights of the best
+# epoch and stops ten epochs after it, so such a run is not lost, but a lesser one.
 #
-# **Middle:** there is still a gap, and that is fine. The best model is hardly ever the one whose gap is smallest.
+# **Middle:** there is still a gap, and that is fine. The best model is hardly ever the one whose
+# gap is smallest.
 #
-# **Right:** no gap, and both curves stop early at a higher error. This is under-fitting; more epochs would
-# not help, a weaker penalty or a larger model would.
+# **Right:** no gap, and both curves stop early at a higher error. This is under-fitting; more
+# epochs would not help, a weaker penalty or a larger model would.
 #
 # ## The learning rate
 #
-# The same factorization again, with learning rates that are too low, right and too high, and without the
-# scheduler, which would hide the difference.
+# The same factorization again, with learning rates that are too low, right and too high, and
+# without the scheduler, which would hide the difference.
 
 # %%
 rates = {"too low": 0.0002, "right": 0.005, "too high": 0.2}
+without_scheduler = ["experiment=random/mf_bias", "scheduler=none", "trainer.max_epochs=12"]
 folders = [
-    train(
-        "experiment=random/mf_bias", f"optimizer.lr={rate}", f"name={name}",
-        "scheduler=none", "trainer.max_epochs=12",
-    )  # fmt: skip
+    train(*without_scheduler, f"optimizer.lr={rate}", f"name={name}")
     for name, rate in rates.items()
 ]
 paced = read_curves(folders)
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
 draw(left, paced, "train/loss")
 left.set_yscale("log")
+left.set_yticks([1, 10, 100], ["1", "10", "100"])
 left.set_ylabel("training loss (squared stars)")
 draw(right, paced, "val/rmse")
 right.set_ylabel("validation RMSE (stars)")
-marks = [
-    Line2D([], [], color=colour, label=f"{name}: {rate:g}")
-    for colour, (name, rate) in zip(COLOURS, rates.items(), strict=False)
-]
-right.legend(handles=marks, frameon=False, title="optimizer.lr")
+labels = [f"{name}: optimizer.lr={rate:g}" for name, rate in rates.items()]
+figure.legend(left.lines, labels, loc="outside lower center", ncols=3, frameon=False)
 plt.show()
+
+# %%
+ends = paced.groupby("name", sort=False)["val/rmse"].agg(["first", "min", "last"])
+assert ends["min"].idxmin() == "right"
+assert ends["last"].idxmax() == "too high"
+ends.round(3)
+
+# %% [markdown]
+# **Too low:** everything falls, evenly and hardly. A straight line that still falls when the run
+# ends asks for a higher rate before it asks for more epochs.
+#
+# **Right:** steep first, then level.
+#
+# **Too high:** the loss stands far above where it began, since every step jumps over what it aims
+# at; no number of epochs mends that. `matinee find-lr` finds a good rate before you spend a run
+# on it.
