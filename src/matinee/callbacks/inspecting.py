@@ -89,7 +89,7 @@ class Inspection(Callback):
                 written = Path(logger.log_dir) / f"{epoch:05d}" / name
                 shutil.rmtree(written, ignore_errors=True)  # by a resumed run, once more
                 writer.add_embedding(
-                    vectors,
+                    vectors.astype(np.float64).round(4),  # they are written as decimals
                     metadata=labels.to_numpy().tolist(),
                     metadata_header=list(labels),
                     global_step=epoch,
