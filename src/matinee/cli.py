@@ -103,15 +103,13 @@ def _train_one(config: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from matinee import experiment
+    from matinee.configuration import run_name
     from matinee.report import print_run
 
     hydra = HydraConfig.get()
     choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
     if config.name is None:
-        named = choices.get("experiment")
-        if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
-            named = f"{choices.get('split')}/{choices.get('model')}"
-        config.name = f"{choices.get('dataset')}/{named}"
+        config.name = run_name(choices, overrides)
     print_run(experiment.train(config, overrides))
 
 
