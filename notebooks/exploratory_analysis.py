@@ -154,9 +154,9 @@ plt.show()
 # %% [markdown]
 # 6.3 % of the cells are filled, but not evenly: look at the top left corner, where active users
 # meet popular films and most cells are filled, and at the right, where nearly all are empty. And
-# ratings are **not missing at random**: from 10 ratings on, the mean rating of a film climbs with its
-# popularity by nearly a star. A mean over the observed ratings therefore says nothing of
-# what people would give to the films they did not choose, and neither does RMSE.
+# ratings are **not missing at random**: from 10 ratings on, the mean rating of a film climbs with
+# its popularity by nearly a star. A mean over the observed ratings therefore says nothing of what
+# people would give to the films they did not choose, and neither does RMSE.
 
 # %% [markdown]
 # ## Who rates
@@ -189,10 +189,10 @@ users.groupby("gender")[["ratings", "mean"]].agg(["count", "mean"]).round(2)
 
 # %% [markdown]
 # 71 % are men, every fifth user is a student, and most are between 20 and 40: what is popular here
-# was popular with them. Look at whether the intervals on the right cross the dashed line: all do, so
-# none of these groups surely rates lower or higher than the rest. Women and men give the same mean.
-# What a form tells of a new user helps little with *how high* they rate; do not expect much of such
-# features for RMSE.
+# was popular with them. Look at whether the intervals on the right cross the dashed line: all do,
+# so none of these groups surely rates lower or higher than the rest. Women and men give the same
+# mean. What a form tells of a new user helps little with *how high* they rate; do not expect much
+# of such features for RMSE.
 
 # %% [markdown]
 # ## What is rated
@@ -233,10 +233,10 @@ plt.show()
 # %% [markdown]
 # Compare the two bars of each genre: drama is the most frequent genre among films (43 %) and rated
 # well, while action, science fiction and thrillers take a larger share of the ratings than of the
-# films. Film noir, war and drama are rated best; fantasy, horror and children's films worst. Old films
-# are few and rated well, films of the nineties many and rated lower (five years with fewer than five
-# films have no point): of the old ones only those worth remembering are still rated. Year and genre are thus what an embedding should rediscover;
-# `interpreting_embeddings` looks for them.
+# films. Film noir, war and drama are rated best; fantasy, horror and children's films worst. Old
+# films are few and rated well, films of the nineties many and rated lower (five years with fewer
+# than five films have no point): of the old ones only those worth remembering are still rated. Year
+# and genre are thus what an embedding should rediscover; `interpreting_embeddings` looks for them.
 
 # %% [markdown]
 # ## Titles under two ids
@@ -259,9 +259,9 @@ pairs
 # %% [markdown]
 # 18 films stand under two ids. Look at the counts: some, such as *Chasing Amy*, are popular under
 # both ids, and 307 times a user rated both. So a recommender may list a film that its user has
-# seen, and a user's "next film" may be the same film once more. It is 1 % of the catalogue: figures hardly
-# move, but sizes do (1,682 against 1,664 films), and published ones differ in this. matinee keeps the
-# ids as they are, to stay comparable; `dataset.merge_duplicate_titles=true` joins them.
+# seen, and a user's "next film" may be the same film once more. It is 1 % of the catalogue: figures
+# hardly move, but sizes do (1,682 against 1,664 films), and published ones differ in this. matinee
+# keeps the ids as they are, to stay comparable; `dataset.merge_duplicate_titles=true` joins them.
 
 # %% [markdown]
 # ## Time: ratings come in bursts
@@ -307,9 +307,9 @@ print(
 # page of films was sent at once), and 76 % share their second with another of the same user. 61 %
 # of the users came only once. So these timestamps tell when somebody filled in a form, not when a
 # film was seen, and the **order within a second is that of the source file**. Two consequences: a
-# "next item" here is partly the next line of a page, so what a sequence model finds may be the order
-# of that page; and results depend on how ties are broken, so it must be stated (matinee
-# sorts stably by time and source row).
+# "next item" here is partly the next line of a page, so what a sequence model finds may be the
+# order of that page; and results depend on how ties are broken, so it must be stated (matinee sorts
+# stably by time and source row).
 
 # %% [markdown]
 # ## What a split by time leaves unknown
@@ -353,14 +353,14 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# Look at how orange the right of the first figure is. A cut by time, the most realistic one at first
-# sight, asks almost only about strangers: 82.3 % of the validation ratings and 89.7 % of the test
-# ratings are by users of whom train holds nothing, because people come, rate and do not return. New
-# films hardly matter (1 and 3 %). On this split a model is measured by its answer to the
-# *unknown user*, where the best possible one is little more than a good estimate of each film's mean; a
-# factorization that sends every unknown user to some real user's row fails badly. To measure
-# what factors learn of a person, take `split=random`; for whole strangers whose first items are
-# known, `split=user_based`.
+# Look at how orange the right of the first figure is. A cut by time, the most realistic one at
+# first sight, asks almost only about strangers: 82.3 % of the validation ratings and 89.7 % of the
+# test ratings are by users of whom train holds nothing, because people come, rate and do not
+# return. New films hardly matter (1 and 3 %). On this split a model is measured by its answer to
+# the *unknown user*, where the best possible one is little more than a good estimate of each film's
+# mean; a factorization that sends every unknown user to some real user's row fails badly. To
+# measure what factors learn of a person, take `split=random`; for whole strangers whose first items
+# are known, `split=user_based`.
 #
-# **In short.** Compare with damped means and with popularity; shrink rare films towards the unknown;
-# say how ties in time are broken; say who is cold. `homework` builds on this step by step.
+# **In short.** Compare with damped means and with popularity; shrink rare films towards the
+# unknown; say how ties in time are broken; say who is cold. `homework` builds on this step by step.

@@ -11,16 +11,16 @@
 # %% [markdown]
 # # Homework: from a mean to a recurrent network
 #
-# **Purpose.** The exercises of a recommender course on MovieLens 100K, solved step by step:
-# predict ratings (*explicit* feedback), then the next film (*implicit* feedback), each from the simplest
+# **Purpose.** The exercises of a recommender course on MovieLens 100K, solved step by step: predict
+# ratings (*explicit* feedback), then the next film (*implicit* feedback), each from the simplest
 # baseline up. Two figures are to be beaten, both of Spotlight models after three epochs:
 #
 # * **Part 1:** RMSE 0.9924 on a random fifth of the ratings.
 # * **Part 2:** mean reciprocal rank (MRR) 0.0416 on a fifth of the users, held out whole.
 #
-# Each exercise is followed by a solution: try it yourself before you read on. Numbers in the text are
-# of our runs with seed 0 on a CPU; the README has them over three seeds. `exploratory_analysis` shows
-# the data.
+# Each exercise is followed by a solution: try it yourself before you read on. Numbers in the text
+# are of our runs with seed 0 on a CPU; the README has them over three seeds. `exploratory_analysis`
+# shows the data.
 
 # %%
 import tempfile
@@ -64,10 +64,11 @@ def figures(named, *metrics):
 #
 # ## Exercise 1. Split the ratings
 #
-# Hold out a random fifth of the ratings for test. Choose models on a part of the *rest*, not on test.
+# Hold out a random fifth of the ratings for test. Choose models on a part of the *rest*, not on
+# test.
 #
-# **Solution.** `split=random` holds out 20 % for test and 10 % of the rest for validation; every choice
-# below (epochs, hyperparameters) was made on validation, and test is measured once a run.
+# **Solution.** `split=random` holds out 20 % for test and 10 % of the rest for validation; every
+# choice below (epochs, hyperparameters) was made on validation, and test is measured once a run.
 
 # %%
 log = build(compose("experiment=random/global_mean")).datamodule
@@ -77,8 +78,8 @@ pd.Series(split.sizes, name="ratings").to_frame().T
 # %% [markdown]
 # ## Exercise 2. Baselines
 #
-# What RMSE does the mean of train have? What do means of films, and of films and users, add? Why must
-# they be *damped*?
+# What RMSE does the mean of train have? What do means of films, and of films and users, add? Why
+# must they be *damped*?
 #
 # **Solution.** Three closed forms. A damped mean adds λ imaginary ratings at the global mean, so
 # that a film with one rating of 5 stars does not become the best of all.
@@ -97,17 +98,18 @@ rating_runs["bias, undamped"] = fit(*undamped)
 figures(rating_runs, "val/rmse", "test/rmse", "test/mae")
 
 # %% [markdown]
-# Look at how much each step takes off. The mean alone errs by 1.12 stars (root mean square), which is the standard
-# deviation of the ratings; films take off a tenth of a star, users another. Damping is worth
-# 0.002 here, where nearly all users and films have many ratings, and more
-# where they have few. And with **0.94 this table already beats the 0.9924** of a neural network
-# trained for three epochs: no learned figure means much without its baselines.
+# Look at how much each step takes off. The mean alone errs by 1.12 stars (root mean square), which
+# is the standard deviation of the ratings; films take off a tenth of a star, users another. Damping
+# is worth 0.002 here, where nearly all users and films have many ratings, and more where they have
+# few. And with **0.94 this table already beats the 0.9924** of a neural network trained for three
+# epochs: no learned figure means much without its baselines.
 
 # %% [markdown]
 # ## Exercise 3. Factorize
 #
 # Learn a vector for each user and each film, so that their dot product, added to the biases,
-# predicts the rating: $\hat r_{ui} = \mu + b_u + b_i + p_u^\top q_i$. How does it compare with the baselines?
+# predicts the rating: $\hat r_{ui} = \mu + b_u + b_i + p_u^\top q_i$. How does it compare with the
+# baselines?
 #
 # **Solution.** `mf` is the plain dot product, `mf_bias` has the biases. Rows are drawn towards zero
 # by an L2 penalty (`task.l2`); look at what happens without it.
@@ -133,18 +135,18 @@ axes.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Look at the dashed orange line, train without the penalty: it falls and falls, while validation has its
-# best value after three epochs (0.935) and then gets worse than the damped means. With the penalty
-# both fall to the end: 0.908 on test. matinee keeps the best epoch on validation, so even without a
-# penalty the figure reported is that of the turning point. The plain dot product (`mf`) comes as close
-# (0.910): one of its 128 dimensions can do the work of the biases. The difference of the two is less
-# than that between two draws of the split (0.008). All are well below 0.9924.
+# Look at the dashed orange line, train without the penalty: it falls and falls, while validation
+# has its best value after three epochs (0.935) and then gets worse than the damped means. With the
+# penalty both fall to the end: 0.908 on test. matinee keeps the best epoch on validation, so even
+# without a penalty the figure reported is that of the turning point. The plain dot product (`mf`)
+# comes as close (0.910): one of its 128 dimensions can do the work of the biases. The difference of
+# the two is less than that between two draws of the split (0.008). All are well below 0.9924.
 
 # %% [markdown]
 # ## Exercise 4. Where does it err? Is it really better?
 #
-# **Solution.** Errors by true rating and by how much the user has rated; and a paired test over users
-# of the two best models.
+# **Solution.** Errors by true rating and by how much the user has rated; and a paired test over
+# users of the two best models.
 
 # %%
 run = load_run(rating_runs["mf_bias"])
@@ -175,23 +177,23 @@ print(
 )
 
 # %% [markdown]
-# Look at the slope of the first figure: low ratings are predicted too high and high ones too low, by
-# nearly two stars for 1 star. That is no fault of the fit but what squared error asks for: when in
-# doubt, predict near the mean.
+# Look at the slope of the first figure: low ratings are predicted too high and high ones too low,
+# by nearly two stars for 1 star. That is no fault of the fit but what squared error asks for: when
+# in doubt, predict near the mean.
 #
 # In the second, errors shrink with the history as expected, from 0.82 stars to 0.68, until the last
-# point jumps up. Before explaining it, count: those 143 rows are of **a single user**, who rated 737
-# films, two of three with one star. The interval over rows cannot tell that; look at the number of
-# users behind a point before you read it.
+# point jumps up. Before explaining it, count: those 143 rows are of **a single user**, who rated
+# 737 films, two of three with one star. The interval over rows cannot tell that; look at the number
+# of users behind a point before you read it.
 #
-# The factorization is better for two users of three, by 0.03 stars in the mean: little, but beyond doubt
-# (the pairs are of the same users, which is what makes the test so sharp).
+# The factorization is better for two users of three, by 0.03 stars in the mean: little, but beyond
+# doubt (the pairs are of the same users, which is what makes the test so sharp).
 
 # %% [markdown]
 # ## Exercise 5. Predict and recommend
 #
-# What would user 42 give to *Star Wars* and *Scream*? What should a newcomer watch who loves
-# *Star Wars* and cannot stand *Scream*?
+# What would user 42 give to *Star Wars* and *Scream*? What should a newcomer watch who loves *Star
+# Wars* and cannot stand *Scream*?
 #
 # **Solution.** Known users are looked up; a newcomer is folded in: a row is solved for, with films
 # fixed.
@@ -202,17 +204,17 @@ print(predict_ratings(run, [42, 42], [titles["Star Wars"], titles["Scream"]]).ro
 recommend(run, ratings={"Star Wars": 5, "Scream": 1}, top_k=5)
 
 # %% [markdown]
-# User 42 is predicted to love *Star Wars* and to find *Scream* middling. The newcomer's list is mostly that
-# of the highest biases: two ratings move a row only a little away from the unknown user's, and that is
-# right, since they tell little. Give it ten ratings and see it change.
+# User 42 is predicted to love *Star Wars* and to find *Scream* middling. The newcomer's list is
+# mostly that of the highest biases: two ratings move a row only a little away from the unknown
+# user's, and that is right, since they tell little. Give it ten ratings and see it change.
 
 # %% [markdown]
 # # Part 2: implicit feedback
 #
 # ## Exercise 6. Cut the histories
 #
-# Now only *what* and *when* count, not the rating. Hold out a fifth of the users whole. Cut each history
-# from its end into windows of ten films: nine are shown, the tenth is to be predicted. Rank
+# Now only *what* and *when* count, not the rating. Hold out a fifth of the users whole. Cut each
+# history from its end into windows of ten films: nine are shown, the tenth is to be predicted. Rank
 # **all** films for it and report the mean reciprocal rank, ties at their average rank.
 #
 # **Solution.** `split=user_based` with `data=sequence`. A remainder at the start of a history is a
@@ -228,13 +230,17 @@ print(f"{len(sequences.windows.starts):,} windows of train, {len(windows.starts)
 print(", ".join(shown[:-1]), "→", shown.iloc[-1])
 
 # %% [markdown]
+# The example is a lesson by itself: *Kull the Conqueror* is in it twice, because it is one of the
+# 18 films under two ids.
+
+# %% [markdown]
 # ## Exercise 7. Popularity, and pooling as in the course
 #
-# Which MRR does popularity reach? Then train the course's model: the mean of the embeddings of what was
-# seen, with a pointwise loss on sampled films.
+# Which MRR does popularity reach? Then train the course's model: the mean of the embeddings of what
+# was seen, with a pointwise loss on sampled films.
 #
-# **Solution.** The reciprocal rank of a blind guess is the baseline of the baseline: the mean of 1/r over
-# ranks 1 to 1,682.
+# **Solution.** The reciprocal rank of a blind guess is the baseline of the baseline: the mean of
+# 1/r over ranks 1 to 1,682.
 
 # %%
 TRAINING = ("data.stride=10", "model.embedding_dim=64", "split.seed=0")
@@ -250,17 +256,17 @@ print(f"a blind guess: {blind:.4f}")
 figures(next_runs, "val/mrr", "test/mrr", "test/recall@10")
 
 # %% [markdown]
-# Popularity reaches 0.027, more than five times a blind guess (0.005), and it is the bar to clear. Pooling
-# clears it after three epochs: 0.048, where the course had 0.0416 on another draw of the users. That
-# draw is not known and each has its own luck, so take the two as alike.
+# Popularity reaches 0.027, more than five times a blind guess (0.005), and it is the bar to clear.
+# Pooling clears it after three epochs: 0.048, where the course had 0.0416 on another draw of the
+# users. That draw is not known and each has its own luck, so take the two as alike.
 
 # %% [markdown]
 # ## Exercise 8. Do better
 #
 # Change the loss, then the encoder. Which of the two brings more?
 #
-# **Solution.** The softmax over all films, which compares the true next film with every
-# other one at once; then a GRU, which knows the order.
+# **Solution.** The softmax over all films, which compares the true next film with every other one
+# at once; then a GRU, which knows the order.
 
 # %%
 next_runs["pooling, softmax"] = fit(
@@ -286,14 +292,14 @@ plt.show()
 table
 
 # %% [markdown]
-# Look at which intervals overlap. The softmax instead of the pointwise loss brings 0.007 on the same
-# encoder, the GRU instead of the mean another 0.016: here order brings more. That is less of a
+# Look at which intervals overlap. The softmax instead of the pointwise loss brings 0.007 on the
+# same encoder, the GRU instead of the mean another 0.016: here order brings more. That is less of a
 # surprise once you know that half of the ratings carry the same second as the one before
-# (`exploratory_analysis`): part of the order is that of the pages on which films were
-# offered, and only a model that knows order can learn it.
+# (`exploratory_analysis`): part of the order is that of the pages on which films were offered, and
+# only a model that knows order can learn it.
 #
-# The intervals are over windows of one draw of users, and several windows are of one user; they leave out
-# what another draw or seed would give. The README has three of each.
+# The intervals are over windows of one draw of users, and several windows are of one user; they
+# leave out what another draw or seed would give. The README has three of each.
 
 # %% [markdown]
 # ## Exercise 9. Look at the ranks
@@ -319,12 +325,12 @@ recommend(gru, history=["Toy Story", "Lion King, The", "Aladdin"], top_k=5)
 
 # %% [markdown]
 # The ranks spread over three orders of magnitude: two of a hundred targets stand first, most others
-# between rank 10 and 400, and the mean of the reciprocals is made by the few at the very top. So report
-# Recall@10 beside it, which says how often the film would be in a list of ten: 15 %.
+# between rank 10 and 400, and the mean of the reciprocals is made by the few at the very top. So
+# report Recall@10 beside it, which says how often the film would be in a list of ten: 15 %.
 #
-# The second figure is the sobering one: films that train holds more than 256 times have an MRR of 0.29,
-# those below 32 have almost none. Much of what the model has learned is what is popular, and when. Its
-# list for somebody who saw three Disney films shows it, too: popular films of all kinds.
+# The second figure is the sobering one: films that train holds more than 256 times have an MRR of
+# 0.29, those below 32 have almost none. Much of what the model has learned is what is popular, and
+# when. Its list for somebody who saw three Disney films shows it, too: popular films of all kinds.
 
 # %% [markdown]
 # ## Both parts, beside what was published

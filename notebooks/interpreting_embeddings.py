@@ -11,13 +11,13 @@
 # %% [markdown]
 # # What the embeddings know
 #
-# **Purpose.** Read what a trained model has learned of films it was told nothing about but ids: what
-# a bias means, which directions a factorization finds, which films lie near each other, what a
+# **Purpose.** Read what a trained model has learned of films it was told nothing about but ids:
+# what a bias means, which directions a factorization finds, which films lie near each other, what a
 # sequence model finds instead, and, before any of it is believed, how much of it comes back with
 # another seed.
 #
-# Numbers in the text are those of our runs on a CPU; other hardware moves their last digits. Runs go
-# to a temporary folder.
+# Numbers in the text are those of our runs on a CPU; other hardware moves their last digits. Runs
+# go to a temporary folder.
 
 # %%
 import tempfile
@@ -54,8 +54,8 @@ def fit(*overrides):
 
 # %% [markdown]
 # Two kinds of models, each with two seeds of the weights on one and the same split: a biased
-# factorization of ratings, and a GRU that predicts the next film from the order in which
-# people rated. Both are smaller than those of the README, to be ready in half a minute.
+# factorization of ratings, and a GRU that predicts the next film from the order in which people
+# rated. Both are smaller than those of the README, to be ready in half a minute.
 
 # %%
 SEEDS = (0, 1)
@@ -154,13 +154,13 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Look at the distance of the green and orange films from the line. On the whole the bias repeats the mean
-# (correlation 0.98), with a slope below 1, because the penalty draws it towards zero. The exceptions can be
-# explained: how *generous* a film's raters are differs little from film to film (0.03 stars), how well it
-# meets their *taste* (the mean of $p_u^\top q_i$) differs more (0.13) and goes with lying below the line
-# (correlation -0.4). *A Clockwork Orange* and *Crumb* are seen mostly by people whom such films suit, and their
-# means flatter them; *Terminator 2* and *Batman Forever* were rated by everybody. The bias is the better
-# estimate of what a *stranger* would give.
+# Look at the distance of the green and orange films from the line. On the whole the bias repeats
+# the mean (correlation 0.98), with a slope below 1, because the penalty draws it towards zero. The
+# exceptions can be explained: how *generous* a film's raters are differs little from film to film
+# (0.03 stars), how well it meets their *taste* (the mean of $p_u^\top q_i$) differs more (0.13) and
+# goes with lying below the line (correlation -0.4). *A Clockwork Orange* and *Crumb* are seen
+# mostly by people whom such films suit, and their means flatter them; *Terminator 2* and *Batman
+# Forever* were rated by everybody. The bias is the better estimate of what a *stranger* would give.
 
 # %% [markdown]
 # ## Directions: principal components
@@ -224,16 +224,16 @@ pd.concat(
 )
 
 # %% [markdown]
-# Signs of components are arbitrary; look at sizes. In the **factorization** two components hold half of
-# the variance, and no genre alone names them: the first goes from acclaimed dramas (correlation with the mean
-# -0.69, drama -0.30) to recent action (year 0.37, action 0.32), the second again with how well a film is
-# rated and with its popularity. Taste, as far as ratings tell it, is first of all how much one shares
-# the critics' view.
+# Signs of components are arbitrary; look at sizes. In the **factorization** two components hold
+# half of the variance, and no genre alone names them: the first goes from acclaimed dramas
+# (correlation with the mean -0.69, drama -0.30) to recent action (year 0.37, action 0.32), the
+# second again with how well a film is rated and with its popularity. Taste, as far as ratings tell
+# it, is first of all how much one shares the critics' view.
 #
-# The **GRU** saw no ratings, only which film follows which, and its map falls into two bodies: look at their
-# years. Nearly all films of the left one are of 1996 to 1998, those that were new when the data were
-# collected. Quality appears too (0.4 to 0.6 with the mean) though the model was never told of it: those who
-# rate a classic go on with classics.
+# The **GRU** saw no ratings, only which film follows which, and its map falls into two bodies: look
+# at their years. Nearly all films of one of them are of 1996 to 1998, those that were new when the
+# data were collected. Quality appears too (0.4 to 0.6 with the mean) though the model was never
+# told of it: those who rate a classic go on with classics.
 
 
 # %%
@@ -267,9 +267,9 @@ plt.show()
 told.round(2).T
 
 # %% [markdown]
-# Both models know genres, though neither was told of any: all bars are above chance, by far for action
-# and children's films (0.8 and more; 0.87 of the GRU for action), least for romance. With 23 horror films
-# a bar can be off by 0.1; do not read the order of the two models from it.
+# Both models know genres, though neither was told of any: all bars are above chance, by far for
+# action and children's films (0.8 and more; 0.87 of the GRU for action), least for romance. With 23
+# horror films a bar can be off by 0.1; do not read the order of the two models from it.
 
 # %% [markdown]
 # ## Neighbourhoods: t-SNE
@@ -279,40 +279,38 @@ order = (
     pd.Series(np.arange(len(log))).groupby(log.user_ids).rank(pct=True)
 )  # rows are in time order
 known = known.assign(place=100 * order.groupby(log.item_ids).median())
-films_named = known[
-    known.title.isin(["Star Wars", "Scream", "Casablanca", "Aladdin", "Psycho", "Alien"])
-]
+films_named = known[known.title.isin(["Star Wars", "Scream", "Casablanca", "Aladdin", "Alien"])]
 
-figure, axes = plt.subplots(2, 2, figsize=(10, 9.4))
-for (by_genre, by_place), (name, vector) in zip(axes, vectors.items(), strict=True):
+for name, vector in vectors.items():
     tsne = TSNE(metric="cosine", perplexity=30, init="pca", random_state=0)
     points = tsne.fit_transform(vector)
-    draw_map(by_genre, points)
-    shown = by_place.scatter(
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6))
+    draw_map(left, points)
+    left.legend(fontsize=8, markerscale=1.2)
+    shown = right.scatter(
         *points.T, c=known.place, s=4 + known.ratings / 12, cmap="viridis", linewidth=0
     )
-    by_place.set(title=f"{name}: when users rate it")
-    by_genre.set_title(f"{name}: genre")
-    figure.colorbar(shown, ax=by_place, label="median place in its users' histories (%)")
-    for axis in (by_genre, by_place):
-        axis.axis("off")
+    figure.colorbar(shown, ax=right, label="median place in its users' histories (%)")
+    left.set_title(f"{name}: genre")
+    right.set_title(f"{name}: when users rate it")
+    for axes in (left, right):
+        axes.axis("off")
         for film, title in films_named.title.items():
-            axis.annotate(title, points[known.index.get_loc(film)], fontsize=8, fontweight="bold")
-axes[0, 0].legend(fontsize=8, markerscale=1.2)
-plt.show()
+            axes.annotate(title, points[known.index.get_loc(film)], fontsize=8, fontweight="bold")
+    plt.show()
 
 # %% [markdown]
 # t-SNE keeps near things near; distances between its islands and their sizes mean nothing. Compare
-# left and right. The factorization's map is one cloud with a slope: action at the right, drama at the left, and
-# no trace of when a film is rated. The GRU's is islands, and **the right figure names them**:
-# films that people rate first (*Scream* and others then in the cinemas), those soon after (*Star Wars*), and
-# the rest. *Within* the large island genres gather: action and horror in coves of their own, children's
-# films around *Aladdin*.
+# left and right. The factorization's map is one cloud: action gathers on one side, drama on the
+# other, and there is little trace of when a film is rated. The GRU's is islands, and **the right
+# figure names them**: films that people rate first (*Scream* and others then in the cinemas), those
+# soon after (*Star Wars*), and the rest. *Within* the large island genres gather: action and horror
+# in coves of their own, children's films around *Aladdin*.
 #
 # The likely reason is the site, not taste: films were offered page by page, and half of the ratings
-# carry the same second as the one before (see `exploratory_analysis`). A sequence model learns these pages because
-# they predict the next film. It is right to, for its metric, and it is a reason not to take its
-# neighbours for likeness.
+# carry the same second as the one before (see `exploratory_analysis`). A sequence model learns
+# these pages because they predict the next film. It is right to, for its metric, and it is a reason
+# not to take its neighbours for likeness.
 
 # %% [markdown]
 # ## Neighbours of a film
@@ -353,18 +351,19 @@ summary["any two films"] = {
 pd.DataFrame(summary).T.round(2)
 
 # %% [markdown]
-# The factorization puts the *Star Wars* films and *Indiana Jones* together, *Scream* with its sequel and
-# *Casablanca* with classics; *Toy Story* shows how rough it can be. The GRU gives for *Star Wars*
-# what else everybody rated at first (*Fargo*, *The Godfather*). Over all films the neighbours of both share more
-# genres than any two films do (0.25 and 0.29 against 0.17), and the GRU's are closer in time (2 years apart against
-# 6). Look at the averages before a charming example convinces you.
+# The factorization puts the *Star Wars* films and *Indiana Jones* together, *Scream* with its
+# sequel and *Casablanca* with classics; *Toy Story* shows how rough it can be. The GRU gives for
+# *Star Wars* what else everybody rated at first (*Fargo*, *The Godfather*). Over all films the
+# neighbours of both share more genres than any two films do (0.25 and 0.29 against 0.17), and the
+# GRU's are closer in time (2 years apart against 6). Look at the averages before a charming example
+# convinces you.
 
 # %% [markdown]
 # ## Arithmetic with directions
 #
-# If genres are directions, then a film plus the step from one genre to another should land among films
-# of the other. The step is the difference of two means of unit vectors; the film itself does not count
-# among its neighbours, nor among the means.
+# If genres are directions, then a film plus the step from one genre to another should land among
+# films of the other. The step is the difference of two means of unit vectors; the film itself does
+# not count among its neighbours, nor among the means.
 
 
 # %%
@@ -413,10 +412,10 @@ plt.show()
 moved.round(2)
 
 # %% [markdown]
-# All arrows point to the right and all of the longer ones end beyond the black mark: the step finds the
-# other genre, most clearly for drama to action (9 to 45 % in the GRU; 20 % of all films are such). But
-# even then most of the neighbours are not of that genre. Directions are real and weak; pictures of one
-# well-chosen example ("king − man + woman") would have hidden the second half.
+# All arrows point to the right and all of the longer ones end beyond the black mark: the step finds
+# the other genre, most clearly for drama to action (9 to 45 % in the GRU; 20 % of all films are
+# such). But even then most of the neighbours are not of that genre. Directions are real and weak;
+# pictures of one well-chosen example ("king - man + woman") would have hidden the second half.
 
 # %% [markdown]
 # ## How much of it comes back with another seed?
@@ -452,15 +451,15 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# Two seeds share 30 % (factorization) and 26 % (GRU) of a film's ten neighbours, some fifty times what
-# chance would give (0.6 %): what is learned comes from the data. But **most neighbours of most films change with
-# the seed**. Look at how it grows with the number of ratings: from 200 ratings on it is 0.44 and 0.55, so lists
-# of neighbours deserve trust for popular films, less so for others.
+# Two seeds share 30 % (factorization) and 26 % (GRU) of a film's ten neighbours, some fifty times
+# what chance would give (0.6 %): what is learned comes from the data. But **most neighbours of most
+# films change with the seed**. Look at how it grows with the number of ratings: from 200 ratings on
+# it is 0.44 and 0.55, so lists of neighbours deserve trust for popular films, less so for others.
 #
-# The left ends are traps. A film with one rating has its embedding pulled in the direction of that one user, the
-# same in every seed: it is "near" whatever else that user rated. And films that train never held are stable in the
-# GRU only because the softmax pushes all of them alike.
+# The left ends are traps. A film with one rating has its embedding pulled in the direction of that
+# one user, the same in every seed: it is "near" whatever else that user rated. And films that train
+# never held are stable in the GRU only because the softmax pushes all of them alike.
 #
-# **In short.** Biases are good estimates of quality; directions of taste and genre are there and weak; a
-# sequence model maps how films were *offered* as much as what they are; and one seed's neighbours are one
-# draw of several possible.
+# **In short.** Biases are good estimates of quality; directions of taste and genre are there and
+# weak; a sequence model maps how films were *offered* as much as what they are; and one seed's
+# neighbours are one draw of several possible.
