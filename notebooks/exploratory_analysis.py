@@ -62,7 +62,7 @@ left.set(xlabel="rating (stars)", ylabel="share of ratings (%)", title="Ratings"
 bins = np.arange(1, 5.01, 0.2)
 for means, colour, name in (
     (by_user.mean(), BLUE, "users"),
-    (by_item.mean()[by_item.size() >= 20], ORANGE, "films with 20 or more ratings"),
+    (by_item.mean()[by_item.size() >= 20], ORANGE, "films (20+ ratings)"),
 ):
     right.hist(
         means, bins, density=True, histtype="step", linewidth=2, color=colour,

@@ -139,7 +139,7 @@ plt.show()
 # has its best value after three epochs (0.935) and then gets worse than the damped means. With the
 # penalty both fall to the end: 0.908 on test. matinee keeps the best epoch on validation, so even
 # without a penalty the figure reported is that of the turning point. The plain dot product (`mf`)
-# comes as close (0.910): one of its 128 dimensions can do the work of the biases. The difference of
+# comes as close (0.910): a few of itsÊ8 dimensions can do the work of the biases. The difference of
 # the two is less than that between two draws of the split (0.008). All are well below 0.9924.
 
 # %% [markdown]

@@ -38,6 +38,7 @@ def test_notebook_is_stripped_and_in_step_with_its_text(name: str) -> None:
     assert cells[0][0] == "markdown" and "**Purpose.**" in cells[0][1]
 
 
+@pytest.mark.network
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
