@@ -116,11 +116,11 @@ for films_shown, colour, label in (
     (known.nsmallest(6, "beyond"), ORANGE, "worse than its mean says"),
 ):
     axes.scatter(films_shown["mean"], films_shown.bias, s=22, color=colour, label=label)
-    for film in films_shown.itertuples():
+    for place, film in enumerate(films_shown.itertuples()):
         side = 1 if colour == ORANGE else -1
         axes.annotate(
-            film.title[:28], (film.mean, film.bias), (side * 6, 0), textcoords="offset points",
-            fontsize=7, va="center", ha="left" if side > 0 else "right",
+            film.title[:28], (film.mean, film.bias), (side * 6, (0, -6, 6)[place % 3]),
+            textcoords="offset points", fontsize=7, va="center", ha="left" if side > 0 else "right",
         )  # fmt: skip
 axes.set(xlabel="mean rating in train (stars)", ylabel="learned bias (stars)")
 axes.set_title(f"Item biases, correlation with the mean {known['mean'].corr(known.bias):.2f}")
@@ -405,17 +405,20 @@ axes.plot([], [], color=ORANGE, label="GRU")
 axes.plot([], [], "|", color=BLACK, markersize=12, label="share of all films")
 axes.set_yticks(2 * np.arange(len(steps)) + 0.5, [" → ".join(step) for step in steps])
 axes.invert_yaxis()
-axes.set(xlabel="share of the target genre among the 10 nearest films (%)", xlim=(0, None))
+axes.set(
+    xlabel="share of the target genre among the 10 nearest films (%)",
+    xlim=(0, 110 * moved["after"].max()),
+)
 axes.set_title("Before and after the step from one genre to another")
-axes.legend(fontsize=8)
+axes.legend(fontsize=8, loc="lower right")
 plt.show()
 moved.round(2)
 
 # %% [markdown]
-# All arrows point to the right and all of the longer ones end beyond the black mark: the step finds
-# the other genre, most clearly for drama to action (9 to 45 % in the GRU; 20 % of all films are
-# such). But even then most of the neighbours are not of that genre. Directions are real and weak;
-# pictures of one well-chosen example ("king - man + woman") would have hidden the second half.
+# All arrows point to the right and end beyond the black mark: the step finds the other genre, most
+# clearly from drama to action (9 to 45 % in the GRU; 20 % of all films are such). But even then
+# most of the neighbours are not of that genre. Directions are real and weak; pictures of one
+# well-chosen example ("king - man + woman") would have hidden the second half.
 
 # %% [markdown]
 # ## How much of it comes back with another seed?
