@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-MOST_SECONDS = {  # generous: an idle core takes 7, 30 and 35 s
+MOST_SECONDS = {  # generous: together they take a minute of CPU time
     "exploratory_analysis": 100,
     "homework": 450,
     "interpreting_embeddings": 450,
