@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 SOURCES := pyproject.toml requirements/constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint wheel tensorboard clean
+.PHONY: help quickstart test lint wheel tensorboard notebooks clean
 
 help:
 	@echo "make quickstart   train on MovieLens 100K and print the table"
 	@echo "make test         run the tests"
 	@echo "make lint         format, lint and type checks"
 	@echo "make tensorboard  look at the runs in lightning_logs/"
+	@echo "make notebooks    run the notebooks; read them in build/notebooks"
 
 quickstart: $(VENV)/.installed
 	@launchers/00_quickstart.sh
@@ -20,13 +21,17 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks notebooks
+	$(BIN)/ruff check src tests benchmarks notebooks
 	$(BIN)/mypy
 	$(BIN)/shellcheck launchers/*.sh .ci/run
 
 tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir lightning_logs
+
+notebooks: $(VENV)/.installed-dev
+	@mkdir -p build/notebooks
+	$(BIN)/jupyter execute --output='../build/notebooks/{notebook_name}' notebooks/*.ipynb
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("matinee needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from matinee import experiment
-from matinee.configuration import check_config, config_dir
+from matinee.configuration import check_config, compose, config_dir
 from matinee.errors import MatineeError
 
 
@@ -101,3 +101,16 @@ def test_a_misspelt_key_in_an_experiment_file_is_found(
 def test_sizes_never_stand_in_a_config() -> None:
     for path in config_dir().rglob("*.yaml"):
         assert "num_items" not in str(OmegaConf.load(path).get("model", "")), path
+
+
+def test_composing_in_python_names_and_checks_as_the_command_line_does() -> None:
+    assert compose().name == "ml-100k/chronological/mf_bias"
+    assert compose("experiment=random/mf", "model=ncf").name == "ml-100k/random/ncf"
+    assert compose("split=random", "seed=3").split.seed == 3
+    assert "hydra" not in compose()
+    with pytest.raises(MatineeError, match=r"no model=mff; did you mean 'mf'"):
+        compose("model=mff")
+    with pytest.raises(MatineeError, match=r"unknown key 'sede'; did you mean 'seed'"):
+        compose("sede=1")
+    with pytest.raises(MatineeError, match="did you mean 'lr'"):
+        compose("+optimizer.lrr=1")

@@ -141,13 +141,12 @@ def _name_run(config: Any) -> list[str]:
     """Give a run its name, if it has none, and return the overrides that composed it."""
     from hydra.core.hydra_config import HydraConfig
 
+    from matinee.configuration import run_name
+
     hydra = HydraConfig.get()
     choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
     if config.name is None:
-        group = choices.get("experiment")
-        if not group or any(entry.startswith(("model=", "split=")) for entry in overrides):
-            group = f"{choices.get('split')}/{choices.get('model')}"
-        config.name = f"{choices.get('dataset')}/{group}"
+        config.name = run_name(choices, overrides)
     return overrides
 
 

@@ -11,13 +11,15 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import hydra
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from matinee.errors import MatineeError
 
@@ -56,6 +58,47 @@ def config_dir() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
+
+
+def compose(*overrides: str) -> DictConfig:
+    """Compose, name and check a ``train`` config in Python as the command line does.
+
+    Args:
+        overrides: What would follow ``matinee train``.
+
+    Returns:
+        The config, for :func:`matinee.experiment.train` or :func:`matinee.experiment.build`.
+
+    Raises:
+        MatineeError: If an override is wrong.
+
+    >>> compose("experiment=user_based/gru", "seed=1").name
+    'ml-100k/user_based/gru'
+    """
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        try:
+            config = hydra.compose("train", [*overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise MatineeError(explain(error, dotted_keys(hydra.compose("train")))) from error
+    with open_dict(config):
+        choices = config.pop("hydra").runtime.choices
+    if config.name is None:
+        config.name = run_name(choices, overrides)
+    check_config(config, "train")
+    return config
+
+
+def run_name(choices: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """Name a run after its experiment, or its split and model if these were overridden.
+
+    Args:
+        choices: The choice of every group, as Hydra tells them.
+        overrides: What was given.
+    """
+    named = choices.get("experiment")
+    if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
+        named = f"{choices.get('split')}/{choices.get('model')}"
+    return f"{choices.get('dataset')}/{named}"
 
 
 def check_config(config: DictConfig, verb: str) -> None:

@@ -8,9 +8,12 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,6 +23,14 @@ from matinee.run_folder import write_whole
 
 # Okabe & Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE: dict[Any, Any] = {  # of all figures; a notebook takes it by plt.rcParams.update(STYLE)
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (7, 4.2),
+    "legend.frameon": False,
+}
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -152,11 +163,11 @@ def _doubling(number: int) -> str:
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    with rc_context(STYLE):
+        figure = Figure()
+        axes = figure.add_subplot()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 

@@ -1,0 +1,366 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # MovieLens 100K before any model
+#
+# **Purpose.** Know the data well enough to foresee what a model can learn from them, and which
+# evaluation is honest: how ratings, users, films and times are distributed, what is odd about them,
+# and whom a split by time leaves unknown.
+#
+# Numbers in the text are those we found in the public data set, which does not change; run all
+# cells to see them again. Everything is read through `matinee.sources`, so the same cells look at
+# your own table if you load that instead.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm
+
+from matinee.plotting import COLOURS, STYLE
+from matinee.sources import movielens
+from matinee.splits import chronological
+
+# %matplotlib inline
+plt.rcParams.update(STYLE)
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = COLOURS
+
+log = movielens.load("ml-100k")
+ratings = pd.DataFrame(
+    {
+        "user_id": log.user_ids,
+        "item_id": log.item_ids,
+        "rating": log.ratings,
+        "time": pd.to_datetime(log.timestamps, unit="s"),
+    }
+)
+print(
+    f"{len(ratings):,} ratings by {log.num_users:,} users of {log.num_items:,} films, "
+    f"{ratings.time.min():%d %B %Y} to {ratings.time.max():%d %B %Y}"
+)
+ratings.head()
+
+# %% [markdown]
+# ## Ratings
+
+# %%
+by_user, by_item = ratings.groupby("user_id").rating, ratings.groupby("item_id").rating
+shares = 100 * ratings.rating.value_counts(normalize=True).sort_index()
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+bars = left.bar(shares.index, shares, color=BLUE)
+left.bar_label(bars, fmt="%.0f %%")
+left.set(xlabel="rating (stars)", ylabel="share of ratings (%)", title="Ratings")
+bins = np.arange(1, 5.01, 0.2)
+for means, colour, name in (
+    (by_user.mean(), BLUE, "users"),
+    (by_item.mean()[by_item.size() >= 20], ORANGE, "films (20+ ratings)"),
+):
+    right.hist(
+        means, bins, density=True, histtype="step", linewidth=2, color=colour,
+        label=f"{name}: sd {means.std():.2f}",
+    )  # fmt: skip
+right.axvline(ratings.rating.mean(), color="0.5", linestyle="--", label="mean of all")
+right.set(xlabel="mean rating (stars)", ylabel="density (1/star)", title="Means", ylim=(0, 1.5))
+right.legend(loc="upper left", fontsize=8)
+print(f"mean {ratings.rating.mean():.2f}, standard deviation {ratings.rating.std():.2f} stars")
+plt.show()
+
+# %% [markdown]
+# Look at the two spreads on the right beside the 1.13 stars of all ratings. People rate what they
+# expected to like: 55 % of the ratings are 4 or 5 stars, and only 6 % are 1 star. Means of users
+# differ by 0.45 stars and means of films by 0.53: *who* rates and *what* is rated each explain a
+# good part of a rating before any interaction of the two. That is why every model of ratings here
+# has user and item biases, and why a damped mean is the bar to clear.
+
+# %% [markdown]
+# ## Users, films and the long tail
+
+# %%
+per_user = ratings.groupby("user_id").size().sort_values(ascending=False)
+per_item = ratings.groupby("item_id").size().sort_values(ascending=False)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+for counts, colour, name in ((per_user, BLUE, "users"), (per_item, ORANGE, "films")):
+    left.loglog(np.arange(1, len(counts) + 1), counts, color=colour, linewidth=2, label=name)
+    right.plot(
+        100 * np.arange(1, len(counts) + 1) / len(counts),
+        100 * counts.cumsum() / len(ratings),
+        color=colour, linewidth=2, label=name,
+    )  # fmt: skip
+half = 1 + int((per_item.cumsum() < len(ratings) / 2).sum())
+right.plot(100 * half / log.num_items, 50, "o", color=BLACK)
+right.annotate(
+    f"half of all ratings:\n{half} films", (100 * half / log.num_items, 50), (30, 25), fontsize=9,
+    arrowprops={"arrowstyle": "-", "color": "0.5"},
+)  # fmt: skip
+left.set(xlabel="rank by number of ratings", ylabel="ratings", title="Activity and popularity")
+right.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="all equal")
+right.set(
+    xlabel="most active users, most popular films (%)",
+    ylabel="share of ratings (%)",
+    title="Concentration",
+)
+left.legend()
+right.legend(loc="lower right")
+plt.show()
+pd.DataFrame(
+    {name: counts.describe().round(1) for name, counts in (("user", per_user), ("film", per_item))}
+).rename_axis("ratings per ...").T
+
+# %% [markdown]
+# On the left a power law would be a straight line; both curves fall off faster than that at their
+# end. Every user has at least 20 ratings, because the collectors left out all others, but films
+# have no such floor: a third (530) have fewer than 10 ratings and 141 have a single one. 215 films,
+# an eighth, take half of all ratings. For those with few ratings a model can learn little more than
+# "unknown", which is why matinee shrinks every row towards it; and a recommender that lists only
+# popular films already looks decent. Always compare with popularity.
+
+# %%
+rank_of_user = per_user.rank(ascending=False, method="first")
+rank_of_item = per_item.rank(ascending=False, method="first")
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+counted, x_edges, y_edges = np.histogram2d(
+    ratings.item_id.map(rank_of_item), ratings.user_id.map(rank_of_user), bins=(40, 30)
+)
+cells = np.diff(x_edges)[:, None] * np.diff(y_edges)
+filled = np.ma.masked_equal(100 * counted / cells, 0)
+image = left.pcolormesh(x_edges, y_edges, filled.T, norm=LogNorm(0.05, 100), cmap="viridis")
+left.invert_yaxis()
+left.set(xlabel="films, most popular first", ylabel="users, most active first")
+left.set_title(f"Filled cells: {100 * len(ratings) / log.num_users / log.num_items:.1f} % of all")
+figure.colorbar(image, ax=left, label="rated (%)", format="{x:g}")
+
+mean = by_item.mean().loc[per_item.index]
+right.scatter(per_item, mean, s=6, alpha=0.4, color=BLUE, linewidth=0)
+bins = pd.cut(per_item, [0, 1, 3, 9, 27, 81, 243, 729])
+trend = pd.DataFrame({"count": per_item, "mean": mean}).groupby(bins, observed=True).mean()
+right.plot(trend["count"], trend["mean"], "o-", color=ORANGE, label="mean of a bin")
+right.set(xscale="log", xlabel="ratings of a film", ylabel="mean rating (stars)")
+right.set_title("Popular films are rated better")
+right.xaxis.set_major_formatter("{x:g}")
+right.legend(loc="lower right")
+plt.show()
+
+# %% [markdown]
+# 6.3 % of the cells are filled, but not evenly: look at the top left corner, where active users
+# meet popular films and most cells are filled, and at the right, where nearly all are empty. And
+# ratings are **not missing at random**: from 10 ratings on, the mean rating of a film climbs with
+# its popularity by nearly a star. A mean over the observed ratings therefore says nothing of what
+# people would give to the films they did not choose, and neither does RMSE.
+
+# %% [markdown]
+# ## Who rates
+
+# %%
+users = log.users.assign(
+    ratings=per_user,
+    mean=by_user.mean(),
+    gender=log.users.gender.replace({"F": "women", "M": "men"}),
+)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+left.hist(
+    [users.age[users.gender == gender] for gender in ("men", "women")],
+    np.arange(5, 80, 5), stacked=True, color=[BLUE, ORANGE], label=["men", "women"],
+)  # fmt: skip
+left.set(xlabel="age (years)", ylabel="users", title="Age and gender")
+left.legend()
+jobs = users.groupby("occupation").agg(users=("mean", "size"), mean=("mean", "mean"))
+error = 1.96 * users.groupby("occupation")["mean"].std() / np.sqrt(jobs.users)
+jobs = jobs.assign(error=error).query("users >= 10").sort_values("mean")
+right.errorbar(jobs["mean"], np.arange(len(jobs)), xerr=jobs.error, fmt="o", color=BLUE)
+right.axvline(users["mean"].mean(), color="0.6", linestyle="--", linewidth=1, label="all users")
+right.set_yticks(
+    np.arange(len(jobs)), [f"{name} ({n})" for name, n in jobs.users.items()], fontsize=8
+)
+right.set(xlabel="mean rating (stars), 95 % interval", title="Occupation (users)")
+right.legend(loc="lower right", fontsize=8)
+plt.show()
+users.groupby("gender")[["ratings", "mean"]].agg(["count", "mean"]).round(2)
+
+# %% [markdown]
+# 71 % are men, every fifth user is a student, and most are between 20 and 40: what is popular here
+# was popular with them. Look at whether the intervals on the right cross the dashed line: all do,
+# so none of these groups surely rates lower or higher than the rest. Women and men give the same
+# mean. What a form tells of a new user helps little with *how high* they rate; do not expect much
+# of such features for RMSE.
+
+# %% [markdown]
+# ## What is rated
+
+# %%
+items = log.items.assign(ratings=by_item.size(), total=by_item.sum())
+genres = items.assign(genre=items.genres.str.split("|")).explode("genre")
+genres = genres.groupby("genre").agg(
+    films=("title", "size"), ratings=("ratings", "sum"), total=("total", "sum")
+)
+genres["mean"] = genres.total / genres.ratings
+genres = genres[genres.films > 2].sort_values("mean")
+
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 4), width_ratios=(1, 1, 1.3))
+places = np.arange(len(genres))
+left.barh(places - 0.2, 100 * genres.films / len(items), 0.4, color=SKY, label="films")
+left.barh(places + 0.2, 100 * genres.ratings / len(ratings), 0.4, color=BLUE, label="ratings")
+left.set_yticks(places, genres.index, fontsize=8)
+left.set(xlabel="share (%)", title="Genres (films have several)")
+left.title.set_fontsize(10)
+left.legend(fontsize=8)
+middle.plot(genres["mean"], places, "o", color=ORANGE)
+middle.axvline(ratings.rating.mean(), color="0.6", linestyle="--", linewidth=1)
+middle.set_yticks(places, [])
+middle.set(xlabel="mean rating (stars)")
+middle.set_title("Their ratings", fontsize=10)
+years = items.assign(year=5 * (items.year // 5) + 2.5).groupby("year")
+years = years.agg(films=("title", "size"), ratings=("ratings", "sum"), total=("total", "sum"))
+right.bar(years.index, years.films, 4.6, color=SKY)
+right.set(yscale="log", xlabel="year of release", ylabel="films in five years")
+means = right.twinx()
+years = years[years.films >= 5]
+means.plot(years.index, years.total / years.ratings, "o-", color=ORANGE)
+means.set_ylabel("mean rating (stars)", color=ORANGE)
+right.set_title("Years", fontsize=10)
+plt.show()
+
+# %% [markdown]
+# Compare the two bars of each genre: drama is the most frequent genre among films (43 %) and rated
+# well, while action, science fiction and thrillers take a larger share of the ratings than of the
+# films. Film noir, war and drama are rated best; fantasy, horror and children's films worst. Old
+# films are few and rated well, films of the nineties many and rated lower (five years with fewer
+# than five films have no point): of the old ones only those worth remembering are still rated. Year
+# and genre are thus what an embedding should rediscover; `interpreting_embeddings` looks for them.
+
+# %% [markdown]
+# ## Titles under two ids
+
+# %%
+twins = items.dropna(subset="year").groupby(["title", "year"]).filter(lambda group: len(group) > 1)
+twins = twins.assign(mean=(twins.total / twins.ratings).round(2))
+pairs = twins.groupby(["title", "year"]).agg(
+    ids=("raw_id", lambda ids: ", ".join(map(str, ids))),
+    ratings=("ratings", lambda counts: " + ".join(map(str, counts))),
+    means=("mean", lambda values: ", ".join(f"{value:.2f}" for value in values)),
+)
+merged = movielens.load("ml-100k", merge_duplicate_titles=True)
+print(
+    f"{len(pairs)} titles stand under two ids; merged, {log.num_items:,} films become "
+    f"{merged.num_items:,}, and {merged.duplicates_resolved} repeated ratings are left out"
+)
+pairs
+
+# %% [markdown]
+# 18 films stand under two ids. Look at the counts: some, such as *Chasing Amy*, are popular under
+# both ids, and 307 times a user rated both. So a recommender may list a film that its user has
+# seen, and a user's "next film" may be the same film once more. It is 1 % of the catalogue: figures
+# hardly move, but sizes do (1,682 against 1,664 films), and published ones differ in this. matinee
+# keeps the ids as they are, to stay comparable; `dataset.merge_duplicate_titles=true` joins them.
+
+# %% [markdown]
+# ## Time: ratings come in bursts
+
+# %%
+ordered = ratings.sort_values(["user_id", "time"], kind="stable")
+gaps = ordered.groupby("user_id").time.diff().dt.total_seconds()
+session = (gaps.isna() | (gaps > 3600)).groupby(ordered.user_id).cumsum()
+sessions = ordered.groupby(["user_id", session.rename("session")]).size()
+num_sessions = sessions.groupby("user_id").size()
+largest = sessions.groupby("user_id").max() / per_user
+
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.6))
+edges = [-0.5, 0.5, 10, 60, 600, 3600, 86400, 1e9]
+names = ["0 s", "to 10 s", "to 1 min", "to 10 min", "to 1 h", "to 1 day", "longer"]
+counted = 100 * np.histogram(gaps.dropna(), edges)[0] / gaps.notna().sum()
+bars = left.bar(names, counted, color=[ORANGE, *[BLUE] * 6])
+left.bar_label(bars, fmt="%.1f", fontsize=8)
+left.tick_params("x", labelrotation=60)
+left.set(xlabel="since the user's rating before", ylabel="share of ratings (%)", title="Gaps")
+counted = 100 * np.histogram(num_sessions, [1, 2, 3, 5, 9, 100])[0] / len(num_sessions)
+bars = middle.bar(["1", "2", "3-4", "5-8", "9+"], counted, color=BLUE)
+middle.bar_label(bars, fmt="%.0f")
+middle.set(xlabel="sessions (gaps over an hour apart)", ylabel="share of users (%)")
+middle.set_title("Sessions of a user")
+right.hist(sessions, np.geomspace(1, 800, 22), color=BLUE, weights=sessions / 1000)
+right.set(xscale="log", xlabel="ratings given in the session", ylabel="ratings (thousands)")
+right.xaxis.set_major_formatter("{x:g}")
+right.set_title("How large a rating's session is")
+plt.show()
+ties = ordered.duplicated(["user_id", "time"], keep=False).mean()
+print(
+    f"{100 * (gaps == 0).sum() / len(ratings):.0f} % of the ratings carry the very second of the "
+    f"user's rating before; {100 * ties:.0f} % share their second with another of the same user"
+)
+print(
+    f"{100 * (num_sessions == 1).mean():.0f} % of the users came once; on average "
+    f"{100 * largest.mean():.0f} % of a user's ratings were given in one session"
+)
+
+# %% [markdown]
+# Look at the orange bar: half of all ratings carry the very second of the user's rating before (a
+# page of films was sent at once), and 76 % share their second with another of the same user. 61 %
+# of the users came only once. So these timestamps tell when somebody filled in a form, not when a
+# film was seen, and the **order within a second is that of the source file**. Two consequences: a
+# "next item" here is partly the next line of a page, so what a sequence model finds may be the
+# order of that page; and results depend on how ties are broken, so it must be stated (matinee sorts
+# stably by time and source row).
+
+# %% [markdown]
+# ## What a split by time leaves unknown
+
+# %%
+split = chronological(log)
+parts = {"train": split.train, "validation": split.validation, "test": split.test}
+known = set(log.user_ids[split.train])
+is_cold = ~ratings.user_id.isin(known)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), width_ratios=(2, 1))
+weeks = pd.Grouper(key="time", freq="W")
+weekly = [part.groupby(weeks).size() for part in (ratings[~is_cold], ratings[is_cold])]
+weekly = pd.concat(weekly, axis=1, keys=["users of train", "users unknown to train"]).fillna(0)
+left.stackplot(weekly.index, weekly.T / 1000, colors=[BLUE, ORANGE], labels=weekly.columns)
+for name, rows in list(parts.items())[1:]:
+    moment = ratings.time[rows[0]]
+    left.axvline(moment, color=BLACK, linewidth=1, linestyle="--")
+    left.text(moment, 1.2 * weekly.sum(axis=1).max() / 1000, f" {name}", va="top", fontsize=9)
+left.set(xlabel="week", ylabel="ratings a week (thousands)", title="When, and by whom")
+left.set_ylim(0, 1.25 * weekly.sum(axis=1).max() / 1000)
+left.legend(loc="upper left", fontsize=8)
+left.tick_params("x", labelrotation=30)
+cold = {name: 100 * is_cold[rows].mean() for name, rows in parts.items()}
+bars = right.bar(list(cold), list(cold.values()), color=ORANGE)
+right.bar_label(bars, fmt="%.1f %%")
+right.set(ylabel="ratings by unknown users (%)", ylim=(0, 100), title="Cold rows")
+plt.show()
+pd.DataFrame(
+    {
+        name: {
+            "ratings": len(rows),
+            "users": ratings.user_id[rows].nunique(),
+            "by users unknown to train (%)": round(cold[name], 1),
+            "of films unknown to train (%)": round(
+                100 * (~ratings.item_id[rows].isin(ratings.item_id[split.train])).mean(), 1
+            ),
+        }
+        for name, rows in parts.items()
+    }
+).T
+
+# %% [markdown]
+# Look at how orange the right of the first figure is. A cut by time, the most realistic one at
+# first sight, asks almost only about strangers: 82.3 % of the validation ratings and 89.7 % of the
+# test ratings are by users of whom train holds nothing, because people come, rate and do not
+# return. New films hardly matter (1 and 3 %). On this split a model is measured by its answer to
+# the *unknown user*, where the best possible one is little more than a good estimate of each film's
+# mean; a factorization that sends every unknown user to some real user's row fails badly. To
+# measure what factors learn of a person, take `split=random`; for whole strangers whose first items
+# are known, `split=user_based`.
+#
+# **In short.** Compare with damped means and with popularity; shrink rare films towards the
+# unknown; say how ties in time are broken; say who is cold. `homework` builds on this step by step.
