@@ -253,7 +253,8 @@ def test_a_diverged_run_is_a_result_without_figures(
         (["storage=sqlite:///x.db"], DATA, "storage=... is for method=tpe"),
         (["method=tpe", "storage=no://url"], DATA, "the database no://url cannot be used"),
         (
-            ["method=tpe", "storage=mssql+pymssql://me:secret@host/db"], DATA,
+            ["method=tpe", "storage=mssql+pymssql://me:secret@host/db"],
+            DATA,
             r"mssql\+pymssql://me:\*\*\*@host/db cannot be used \(install pymssql\)",
         ),
         (["space.choices.loss=[mse]"], DATA, "space.choices.loss holds 'mse'"),
