@@ -40,9 +40,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayLaunche
 
 WORKER = """
 import pickle, sys
+import cloudpickle  # as Ray: Hydra's plugins have classes that pickle cannot find
 from hydra_plugins.hydra_ray_launcher._core import run
 job, out = pickle.load(sys.stdin.buffer), sys.argv[1]
-pickle.dump(run(*job), open(out, "wb"))
+cloudpickle.dump(run(*job), open(out, "wb"))
 """
 
 def run(context, config, task, state):
@@ -105,7 +106,7 @@ def matinee(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "matinee", *arguments],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=120,
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=240,
     )  # fmt: skip
 
 
