@@ -252,6 +252,11 @@ def test_a_diverged_run_is_a_result_without_figures(
         (["method=grid"], DATA, "method=grid is unknown; choose random or tpe"),
         (["storage=sqlite:///x.db"], DATA, "storage=... is for method=tpe"),
         (["method=tpe", "storage=no://url"], DATA, "the database no://url cannot be used"),
+        (
+            ["method=tpe", "storage=mssql+pymssql://me:secret@host/db"],
+            DATA,
+            r"mssql\+pymssql://me:\*\*\*@host/db cannot be used \(install pymssql\)",
+        ),
         (["space.choices.loss=[mse]"], DATA, "space.choices.loss holds 'mse'"),
         (["space.choices.l2=[]"], DATA, "space.choices.l2 is "),
         ([], [*DATA, "optimizer.lr=1"], "optimizer.lr=1 is what the search sets itself"),

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 from matinee import __version__
 from matinee.errors import MatineeError, Stopped
 
+IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
+
 HELP = """\
 matinee - rating prediction and next-item recommendation: train, compare, trust, repeat
 
@@ -328,6 +330,7 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
     from matinee.configuration import check_config, config_dir, explain
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # tables of several runs share lines
     multirun = [entry for entry in argv if entry in ("-m", "--multirun")]
     argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
     called_as, sys.argv = sys.argv, [f"matinee {verb}", *argv]
@@ -339,7 +342,10 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
         nonlocal composed
         composed = True
         sys.argv = called_as  # processes of a distributed run are started by it
+        elsewhere = HydraConfig.get().launcher._target_ != IN_PROCESS
         try:
+            if elsewhere and verb != "train":
+                raise MatineeError(f"{verb} takes no hydra/launcher=...; only train does.")
             check_config(config, verb)
             task(config)
         except (MatineeError, HydraException, OmegaConfBaseException) as error:
@@ -347,7 +353,9 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
             failures.append(failure)  # the other runs of a multirun go on
             if multirun:
                 words = " ".join(HydraConfig.get().overrides.task)
-                print(f"matinee: {words}: {failure}", file=sys.stderr)
+                print(f"matinee: {words}: {failure}", file=sys.stderr, flush=True)
+                if elsewhere:  # the list is a copy; Hydra brings what is raised
+                    raise MatineeError(f"{words}: {failure}") from error
         except Stopped as stop:
             stopped.append(stop)  # Hydra would print its own words
             if multirun:
@@ -355,10 +363,15 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
+    except (MatineeError, Stopped):  # of a run in another process, when all have ended
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise MatineeError(explain(error, _known_keys(verb))) from error
     except Exception as error:  # of many kinds, for configs that are no configs
-        if composed:
+        launched = any(entry.startswith("hydra/launcher=") for entry in argv)
+        if launched and isinstance(error, ConnectionError):
+            raise MatineeError(f"the launcher finds no cluster: {error}") from error
+        if composed or launched:
             raise
         raise MatineeError(f"the config cannot be composed: {error}") from error
     finally:

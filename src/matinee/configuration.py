@@ -313,6 +313,8 @@ def explain(error: Exception, known_keys: Iterable[str] = ()) -> str:
         return f"unknown key {match[1]!r}; {hint}"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{match[1]}=... is missing; give it a value."
+    if re.search(r"'hydra/launcher/(matinee_)?ray'", text):
+        return "this launcher needs Ray; pip install 'matinee[ray]'."
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].partition("/")
         choices = _choices(group)

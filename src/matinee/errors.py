@@ -22,5 +22,9 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """
 
     def __init__(self, command: str, status: int) -> None:
-        super().__init__(f"stopped; go on with {command}.")
+        super().__init__(command, status)  # all of them, for another process may have to read it
+        self.command = command
         self.status = status
+
+    def __str__(self) -> str:
+        return f"stopped; go on with {self.command}."

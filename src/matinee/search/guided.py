@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from matinee.errors import MatineeError
 from matinee.loading import mix_seed
@@ -64,7 +65,7 @@ class Study:
     def __init__(self, prepared: Search, storage: str | None) -> None:
         self.prepared = prepared
         path = prepared.folder / f"{prepared.name}.tpe.db"
-        self.place = storage or str(path)
+        self.place = _without_password(storage) if storage else str(path)
         self.claims = prepared.folder / ".claims" / path.stem
         self.here = f"{socket.gethostname()}:{prepared.folder.resolve()}"  # where claims count
         self.decision = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=POLL_SECONDS)
@@ -87,7 +88,8 @@ class Study:
             if found is None:
                 self.study.set_user_attr("about", dict(prepared.about))
         except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            missing = getattr(error.__cause__, "name", None)  # the driver that Optuna looked for
+            reason = f"install {missing}" if missing else str(error).splitlines()[0]
             raise MatineeError(
                 f"the database {self.place} cannot be used ({reason}); correct storage=..."
             ) from error
@@ -188,3 +190,10 @@ class Study:
 
     def _claim(self, number: int) -> FileLock:
         return FileLock(self.claims / str(number), poll_interval=POLL_SECONDS)
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string()
+    except ArgumentError:  # told when it is opened
+        return url
