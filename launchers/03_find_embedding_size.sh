@@ -8,8 +8,7 @@ usage: [SIZES=4,8,16,32,64,128] [LOGS=folder] launchers/03_find_embedding_size.s
 
 Trains a model (mf_bias), or an experiment such as random/mf, once with each size, prints validation
 and test metrics, parameters and seconds by size, and writes them into LOGS as by_embedding_dim.csv,
-.md and .png. LOGS is lightning_logs/embedding_dim/EXPERIMENT/DATE_TIME; with the folder of an earlier
-call, sizes that have a finished run there are left out. --fast: two sizes, one epoch.
+.md and .png. LOGS is lightning_logs/embedding_dim/EXPERIMENT/DATE_TIME. --fast: two sizes, one epoch.
 Overrides are passed on to each training, such as seed=0,1,2 for means and deviations.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
@@ -30,15 +29,12 @@ if $fast; then
 fi
 
 logs=${LOGS:-lightning_logs/embedding_dim/$experiment/$(date +%Y-%m-%d_%H-%M-%S)_$$}
-sizes=()
-for size in $(tr , ' ' <<<"${SIZES:-4,8,16,32,64,128}"); do
-    finished=$(find "$logs" -name result.json -execdir grep -lx "  embedding_dim: $size" config.yaml \; 2>/dev/null || true)
-    if [[ $finished ]]; then echo "size $size is finished"; else sizes+=("$size"); fi
-done
-if ((${#sizes[@]})); then
-    train_all "$logs" "experiment=$experiment" "model.embedding_dim=$(commas "${sizes[@]}")" \
-        "${overrides[@]}"
+if compgen -G "$logs/*" >/dev/null; then
+    echo "matinee: LOGS=$logs is not empty; name a new folder" >&2
+    exit 1
 fi
+train_all "$logs" "experiment=$experiment" "model.embedding_dim=${SIZES:-4,8,16,32,64,128}" \
+    "${overrides[@]}"
 echo
 matinee report --by model.embedding_dim "$logs"
 echo

@@ -52,5 +52,6 @@ for ((device = 1; device < ${DEVICES:-1}; device++)); do # the first process, be
     "${command[@]}" "${own[@]}" >/dev/null &
     others+=" $!"
 done
-"${command[@]}"
+"${command[@]}" &
+others+=" $!"
 for process in $others; do wait "$process"; done

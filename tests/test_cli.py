@@ -15,7 +15,7 @@ def matinee(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "matinee", *arguments],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=120,
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=280,
     )  # fmt: skip
 
 

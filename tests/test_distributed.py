@@ -62,7 +62,7 @@ def start(*arguments: str, program: tuple[str, ...] = ("-m", "matinee")) -> subp
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     try:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=280)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -41,7 +41,7 @@ def test_what_is_no_sweep_is_refused(run, tmp_path: Path) -> None:
     with pytest.raises(MatineeError, match="there is no folder"):
         sweep_table([tmp_path / "none"], "seed")
     run("model=mf_bias", "name=mf_bias", "trainer.max_epochs=1", folder="mf_bias")
-    with pytest.raises(MatineeError, match="different models"):
+    with pytest.raises(MatineeError, match="differ in"):
         sweep_table([tmp_path], "model.embedding_dim")
 
 

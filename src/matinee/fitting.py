@@ -144,6 +144,16 @@ def several_processes(config: DictConfig) -> bool:
     return isinstance(strategy, DataParallel)
 
 
+def refuse_several(config: DictConfig, verb: str) -> None:
+    """Refuse several devices for a verb that uses one.
+
+    Raises:
+        MatineeError: If the config asks for more.
+    """
+    if several_processes(config):
+        raise MatineeError(f"{verb} uses one device; set trainer.devices=1 (DEVICES=1).")
+
+
 def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
     wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
     return {option: wanted[option] for option in HARDWARE if option in wanted}

@@ -22,7 +22,7 @@ from torch import Tensor
 from matinee.configuration import check_config
 from matinee.errors import MatineeError
 from matinee.experiment import build
-from matinee.fitting import make_trainer, probe
+from matinee.fitting import make_trainer, probe, refuse_several
 from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
 
 OWN_KEYS = ("min_lr", "max_lr", "steps", "train")  # of configs/find-lr.yaml
@@ -102,6 +102,7 @@ def range_test(config: DictConfig) -> RangeTest:
         raise MatineeError(f"train is {config.train!r}; give true or false.")
     if config.train:
         check_config(training_config(config, None), "train")
+    refuse_several(config, "find-lr")
     experiment = build(config)
     task: Any = experiment.task
     if task.closed_form:

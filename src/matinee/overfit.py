@@ -24,7 +24,7 @@ from matinee.configuration import check_config
 from matinee.datamodules import RankingBatch, RatingBatch
 from matinee.errors import MatineeError
 from matinee.experiment import build
-from matinee.fitting import make_part, make_trainer, probe
+from matinee.fitting import make_part, make_trainer, probe, refuse_several
 from matinee.one_batch import OneBatch, fixed_batch
 from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
 
@@ -97,6 +97,7 @@ def overfit(config: DictConfig) -> Overfit:
         _switch_off(config[group])
     config.scheduler = {}
     config.trainer.max_epochs = 1
+    refuse_several(config, "overfit")
     experiment = build(config)
     task: Any = experiment.task
     if task.closed_form:

@@ -15,7 +15,7 @@ from matinee.run_folder import CONFIG, OVERRIDES, RESULT, read_config, read_resu
 
 # overrides that a table tells by its heading, its label or its seeds
 TOLD = re.compile(
-    r"(experiment|model|seed|name|log_dir|run_folder|dataset|split|logger)=|(dataset|trainer|split)\.(?!seed=)"
+    r"(experiment|model|seed|name|log_dir|run_folder|dataset|split|trainer|logger)=|(dataset|trainer|split)\.(?!seed=)"
     r"|callbacks\.(inspection|progress_bar)"
 )
 METRICS = "metrics.csv"

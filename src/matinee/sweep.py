@@ -1,5 +1,6 @@
 """Sweeps: what a parameter's values do to the metrics, the size and the time of a model."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from matinee.errors import MatineeError
 from matinee.plotting import save_figure, sweep_curve
 from matinee.report import COLUMNS, as_markdown
 from matinee.run_folder import RESULT, load_config, read_result, write_whole
+from matinee.runs import PLACES, SEEDS, flatten, without
 
 DRAWN = ("val/rmse", "test/rmse"), ("val/mrr", "test/mrr")  # the first pair that the runs have
 
@@ -32,30 +34,39 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
 
     Raises:
         MatineeError: If a folder is missing, no run is found, a run lacks the key, its value is no
-            number, or the runs are of several data, splits or models.
+            number, or the runs differ in more than the key and their seeds.
     """
-    results: dict[float, list[Any]] = defaultdict(list)
-    kinds = {}
+    results: dict[float, dict[int, Any]] = defaultdict(dict)
+    rest: dict[str, tuple[Path, Any]] = {}
     for folder in folders:
         if not folder.is_dir():
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
-        for path in sorted(folder.rglob(RESULT)):
+        for path in sorted(folder.rglob(RESULT), key=lambda path: path.parent.name):
             result, config = read_result(path.parent), load_config(path.parent)
             value = OmegaConf.select(config, key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise MatineeError(
                     f"{key} of {path.parent} is {value!r}; name a key whose values are numbers."
                 )
-            kinds[(config.name, result["protocol"]["dataset"]["sha256"])] = path.parent
-            results[value].append(result)
+            others: Any = without(OmegaConf.to_container(config), PLACES | SEEDS)
+            others = {name: held for name, held in flatten(others).items() if name != key}
+            others["data"] = result["protocol"]["dataset"]["sha256"]
+            rest.setdefault(json.dumps(others, sort_keys=True), (path.parent, others))
+            results[value][config.seed] = result  # of two runs of one seed the later one counts
     if not results:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
         )
-    if len(kinds) > 1:
-        one, other, *_ = kinds.values()
-        raise MatineeError(f"{one} and {other} are runs of different models or data; name others.")
-    return pd.DataFrame([_row(key, value, results[value]) for value in sorted(results)])
+    if len(rest) > 1:
+        (one, first), (other, second), *_ = rest.values()
+        differ = sorted(k for k in first | second if first.get(k) != second.get(k))
+        raise MatineeError(
+            f"{one} and {other} differ in {', '.join(differ[:4])} too; name runs that differ in {key} "
+            "and their seeds alone."
+        )
+    return pd.DataFrame(
+        [_row(key, value, list(results[value].values())) for value in sorted(results)]
+    )
 
 
 def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:

@@ -101,6 +101,9 @@ def acquire(lock: FileLock, blocking: bool = True) -> bool:
     return True
 
 
+ROW = {"trial", "hash_ID", "test_mrr", "validation_mrr", "hyperparameters", "failure"}
+
+
 def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Row]]:
     """Read what was searched and the rows; a last line that was not finished is left out.
 
@@ -122,7 +125,7 @@ def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Row]]:
     parsed: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            parsed.append(_parsed(line, {"trial", "hash_ID"} if number > 1 else {"space"}))
+            parsed.append(_parsed(line, ROW if number > 1 else {"space"}))
         except ValueError as error:
             if number < len(lines) or text.endswith("\n"):
                 raise MatineeError(
@@ -137,6 +140,9 @@ def _parsed(line: str, keys: set[str]) -> dict[str, Any]:
     content = json.loads(line)
     if not isinstance(content, dict) or not keys <= content.keys():
         raise ValueError(f"it lacks {' and '.join(sorted(keys))}")
+    for key in keys & {"test_mrr", "validation_mrr"}:
+        if not isinstance(content[key], float | int | None):
+            raise ValueError(f"{key} is {content[key]!r}")
     return content
 
 

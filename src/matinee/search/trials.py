@@ -142,6 +142,11 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
             f"trials={config.trials} cannot be; give 1 to {space.size:,}, the size of the space."
         )
     _check_overrides(space, overrides)
+    one = config.devices if isinstance(config.devices, int) else len(config.devices or [])
+    if one != 1:
+        raise MatineeError(
+            f"devices is {config.devices}; a trial runs on one: give 1, or a list of one number."
+        )
     chosen = [entry.removeprefix("dataset=") for entry in overrides if entry.startswith("dataset=")]
     dataset = chosen[-1] if chosen else available_dataset()
     base = ["experiment=search", f"seed={config.seed}"]
@@ -169,12 +174,14 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
 def _check_overrides(space: Space, overrides: Sequence[str]) -> None:
     """Refuse what the search sets itself: the hash would not tell it."""
     drawn = as_overrides(space.model, next(space.draws(0)))
-    fixed = {"experiment", "name", "run_folder", "trainer.accelerator", "trainer.devices"}
+    fixed = {"experiment", "name", "run_folder", "trainer"}
+    fixed |= {"trainer.accelerator", "trainer.devices", "trainer.num_nodes"}
     fixed |= {entry.split("=")[0] for entry in drawn}
     for override in overrides:
         if override.lstrip("+~").split("=")[0] in fixed:
             raise MatineeError(
-                f"{override} is what the search sets itself; use its own options or space.choices."
+                f"{override} is what the search sets itself; use its own options (accelerator, devices) "
+                "or space.choices."
             )
 
 
