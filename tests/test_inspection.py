@@ -110,7 +110,7 @@ def test_the_table_of_hyperparameters_holds_the_final_figures(run: Callable[...,
             if tag == "_hparams_/session_start_info":
                 data = HParamsPluginData.FromString(content.plugin_data.content)
                 chosen = data.session_start_info.hparams
-                found["dim"] = chosen["model.embedding_dim"].number_value
+                found["dim"] = chosen["embedding_dim"].number_value
                 found["model"] = chosen["model"].string_value
     assert found["dim"] == 7
     assert found["model"] == "BiasedMatrixFactorization"
@@ -122,7 +122,7 @@ def test_hyperparameters_are_plain_values(run: Callable[..., Path]) -> None:
     chosen = hyperparameters(load_config(run("model.embedding_dim=7", "logger=none")))
     assert all(isinstance(value, bool | int | float | str) for value in chosen.values())
     assert chosen["dataset"] == "table"
-    assert chosen["trainer.max_epochs"] == 2
+    assert chosen["max_epochs"] == 2
     assert not any("log_dir" in name or "callback" in name for name in chosen)
 
 

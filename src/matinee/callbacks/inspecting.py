@@ -7,6 +7,7 @@ beside the figures of validation and test.
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from matinee.report import as_markdown
 from matinee.tasks import RatingTask
 
 HEADLINES = ("rmse", "mae", "mrr", "recall@10", "ndcg@10")
-# keys of a config that tell runs apart; the others say where and how things are done
+# keys of a config that say what was trained; the others say where and how
 CHOSEN = re.compile(
-    r"(dataset|split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|data_dir|path|T_max))"
-    r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision|accelerator|devices)"
+    r"(split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|fused|T_max))|dataset$"
+    r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision)"
 )
 PROJECTED = 10_000  # rows; the projector grows slow beyond
 
@@ -110,7 +111,10 @@ def _boards(trainer: pl.Trainer) -> list[TensorBoard]:
 
 
 def hyperparameters(config: DictConfig) -> dict[str, Any]:
-    """Flatten what a config chooses: dotted names to plain values, targets by their last words."""
+    """Flatten what a config chooses: short names to plain values, targets by their last words.
+
+    A name is the last word of its key, or the whole key where two have that word.
+    """
     flat: dict[str, Any] = {}
 
     def visit(node: Any, name: str) -> None:
@@ -125,7 +129,10 @@ def hyperparameters(config: DictConfig) -> dict[str, Any]:
                 visit(value, f"{name}.{key}" if name else str(key))
 
     visit(OmegaConf.to_container(config, resolve=True), "")
-    return {"experiment": config.name, **{k: v for k, v in flat.items() if CHOSEN.match(k)}}
+    chosen = {key: value for key, value in flat.items() if CHOSEN.match(key)}
+    words = Counter(key.rpartition(".")[2] for key in chosen)
+    short = {k: k.rpartition(".")[2] if words[k.rpartition(".")[2]] == 1 else k for k in chosen}
+    return {"experiment": config.name, **{short[key]: value for key, value in chosen.items()}}
 
 
 @torch.no_grad()
