@@ -16,7 +16,7 @@ EOF
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 logs=${LOGS:-lightning_logs/comparison}
-experiments=$(cd configs/experiment && find . -name '*.yaml' | sed 's|^\./||; s|\.yaml$||' | sort | paste -sd, -)
+experiments=$(cd configs/experiment && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$||' | sort | paste -sd, -)
 if $fast; then
     experiments=chronological/mf_bias,counting/pooling
     SEEDS=${SEEDS:-0,1}

@@ -103,14 +103,8 @@ def report(folders: Sequence[Path]) -> str:
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
         for path in sorted(folder.rglob(RESULT), key=lambda path: path.parent.name):
             result, config = read_result(path.parent), load_config(path.parent)
-            dataset = (
-                config.dataset.get("name") or Path(config.dataset.get("path") or "made up").name
-            )
-            if config.dataset._target_.startswith("matinee.sources.lastfm"):
-                dataset = "lastfm-1k"
-            if config.dataset._target_.startswith("matinee.sources.synthetic"):
-                dataset = config.dataset._target_.rpartition(".")[2]
-            protocol = json.dumps([str(dataset), _without_draw(result["protocol"])], sort_keys=True)
+            dataset = _dataset_name(config.dataset)
+            protocol = json.dumps([dataset, _without_draw(result["protocol"])], sort_keys=True)
             label = _label(path.parent, config.name)
             # of two runs of one seed the later one counts
             tables[protocol][label + _without_seed(config)][config.seed] = {
@@ -214,6 +208,17 @@ def _label(folder: Path, name: str) -> str:
     overrides: Any = OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES))
     changes = [entry for entry in map(str, overrides) if re.split(r"[.=]", entry)[0] not in TOLD]
     return " ".join([Path(name).name, *changes])
+
+
+def _dataset_name(dataset: DictConfig) -> str:
+    reader = str(dataset._target_).removeprefix("matinee.sources.")
+    if reader.startswith("subset."):
+        return f"part of {_dataset_name(dataset.source)}"
+    if reader.startswith("lastfm."):
+        return "lastfm-1k"
+    if reader.startswith("synthetic."):
+        return reader.removeprefix("synthetic.")
+    return str(dataset.get("name") or Path(dataset.get("path") or "made up").name)
 
 
 def _without_draw(protocol: Mapping[str, Any]) -> dict[str, Any]:
