@@ -125,7 +125,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
 
     Args:
         config: As in :func:`train`, with its ``run_folder`` set. A run that has finished there stays
-            as it is, one that was stopped goes on, one killed before its first checkpoint begins anew.
+            as it is, one that was stopped or killed goes on from its last checkpoint, if it has one.
         overrides: As in :func:`train`.
 
     Returns:
@@ -141,10 +141,12 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     with in_work(folder) as is_ours:
         if not is_ours:
             return None
-        if (folder / RESULT).exists() or checkpoint_path(folder, "last").exists():
+        if (folder / PROTOCOL).exists():
             check_same(folder, config)
             return resume(folder)
-        if (folder / CONFIG).exists():
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        claimed = found == {CONFIG} and (folder / CONFIG).stat().st_size == 0
+        if claimed or found == {CONFIG, OVERRIDES}:  # killed before the fit began
             shutil.rmtree(folder)
         return train(config, overrides)
 
