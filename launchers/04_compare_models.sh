@@ -6,8 +6,10 @@ usage() {
     cat <<'EOF'
 usage: [SEEDS=0,1,2] [LOGS=folder] launchers/04_compare_models.sh [--fast] [override...]
 
-Runs every experiment below configs/experiment with each seed and prints the tables. Finished runs
-in LOGS (lightning_logs/comparison) count too. --fast runs two of them for one epoch, with two seeds.
+Runs every experiment of the chronological, the random and the user-based split and of the counting
+data with each seed, prints the tables and writes them into LOGS (lightning_logs/comparison) as
+report.md, report.csv and report.html. Finished runs there count too. --fast runs two experiments for
+one epoch, with two seeds.
 Overrides are passed on to each training, such as trainer.max_epochs=5.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
@@ -16,7 +18,7 @@ EOF
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 logs=${LOGS:-lightning_logs/comparison}
-experiments=$(cd configs/experiment && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$||' | sort | paste -sd, -)
+experiments=$(cd configs/experiment && printf '%s\n' {chronological,random,user_based,counting}/*.yaml | sed 's|\.yaml$||' | paste -sd, -)
 if $fast; then
     experiments=chronological/mf_bias,counting/pooling
     SEEDS=${SEEDS:-0,1}
@@ -25,6 +27,6 @@ fi
 
 train_all "$logs" "experiment=$experiments" "seed=${SEEDS:-0,1,2}" "$@"
 echo
-matinee report "$logs"
+matinee report "$logs" --save "$logs" --html "$logs/report.html"
 echo
 echo "The runs are in $logs"

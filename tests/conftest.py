@@ -1,17 +1,19 @@
 """A small learnable table, and short ways to compose and run."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from matinee import experiment
 from matinee.configuration import config_dir
 
 Compose = Callable[..., DictConfig]
+collect_ignore = ["host_npu.py"]  # importing it changes PyTorch
 
 
 def make_ratings(path: Path, noise: float = 0.3, num_users: int = 60, num_items: int = 40) -> Path:
@@ -80,3 +82,63 @@ def run(compose_train: Compose, tmp_path: Path) -> Callable[..., Path]:
         return experiment.train(compose_train(*every), every)
 
     return trained
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write the folder of a finished run that nobody trained, from its squared errors a user."""
+
+    def written(
+        folder: str,
+        model: str = "mf",
+        seed: int = 0,
+        errors: dict[str, list[float]] | None = None,
+        validation: float = 1.0,
+        overrides: tuple[str, ...] = (),
+        protocol: dict[str, object] | None = None,
+        draw: str | None = None,
+        **config: object,
+    ) -> Path:
+        errors = errors or {"ann": [1.0, 4.0], "bob": [0.25], "eve": [2.25]}
+        split = {
+            "name": "random",
+            "options": {"test_share": 0.2},
+            "fingerprint": draw or f"draw {seed}",
+        }
+        rows = [error for user in errors.values() for error in user]
+        result = {
+            "metrics": {"val/rmse": validation, "test/rmse": float(np.sqrt(np.mean(rows)))},
+            "fit": {"best_epoch": 0, "epochs": 1, "steps": 1, "parameters": 10},
+            "protocol": {
+                "dataset": {"sha256": "abc", "rows": 9, "users": 3, "items": 4},
+                "split": split,
+                "ties": "none",
+                **(protocol or {}),
+            },
+            "environment": {
+                "seconds": {"fit": 1.0},
+                "finished": f"{len(list(tmp_path.rglob('result.json'))):03}",
+            },
+        }
+        made = {
+            "dataset": {"name": "toy"},
+            "split": {"seed": seed},
+            "model": {"_target_": model},
+            "seed": seed,
+            "name": f"toy/{model}",
+            **config,
+        }
+        path = tmp_path / folder
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(OmegaConf.to_yaml(made))
+        (path / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
+        (path / "result.json").write_text(json.dumps(result))
+        np.savez_compressed(
+            path / "per_user.npz",
+            user=np.array(list(errors)),
+            count=np.array([len(user) for user in errors.values()]),
+            rmse=np.sqrt([np.mean(user) for user in errors.values()]),
+        )
+        return path
+
+    return written

@@ -37,11 +37,13 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("train", "overfit", "find-lr", "evaluate", "recommend", "report"):
+    for verb in ("train", "overfit", "find-lr", "evaluate", "recommend", "report", "search"):
         assert f"  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["train", "overfit", "find-lr", "evaluate", "recommend", "report"])
+@pytest.mark.parametrize(
+    "verb", ["train", "overfit", "find-lr", "evaluate", "recommend", "report", "search"]
+)
 def test_every_verb_explains_itself(verb: str) -> None:
     done = matinee(verb, "--help")
     assert done.returncode == 0, done.stderr

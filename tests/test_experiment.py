@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from matinee import experiment
 from matinee.errors import MatineeError
 from matinee.fitting import make_trainer
-from matinee.run_folder import read_result
+from matinee.run_folder import read_result, sole_writer
 
 Run = Callable[..., Path]
 
@@ -369,3 +369,48 @@ def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
     path.write_bytes(content)
     with pytest.raises(MatineeError, match="damaged"):
         experiment.load_run(folder)
+
+
+def test_a_row_that_no_checkpoint_knows_is_written_anew(
+    compose_train: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """A kill between the two writes of an epoch costs no row and doubles none."""
+    whole = experiment.train(
+        compose_train("model=mf", "trainer.max_epochs=3", f"run_folder={tmp_path / 'whole'}"), []
+    )
+    torn = experiment.train(
+        compose_train("model=mf", "trainer.max_epochs=3", f"run_folder={tmp_path / 'torn'}"), []
+    )
+    (torn / "result.json").unlink()
+    with (torn / "metrics.csv").open("a") as file:
+        file.write(
+            (torn / "metrics.csv").read_text().splitlines()[-1].replace("2,", "3,", 1) + "\n"
+        )
+    experiment.resume(torn)
+    assert (torn / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
+def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
+    folder = run("model=mf")
+    (folder / "result.json").unlink()
+    (folder / "metrics.csv").write_text(content)
+    with pytest.raises(MatineeError, match=r"metrics\.csv"):
+        experiment.resume(folder)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(run) -> None:
+    folder = run("model=mf")
+    (folder / "result.json").unlink()
+    with sole_writer(folder), pytest.raises(MatineeError, match="another process"):
+        experiment.resume(folder)
+    experiment.resume(folder)
+    assert not (folder / ".lock").exists()
+
+
+@pytest.mark.parametrize("words", [["callbacks=ranking"], ["model=gru", "task=next_item",
+    "data=sequence", "loss=softmax", "split=user_based"]])  # fmt: skip
+def test_callbacks_of_the_other_question_are_refused(run, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(MatineeError, match="add callbacks="):
+        run(*words)
+    assert not (tmp_path / "run").exists()

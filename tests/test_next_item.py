@@ -115,7 +115,7 @@ def test_windows_of_nothing_are_refused(options: dict[str, int], sentence: str) 
 
 def test_train_without_a_second_item_is_refused() -> None:
     split = splits.Split("s", {}, np.array([0, 7]), np.arange(1, 4), np.array([4]))
-    with pytest.raises(MatineeError, match="no user of train has two items"):
+    with pytest.raises(MatineeError, match="no user of train has 2 items"):
         SequenceDataModule(small(), split)
 
 

@@ -47,4 +47,4 @@ def test_what_is_no_sweep_is_refused(run, tmp_path: Path) -> None:
 
 def test_by_without_a_folder_gets_a_sentence(tmp_path: Path) -> None:
     done = matinee("report", "--by", "model.embedding_dim", cwd=tmp_path)
-    assert "--by needs a key and a folder" in failed(done)
+    assert "there is no folder lightning_logs" in failed(done)

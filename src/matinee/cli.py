@@ -3,12 +3,16 @@
 Only the standard library is imported before the verb is known, and PyTorch only once there is work.
 """
 
+import argparse
 import difflib
 import os
+import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from matinee import __version__
 from matinee.errors import MatineeError, Stopped
@@ -25,7 +29,8 @@ Verbs:
   find-lr    suggest a learning rate, by a range test
   evaluate   measure a finished run again, by the code that measured it first
   recommend  the best new items for a user, known or new
-  report     the table of several runs, beside the published figures
+  report     the tables of several runs, what differs for sure, and a page with figures
+  search     many runs over a space of hyperparameters; goes on where it was stopped
 
 Start here:
   matinee train                                    a factorization of MovieLens 100K, ratings in time order
@@ -36,6 +41,16 @@ Start here:
   matinee VERB --help explains a verb and lists its choices.  matinee --version prints the version.
 """
 
+REPORT = """\
+The tables of all finished runs below the folders: one for each protocol, for figures with other
+data, splits or rules do not belong in one column.
+
+Seeds of one experiment are aggregated (mean and standard deviation); of two runs of one seed the
+later one counts. Figures that others have published for the same data and split stand beside
+ours. A second table compares each model with the best on validation: the difference on test, an
+interval from resampled users, and a signed-rank test.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
@@ -43,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The status is 0 when done, 1 for a mistake, 2 for a call of no verb, 130 and 143 when a signal
     ended a fit, 141 when the reader of the output is gone.
     """
+    os.environ.setdefault(
+        "TORCH_DEVICE_BACKEND_AUTOLOAD", "0"
+    )  # accelerators.py loads it, and says why not
     argv = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
@@ -51,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "evaluate": _evaluate,
         "recommend": _recommend,
         "report": _report,
+        "search": _search,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -108,9 +127,17 @@ def _train(argv: list[str]) -> None:
 
 
 def _train_one(config: Any) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from matinee import experiment
+    from matinee.fitting import several_processes
     from matinee.report import print_run
 
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and several_processes(config):
+        _train_apart(list(hydra.overrides.task))
+        return
     print_run(experiment.train(config, _name_run(config)))
 
 
@@ -194,6 +221,23 @@ def _with_table(
                 print_run(folder) if (folder / RESULT).is_file() else print(folder)
 
 
+def _train_apart(overrides: list[str]) -> None:
+    """Train one run of a multirun by a command of its own, which its other processes can repeat."""
+    process = subprocess.Popen([sys.executable, "-m", "matinee", "train", *overrides])
+    forward: dict[int, Any] = {
+        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both
+        signal.SIGTERM: lambda number, frame: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in forward.items()}
+    status = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if status in (130, 143):
+        sys.exit(status)
+    if status:
+        raise MatineeError(f"the run of {' '.join(overrides)} failed, see above.")
+
+
 def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee import experiment
@@ -204,7 +248,6 @@ def _evaluate(argv: list[str]) -> None:
         folder = Path(str(config.run))
         histories = None if config.histories is None else str(config.histories)
         loaded = experiment.load_run(folder, config.checkpoint, config.segments, histories)
-        config.trainer.precision = loaded.config.trainer.get("precision", "32-true")
         loaded.config.trainer = config.trainer
         stages = ("train", "val", "test") if histories is None else ("val", "test")
         metrics, per_user = experiment.evaluate(loaded, make_trainer(loaded.config, None), stages)
@@ -233,33 +276,67 @@ def _recommend(argv: list[str]) -> None:
 
 
 def _report(argv: list[str]) -> None:
-    if any(entry in ("-h", "--help") for entry in argv):
-        print("matinee report [FOLDER...] - one table of all finished runs below the folders\n")
-        print(
-            "Without a folder, those below lightning_logs. Seeds of one experiment are aggregated"
-        )
-        print(
-            "(mean and standard deviation); of two runs of one seed the later one counts. Figures"
-        )
-        print("that others have published for the same data and split stand beside ours.\n")
-        print("matinee report --by KEY FOLDER... - runs of one model by a key that was swept\n")
-        print(
-            "KEY is one of the config with numbers for values, such as model.embedding_dim. Table"
-        )
-        print("and figure are also written into the first folder, as by_KEY.csv, .md and .png.")
-        return
-    if argv[:1] == ["--by"]:
-        if len(argv) < 3:
-            raise MatineeError(
-                "--by needs a key and a folder: report --by model.embedding_dim FOLDER"
-            )
+    parser = _Parser(
+        prog="matinee report",
+        usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] or --by KEY FOLDER...",
+        description=REPORT, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("lightning_logs")], metavar="FOLDER",
+        help="where the runs are, at any depth (lightning_logs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", type=Path, metavar="FOLDER",
+        help="write the tables to report.md and every figure to report.csv, one a row",
+    )  # fmt: skip
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE",
+        help="write one page with tables, figures and curves; it needs no network",
+    )  # fmt: skip
+    parser.add_argument(
+        "--by", metavar="KEY",
+        help="only the runs of one model by a key that was swept, such as model.embedding_dim;\n"
+        "table and figure are also written into the first folder, as by_KEY.csv, .md and .png",
+    )  # fmt: skip
+    asked = parser.parse_intermixed_args(argv)
+    if asked.by is not None:
         from matinee.sweep import sweep
 
-        print(sweep([Path(entry) for entry in argv[2:]], argv[1]))
+        if asked.save or asked.html:
+            raise MatineeError("--by writes its files by itself; leave --save and --html out.")
+        print(sweep(asked.folders, asked.by))
         return
     from matinee.report import report
 
-    print(report([Path(entry) for entry in argv or ["lightning_logs"]]))
+    print(report(asked.folders, asked.save, asked.html))
+    tables = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
+    for path in [*tables, *([asked.html] if asked.html else [])]:
+        print(f"written: {path}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _, _, option = message.partition("unrecognized arguments: ")
+        if option:
+            near = difflib.get_close_matches(option.split()[0], ("--save", "--html", "--by"), n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; see 'matinee report --help'."
+            raise MatineeError(f"unknown option {option}{hint}")
+        raise MatineeError(f"{message}; see 'matinee report --help'.")
+
+
+def _search(argv: list[str]) -> None:
+    from matinee.configuration import top_level
+
+    of_train = {key for keys in top_level("train") for key in keys}
+    of_train.difference_update(*top_level("search"))
+    every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
+
+    def run(config: Any) -> None:
+        from matinee.search.searching import search
+
+        search(config, every_run)
+
+    _with_config("search", [entry for entry in argv if entry not in every_run], run)
 
 
 def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:

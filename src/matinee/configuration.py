@@ -37,6 +37,7 @@ ALLOWED_MODULES = (
     "matinee.optimizers",
     "matinee.callbacks",
     "matinee.loggers",
+    "matinee.search.spaces",
     "torch.optim",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
@@ -69,7 +70,8 @@ def check_config(config: DictConfig, verb: str) -> None:
         MatineeError: At the first unknown key, unfit value or forbidden target, with its full path
             and, where one is near, the key that was probably meant.
     """
-    groups, keys = _top_level(verb)
+    groups, keys = top_level(verb)
+    groups = [group for group in groups if group != "experiment"]
     _check_keys(config, {*groups, *keys}, "")
     missing = {*groups, *keys} - set(map(str, config))
     if missing:
@@ -88,7 +90,7 @@ def check_config(config: DictConfig, verb: str) -> None:
         _check_node(node, key)
 
 
-def _top_level(verb: str) -> tuple[list[str], list[str]]:
+def top_level(verb: str) -> tuple[list[str], list[str]]:
     """Return the groups and the plain keys of ``VERB.yaml``, with those of a verb it builds on."""
     root: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{verb}.yaml"))
     groups: list[str] = []
@@ -96,10 +98,10 @@ def _top_level(verb: str) -> tuple[list[str], list[str]]:
     for entry in root.pop("defaults", []):
         if isinstance(entry, dict):
             group = re.sub(r"^(override )?/?", "", next(iter(entry)))
-            if group != "experiment" and "/" not in group:
+            if "/" not in group:
                 groups.append(group)
         elif entry != "_self_":
-            inherited = _top_level(entry)
+            inherited = top_level(entry)
             groups += inherited[0]
             keys += inherited[1]
     return groups, [*keys, *(key for key in root if key != "hydra")]

@@ -164,6 +164,8 @@ class SequenceDataModule(pl.LightningDataModule):
         stride: Items between the ends of two training windows, at least 1.
         eval_length: Most items of an evaluated window, its target included, at least 1.
         eval_stride: Items between two targets of a user, at least 1.
+        min_length: Fewest items of a window, the evaluated ones' targets included; training windows
+            have at least 2.
         batch_size: Windows of a training batch, at least 1.
         eval_batch_size: Windows of a batch outside training; results do not depend on it.
         filter_seen: Whether items that the user met before the target are no candidates.
@@ -184,6 +186,7 @@ class SequenceDataModule(pl.LightningDataModule):
         stride: int = 10,
         eval_length: int = 10,
         eval_stride: int = 10,
+        min_length: int = 1,
         batch_size: int = 128,
         eval_batch_size: int = 512,
         filter_seen: bool = False,
@@ -192,7 +195,7 @@ class SequenceDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size, min_length=min_length)
         _check_sizes(stride=stride, eval_length=eval_length, eval_stride=eval_stride)
         if length < 2:
             raise MatineeError(
@@ -206,16 +209,18 @@ class SequenceDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.eval_length = eval_length
         self.eval_stride = eval_stride
+        self.min_length = min_length
         self.filter_seen = filter_seen
         self.segment_names = check_segments(segments, interactions)
         self.seed = seed
         self.perturbation: Perturbation | None = None
         whole = Histories.from_rows(interactions, split.train)
         self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
-        self.windows = cut_windows(self.histories, length, stride, min_length=2)
+        shortest = max(2, min_length)
+        self.windows = cut_windows(self.histories, length, stride, shortest)
         if len(self.windows.starts) == 0:
             raise MatineeError(
-                "no user of train has two items; bring longer histories or split otherwise."
+                f"no user of train has {shortest} items; bring longer histories or split otherwise."
             )
 
     def perturb(self, histories: str) -> None:
@@ -236,7 +241,8 @@ class SequenceDataModule(pl.LightningDataModule):
         targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
         visible = np.concatenate([getattr(self.split, PARTS[earlier]) for earlier in parts])
         histories = Histories.from_rows(self.interactions, visible)
-        windows = windows_ending_at(histories, histories.positions(targets), self.eval_length)
+        positions = histories.positions(targets)
+        windows = windows_ending_at(histories, positions, self.eval_length, self.min_length)
         return histories, windows.take(windows.lengths.argsort(stable=True))  # little padding
 
     def evaluated(self, stage: str) -> Evaluated:
@@ -260,11 +266,14 @@ class SequenceDataModule(pl.LightningDataModule):
     @property
     def protocol(self) -> dict[str, Any]:
         """What was split and cut how, for the record of a run."""
-        windows = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
+        windows = {"length": self.eval_length, "stride": self.eval_stride}
+        if self.min_length > 1:
+            windows["min_length"] = self.min_length
+        counts = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
         return {
             **split_protocol(self.interactions, self.split),
-            "windows": {"length": self.eval_length, "stride": self.eval_stride},
-            "evaluated_windows": windows,
+            "windows": windows,
+            "evaluated_windows": counts,
             "candidates": "all items but the padding",
             "filter_seen": self.filter_seen,
         }

@@ -9,14 +9,18 @@ class MatineeError(Exception):
     """
 
 
+class Diverged(MatineeError, ValueError):  # noqa: N818 - it says what happened
+    """A loss or a score is not finite: training went wrong, with settings that may be tried."""
+
+
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal ended a fit that can be resumed.
+    """A signal ended a fit that can be gone on with.
 
     Args:
-        folder: The run folder.
+        command: What goes on with it.
         status: The exit status that the signal asks for.
     """
 
-    def __init__(self, folder: object, status: int) -> None:
-        super().__init__(f"stopped; go on with 'matinee train resume={folder}'.")
+    def __init__(self, command: str, status: int) -> None:
+        super().__init__(f"stopped; go on with {command}.")
         self.status = status

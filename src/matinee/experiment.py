@@ -4,10 +4,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,6 +18,7 @@ from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
 from matinee.errors import MatineeError, Stopped
 from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
+from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
     CONFIG,
     EVALUATION,
@@ -33,6 +34,7 @@ from matinee.run_folder import (
     load_config,
     read_checkpoint,
     read_result,
+    sole_writer,
     write_json,
     write_whole,
 )
@@ -72,6 +74,8 @@ def build(config: DictConfig) -> Experiment:
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     """Fit, measure and record one run.
 
+    Of several processes the first does so; the others take part in the fit and end there.
+
     Args:
         config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
@@ -86,10 +90,12 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
+    if not is_first_process():
+        _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     try:
         config.run_folder = str(folder)
-        trainer = make_trainer(config, folder)
+        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
         _write_yaml(folder / CONFIG, config)
         _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
         write_json(folder / PROTOCOL, experiment.datamodule.protocol)
@@ -115,7 +121,10 @@ def resume(folder: Path) -> Path:
         started = time.perf_counter()
         experiment = build(config)
         _check_protocol(experiment, folder)
-        _fit_and_record(experiment, make_trainer(config, folder), folder, started)
+        if not is_first_process():
+            _help(experiment, folder)
+        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+        _fit_and_record(experiment, trainer, folder, started)
     read_result(folder)
     return folder
 
@@ -138,6 +147,8 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     if config.run_folder is None:
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
     folder = Path(config.run_folder)
+    if not is_first_process():
+        return train(config, overrides)
     with in_work(folder) as is_ours:
         if not is_ours:
             return None
@@ -191,19 +202,27 @@ def load_run(
 
 
 def evaluate(
-    experiment: Experiment, trainer: pl.Trainer, stages: Iterable[str] = tuple(PARTS)
+    experiment: Experiment, trainer: pl.Trainer, stages: Sequence[str] = tuple(PARTS)
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Measure a task as it stands, by default on train, validation and test.
+    """Measure a task as it stands.
+
+    Args:
+        experiment: Data and task.
+        trainer: One that measures only.
+        stages: Some of ``train``, ``val`` and ``test``.
 
     Returns:
-        Metrics named ``STAGE/METRIC``, and the last stage's metrics of every user or window as arrays.
+        Metrics named ``STAGE/METRIC``, and those of every user or window of the last stage as arrays.
     """
     metrics: dict[str, float] = {}
     per_user: dict[str, Any] = {}
     for stage in stages:
         loader = experiment.datamodule.evaluation_dataloader(stage)
         with without_advice():
-            predictions = trainer.predict(experiment.task, dataloaders=loader)
+            try:
+                predictions = trainer.predict(experiment.task, dataloaders=loader)
+            except SystemExit as stop:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from stop
         figures, per_user = experiment.task.measure(predictions, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
     return metrics, per_user
@@ -241,17 +260,17 @@ def record_evaluation(
 def _fit_and_record(
     experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
 ) -> None:
+    with sole_writer(folder):
+        _record(experiment, trainer, folder, started)
+
+
+def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float) -> None:
     config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
     device = trainer.strategy.root_device.type
+    device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
     print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
-    last = checkpoint_path(folder, "last")
-    if last.exists():  # look at it first, for a clear sentence if it is broken
-        if "loops" not in read_checkpoint(last):
-            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
-        _load_weights(task, last)
-        task.train()
     prepared = time.perf_counter()
-    fit(trainer, task, datamodule, folder, last if last.exists() else None)
+    _fit(experiment, trainer, folder)
     fitted = time.perf_counter()
     _load_weights(task, checkpoint_path(folder, "best"))
     metrics, per_user = evaluate(experiment, make_trainer(config, None))
@@ -268,7 +287,7 @@ def _fit_and_record(
         "environment": {
             **environment(),
             "accelerator": type(trainer.accelerator).__name__,
-            "devices": trainer.num_devices,
+            "devices": trainer.world_size,
             "seconds": {
                 "prepare": round(prepared - started, 3),
                 "fit": round(fitted - prepared, 3),
@@ -287,6 +306,25 @@ def _write_per_user(experiment: Experiment, folder: Path, per_user: dict[str, An
     raw_ids = experiment.datamodule.interactions.users["raw_id"].loc[per_user.pop("user_id")]
     values = {"user": raw_ids.to_numpy().astype(str), **per_user}
     write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
+
+
+def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
+    last = checkpoint_path(folder, "last")
+    if last.exists():  # look at it first, for a clear sentence if it is broken
+        if "loops" not in read_checkpoint(last):
+            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
+        _load_weights(experiment.task, last)
+        experiment.task.train()
+    checkpoint = last if last.exists() else None
+    fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
+
+
+def _help(experiment: Experiment, folder: Path) -> NoReturn:
+    """Take part in the fit that the first process leads, and end."""
+    if experiment.task.closed_form:  # there is nothing to share
+        sys.exit(0)
+    trainer = make_trainer(experiment.config, folder)
+    take_part(lambda: _fit(experiment, trainer, folder))
 
 
 def _check_protocol(experiment: Experiment, folder: Path) -> None:

@@ -122,7 +122,7 @@ def range_test(config: DictConfig) -> RangeTest:
     # Lightning takes all other callbacks away during the sweep, so hooks of the module look on
     task.on_before_backward, task.on_before_optimizer_step = keep_loss, keep_rate
     with tempfile.TemporaryDirectory() as scratch:
-        endless = {"max_epochs": -1, "check_val_every_n_epoch": 2**31}
+        endless: dict[str, Any] = {"max_epochs": -1, "check_val_every_n_epoch": 2**31}
         trainer = make_trainer(config, None, default_root_dir=scratch, **endless)
         probe(
             Tuner(trainer).lr_find,

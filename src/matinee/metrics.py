@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from matinee.errors import Diverged
+
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
@@ -102,7 +104,8 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
         Ranks, float32, (n,), on the scores' device. Halves are exact for less than 2^22 items.
 
     Raises:
-        ValueError: If a score is NaN or a target is not in 1..num_items.
+        Diverged: If a score is NaN.
+        ValueError: If a target is not in 1..num_items.
 
     >>> ranks(torch.tensor([[9.0, 3.0, 2.0, 2.0, 1.0]]), torch.tensor([2]))
     tensor([2.5000])
@@ -159,7 +162,7 @@ def ranks_in_chunks(
 def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> Tensor:
     # a NaN makes the maximum NaN; the padding's score may be anything
     if bool(scores[:, 1:].amax(1).isnan().any()):
-        raise ValueError("a score is NaN: the network has diverged or its input is broken")
+        raise Diverged("a score is NaN: the network has diverged or its input is broken.")
     target_ids = target_ids.unsqueeze(1)
     target_scores = scores.gather(1, target_ids)
     flags = torch.empty_like(scores, dtype=torch.float32)  # sums of floats are the fastest

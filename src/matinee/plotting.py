@@ -3,9 +3,13 @@
 Every function returns a :class:`matplotlib.figure.Figure` that belongs to no window and no global state.
 """
 
+import io
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +29,29 @@ def save_figure(figure: Figure, path: Path) -> None:
         MatineeError: If it cannot be written.
     """
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Write a figure as an SVG element that can stand in a page: black becomes the page's ink.
+
+    Args:
+        figure: The figure; its texts stay texts.
+        name: Begins the ids within, unique in the page.
+    """
+    text = io.StringIO()
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser's font will have it
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+
+    def adapted(tag: re.Match[str]) -> str:
+        inside = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag[0])
+        return inside.replace("#000000", "currentColor")
+
+    return re.sub(r"<[^>]*>", adapted, svg[svg.index("<svg") :])
 
 
 def rating_errors(ratings: FloatArray, predictions: FloatArray) -> Figure:

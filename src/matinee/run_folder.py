@@ -116,6 +116,25 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from fitting in a run folder; a process that dies lets go.
+
+    Raises:
+        MatineeError: If another process fits there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise MatineeError(f"another process is training in {folder}; wait for it.") from error
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file beside its target and rename it: it is there whole or not at all.
 
@@ -140,10 +159,22 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Read the config of a run folder, whose place may have changed.
+    """Read the config of a run folder, whose place may have changed, to build its parts.
 
     Raises:
         MatineeError: If the folder holds no run or its config is broken or forbidden.
+    """
+    config = read_config(folder)
+    check_config(config, "train")
+    config.run_folder = str(folder)
+    return config
+
+
+def read_config(folder: Path) -> DictConfig:
+    """Read the config of a run folder, to look at; nothing in it is checked or may be called.
+
+    Raises:
+        MatineeError: If the folder holds no run or its config is broken.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -159,8 +190,6 @@ def load_config(folder: Path) -> DictConfig:
         ) from error
     if not isinstance(config, DictConfig) or not config:
         raise MatineeError(f"{path} is no config; restore it or train again.")
-    check_config(config, "train")
-    config.run_folder = str(folder)
     return config
 
 

@@ -93,7 +93,8 @@ def test_any_dataset_can_be_cut_from_the_command_line() -> None:
             "train",
             [
                 "dataset=subset", "dataset@dataset.source=markov", "dataset.folds=4", "dataset.fold=3",
-                "dataset.source.num_interactions=2000", "dataset.source.num_users=20", "experiment=user_tail/gru", "name=test",
+                "dataset.source.num_interactions=2000", "dataset.source.num_users=20",
+                "experiment=user_tail/gru", "name=test",
             ],
         )  # fmt: skip
     check_config(config, "train")

@@ -3,7 +3,13 @@
 from matinee.callbacks.inspecting import Inspection
 from matinee.callbacks.keeping import AtomicCheckpointIO, Checkpoints, EpochTable
 from matinee.callbacks.measuring import RankingMetrics, RatingMetrics
-from matinee.callbacks.running import FitProgress, NoProfiler, SeedEachStep
+from matinee.callbacks.running import (
+    FitProgress,
+    NoProfiler,
+    SeedEachStep,
+    StopTogether,
+    UnfusedOptimizers,
+)
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -15,4 +21,6 @@ __all__ = [
     "RankingMetrics",
     "RatingMetrics",
     "SeedEachStep",
+    "StopTogether",
+    "UnfusedOptimizers",
 ]

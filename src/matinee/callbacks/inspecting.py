@@ -5,6 +5,7 @@ history and popularity. The projector: embeddings at the best epoch, labelled. H
 beside the figures of validation and test.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,23 +23,15 @@ from matinee.interactions import with_year
 from matinee.loading import to_device
 from matinee.loggers import TensorBoard
 from matinee.metrics import FloatArray
-from matinee.report import as_markdown, one_line
+from matinee.report import as_markdown
 from matinee.tasks import RatingTask
 
 HEADLINES = ("rmse", "mae", "mrr", "recall@10", "ndcg@10")
-CHOSEN = (
-    "seed",
-    "dataset",
-    "split",
-    "data",
-    "model",
-    "loss",
-    "sampler",
-    "task",
-    "optimizer",
-    "scheduler",
+# keys of a config that tell runs apart; the others say where and how things are done
+CHOSEN = re.compile(
+    r"(dataset|split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|data_dir|path|T_max))"
+    r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision|accelerator|devices)"
 )
-CHOSEN_OF_TRAINER = ("accelerator", "devices", "precision", "max_epochs", "gradient_clip_val")
 PROJECTED = 10_000  # rows; the projector grows slow beyond
 
 
@@ -114,7 +107,7 @@ def _boards(trainer: pl.Trainer) -> list[TensorBoard]:
 
 def hyperparameters(config: DictConfig) -> dict[str, Any]:
     """Flatten what a config chooses: dotted names to plain values, targets by their last words."""
-    flat: dict[str, Any] = {"experiment": config.name}
+    flat: dict[str, Any] = {}
 
     def visit(node: Any, name: str) -> None:
         if not isinstance(node, dict):
@@ -125,14 +118,10 @@ def hyperparameters(config: DictConfig) -> dict[str, Any]:
                 words = str(value).removesuffix(".load").removesuffix(".from_data")
                 flat[name] = words.rpartition(".")[2]
             elif not str(key).startswith("_"):
-                visit(value, f"{name}.{key}")
+                visit(value, f"{name}.{key}" if name else str(key))
 
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    for key in CHOSEN:
-        visit(plain[key], key)
-    for key in CHOSEN_OF_TRAINER:
-        visit(plain["trainer"].get(key), f"trainer.{key}")
-    return flat
+    visit(OmegaConf.to_container(config, resolve=True), "")
+    return {"experiment": config.name, **{k: v for k, v in flat.items() if CHOSEN.match(k)}}
 
 
 @torch.no_grad()
@@ -213,11 +202,11 @@ def _ranked_samples(experiment: Any, count: int) -> list[str]:
             windows.user_ids[place : place + 1].to(task.device),
         )
         rank = float(metrics.ranks(scores, torch.tensor([target], device=task.device)))
-        seen = ", ".join(with_year(items.loc[item]) for item in history) or "nothing"
+        seen = ", ".join(_title(items, item) for item in history) or "nothing"
         texts += [
-            f"**After** {one_line(seen)}",
+            f"**After** {seen}",
             _top(scores[0], items, {target: "the next item"}),
-            f"The next item was {one_line(with_year(items.loc[target]))}, at rank {rank:g}.",
+            f"The next item was {_title(items, target)}, at rank {rank:g}.",
         ]
     return texts
 
@@ -244,9 +233,9 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
                 table.item_ids[later].tolist(), table.ratings[later], strict=True
             )
         }
-        liked = ", ".join(with_year(table.items.loc[item]) for item in table.item_ids[best])
+        liked = ", ".join(_title(table.items, item) for item in table.item_ids[best])
         texts += [
-            f"**User** {table.users.loc[user, 'raw_id']}, who liked {one_line(liked)}",
+            f"**User** {table.users.loc[user, 'raw_id']}, who liked {liked}",
             _top(scores, table.items, truth),
         ]
     return texts
@@ -255,7 +244,12 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
 def _top(scores: Tensor, items: pd.DataFrame, truth: Mapping[int, str]) -> str:
     best = scores.topk(min(10, len(items))).indices.tolist()
     rows = [
-        {"rank": place, "recommended": with_year(items.loc[item]), "truth": truth.get(item, "")}
+        {"rank": place, "recommended": _title(items, item), "truth": truth.get(item, "")}
         for place, item in enumerate(best, start=1)
     ]
     return as_markdown(pd.DataFrame(rows))
+
+
+def _title(items: pd.DataFrame, item: int) -> str:
+    row: Any = items.loc[item]
+    return " ".join(with_year(row).split())

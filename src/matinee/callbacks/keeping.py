@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from matinee.errors import MatineeError
 from matinee.run_folder import checkpoint_path
@@ -23,11 +24,11 @@ class Checkpoints(Checkpoint):
     checkpoint of the epoch before stays the last one. A fit that failed is not kept.
 
     Args:
-        monitor: Name of the logged metric that makes an epoch the best.
+        monitor: Name of the logged metric that makes an epoch the best; None: the last epoch is it.
         mode: ``min`` or ``max``.
     """
 
-    def __init__(self, monitor: str, mode: str) -> None:
+    def __init__(self, monitor: str | None, mode: str) -> None:
         self.monitor = monitor
         if mode not in ("min", "max"):
             raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
@@ -37,6 +38,16 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoints."""
+        if self._is_best(trainer):
+            self.best_epoch = trainer.current_epoch
+            trainer.save_checkpoint(
+                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
+            )
+        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        if self.monitor is None:
+            return True
         metrics = trainer.callback_metrics  # gathered anew at every access
         if self.monitor not in metrics:
             known = ", ".join(sorted(metrics))
@@ -45,11 +56,9 @@ class Checkpoints(Checkpoint):
             )
         score = metrics[self.monitor].item()
         if self.best_score is None or self.sign * score < self.sign * self.best_score:
-            self.best_score, self.best_epoch = score, trainer.current_epoch
-            trainer.save_checkpoint(
-                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
-            )
-        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+            self.best_score = score
+            return True
+        return False
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -74,31 +83,51 @@ class EpochTable(Callback):
         self._rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the rows that a resumed run has already written."""
+        """Take over the rows that a resumed run has already written, less those it writes anew.
+
+        Raises:
+            MatineeError: If they are not the epochs that the checkpoint has seen.
+        """
         path = self._path(trainer)
-        if path.exists():
+        if trainer.current_epoch == 0 or not trainer.is_global_zero:
+            return
+        try:
             with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            self._rows = [row for row in rows if int(row["epoch"]) < trainer.current_epoch]
+                rows = list(csv.DictReader(file))[: trainer.current_epoch]
+            epochs = [int(row["epoch"]) for row in rows]
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise MatineeError(
+                f"{path} is broken ({error!r}); restore it or train again."
+            ) from error
+        if epochs != list(range(trainer.current_epoch)):
+            raise MatineeError(
+                f"{path} holds the epochs {epochs} and the checkpoint {trainer.current_epoch} of "
+                "them; restore it or train again."
+            )
+        self._rows = list(rows)
+        self._write(path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch that has ended."""
+        if not trainer.is_global_zero:
+            return
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
         self._rows.append(row)
-        if not trainer.is_global_zero:
-            return
         path = self._path(trainer)
         if len(self._rows) == 1 or list(row) != list(self._rows[-2]) or not path.exists():
-            part = path.with_suffix(".part")
-            with part.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
-                writer.writeheader()
-                writer.writerows(self._rows)
-            os.replace(part, path)
+            self._write(path)
         else:
             with path.open("a", newline="") as file:
                 csv.DictWriter(file, list(row)).writerow(row)
+
+    def _write(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(part, path)
 
     @staticmethod
     def _path(trainer: pl.Trainer) -> Path:
@@ -106,7 +135,10 @@ class EpochTable(Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one."""
+    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one.
+
+    Its tensors are those of the host, so it is read where there is no such accelerator, too.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -117,6 +149,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             MatineeError: If it cannot be written; an earlier file of that name is untouched.
         """
         path = Path(path)
+        checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

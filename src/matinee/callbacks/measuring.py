@@ -9,23 +9,62 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from matinee.datamodules import RatingBatch
-from matinee.errors import MatineeError
+from matinee.errors import Diverged, MatineeError
 from matinee.metrics import ranking_metrics, rating_metrics
+from matinee.processes import gathered
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
 
 
-class RatingMetrics(Callback):
-    """Logs the loss of train, and RMSE and MAE of train, validation and test, once an epoch.
+class TrainingSums(Callback):
+    """Sums over the steps of the running epoch of train, whole again after a resume in its middle.
 
-    The figures of train are those of the running epoch, with dropout and moving weights. A loss or a
-    prediction that is not finite ends the fit before it can reach a checkpoint.
+    Steps are looked at in groups, since each look waits for the accelerator. A loss that is not
+    finite ends the fit, in all processes, before it can reach a checkpoint.
+
+    Args:
+        num_sums: How many sums there are.
     """
 
-    def __init__(self) -> None:
-        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []  # data loss, scores, ratings
-        self._sums = np.zeros(4)  # loss * rows, squared error, absolute error, rows
-        self._predictions: list[tuple[Tensor, Tensor]] = []  # predictions, ratings
+    choice: str  # of the group callbacks, as the task names it
+
+    def __init__(self, num_sums: int) -> None:
+        self._steps: list[tuple[Tensor, ...]] = []  # the data loss first
+        self._sums = np.zeros(num_sums)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a task of the other question.
+
+        Raises:
+            MatineeError: If the task asks for other callbacks.
+        """
+        wanted = getattr(pl_module, "callbacks_choice", self.choice)
+        if wanted != self.choice:
+            raise MatineeError(
+                f"callbacks={self.choice} cannot measure what {type(pl_module).__name__} answers; add "
+                f"callbacks={wanted}."
+            )
+
+    def keep(self, outputs: dict[str, Tensor], batch: Any) -> tuple[Tensor, ...]:
+        """Choose what a step's sums are made of, its data loss first, detached."""
+        raise NotImplementedError
+
+    def add_up(self, losses: Tensor, columns: list[tuple[Tensor, ...]], pl_module: Any) -> Any:
+        """Sum over some steps.
+
+        Args:
+            losses: Their data losses, float64 on the host, shape (steps,).
+            columns: What else :meth:`keep` chose, one tuple over the steps for each.
+            pl_module: The task.
+
+        Returns:
+            As many numbers as there are sums.
+        """
+        raise NotImplementedError
+
+    def sums(self, trainer: pl.Trainer) -> Any:
+        """Return the epoch's sums over the steps of all processes."""
+        return np.sum(gathered(self._sums, trainer), axis=0)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last epoch."""
@@ -37,29 +76,20 @@ class RatingMetrics(Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,
-        batch: RatingBatch,
+        batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the step's scores; look at them now and then."""
+        """Keep what the step's sums are made of; look at the steps now and then."""
         if not outputs:
             return
-        self._steps.append((outputs["data_loss"], outputs["scores"], batch.ratings))
+        self._steps.append(self.keep(outputs, batch))
         if len(self._steps) == CHECK_EVERY or trainer.is_last_batch:
             self._look(trainer, pl_module)
 
     @torch.no_grad()
-    def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        losses = finite_losses([loss for loss, _, _ in self._steps], trainer)
-        ratings = torch.cat([ratings for _, _, ratings in self._steps])
-        scores = torch.cat([scores for _, scores, _ in self._steps])
-        errors = (pl_module.rating(scores) - ratings).cpu().double()
-        sizes = torch.tensor([len(ratings) for _, _, ratings in self._steps], dtype=torch.float64)
-        self._sums += (
-            float(losses @ sizes),
-            float(errors.square().sum()),
-            float(errors.abs().sum()),
-            len(errors),
-        )
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        losses, *columns = zip(*self._steps, strict=True)
+        self._sums += self.add_up(finite_losses(list(losses), trainer), columns, pl_module)
         self._steps.clear()
 
     def on_save_checkpoint(
@@ -68,17 +98,43 @@ class RatingMetrics(Callback):
         """Keep the sums of an epoch that is saved in its middle."""
         if self._steps:
             self._look(trainer, pl_module)
-        checkpoint["train_sums"] = self._sums.tolist()
+        checkpoint["train_sums"] = self.sums(trainer).tolist()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up the sums of an epoch that was saved in its middle."""
-        self._sums[:] = checkpoint["train_sums"]
+        """Take up the sums of an epoch that was saved in its middle, in the first process."""
+        self._sums[:] = checkpoint["train_sums"] if trainer.is_global_zero else 0
+
+
+class RatingMetrics(TrainingSums):
+    """Logs the loss of train, and RMSE and MAE of train, validation and test, once an epoch.
+
+    The figures of train are those of the running epoch, with dropout and moving weights. A loss or a
+    prediction that is not finite ends the fit before it can reach a checkpoint.
+    """
+
+    choice = "rating"
+
+    def __init__(self) -> None:
+        super().__init__(num_sums=4)  # loss * rows, squared error, absolute error, rows
+        self._predictions: list[tuple[Tensor, Tensor]] = []  # predictions, ratings
+
+    def keep(self, outputs: dict[str, Tensor], batch: RatingBatch) -> tuple[Tensor, ...]:
+        """Choose loss, scores and ratings."""
+        return outputs["data_loss"], outputs["scores"], batch.ratings
+
+    def add_up(self, losses: Tensor, columns: list[tuple[Tensor, ...]], pl_module: Any) -> Any:
+        """Sum the loss and the errors over rows."""
+        scores, ratings = columns
+        errors = (pl_module.rating(torch.cat(scores)) - torch.cat(ratings)).cpu().double()
+        sizes = torch.tensor([len(step) for step in ratings], dtype=torch.float64)
+        squared, absolute = float(errors.square().sum()), float(errors.abs().sum())
+        return float(losses @ sizes), squared, absolute, len(errors)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the running figures of train."""
-        loss, squared, absolute, rows = self._sums
+        loss, squared, absolute, rows = self.sums(trainer)
         if rows > 0:
             pl_module.log_dict(
                 {
@@ -121,68 +177,38 @@ class RatingMetrics(Callback):
             torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
         )
         if not np.isfinite(predictions).all():
-            raise MatineeError(
+            raise Diverged(
                 _diverged("a predicted rating", float("nan"), trainer, trainer.global_step)
             )
         metrics = rating_metrics(predictions, ratings)
-        pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
+        log_agreed(metrics, stage, trainer, pl_module)
         self._predictions.clear()
 
 
-class RankingMetrics(Callback):
+class RankingMetrics(TrainingSums):
     """Logs the loss of train and the ranking metrics of validation and test, once an epoch.
 
     A loss that is not finite ends the fit before it can reach a checkpoint.
     """
 
+    choice = "ranking"
+
     def __init__(self) -> None:
-        self._steps: list[tuple[Tensor, Tensor]] = []  # data loss, targets
-        self._sums = np.zeros(2)  # loss * targets, targets
+        super().__init__(num_sums=2)  # loss * targets, targets
         self._ranks: list[Tensor] = []
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last epoch."""
-        self._steps.clear()
-        self._sums[:] = 0
+    def keep(self, outputs: dict[str, Tensor], batch: Any) -> tuple[Tensor, ...]:
+        """Choose loss and number of targets."""
+        return outputs["data_loss"], outputs["count"]
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Keep the step's loss; look at the losses now and then."""
-        if not outputs:
-            return
-        self._steps.append((outputs["data_loss"], outputs["count"]))
-        if len(self._steps) == CHECK_EVERY or trainer.is_last_batch:
-            self._look(trainer)
-
-    def _look(self, trainer: pl.Trainer) -> None:
-        losses = finite_losses([loss for loss, _ in self._steps], trainer)
-        counts = torch.stack([count for _, count in self._steps]).cpu().double()
-        self._sums += float(losses @ counts), float(counts.sum())
-        self._steps.clear()
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Keep the sums of an epoch that is saved in its middle."""
-        if self._steps:
-            self._look(trainer)
-        checkpoint["train_sums"] = self._sums.tolist()
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Take up the sums of an epoch that was saved in its middle."""
-        self._sums[:] = checkpoint["train_sums"]
+    def add_up(self, losses: Tensor, columns: list[tuple[Tensor, ...]], pl_module: Any) -> Any:
+        """Sum the loss over targets."""
+        counts = torch.stack(columns[0]).cpu().double()
+        return float(losses @ counts), float(counts.sum())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the loss of train over its targets."""
-        total, count = self._sums
+        total, count = self.sums(trainer)
         if count > 0:
             pl_module.log("train/loss", total / count)
 
@@ -208,29 +234,40 @@ class RankingMetrics(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of validation."""
-        self._log(pl_module, "val")
+        self._log(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of test."""
-        self._log(pl_module, "test")
+        self._log(trainer, pl_module, "test")
 
-    def _log(self, pl_module: Any, stage: str) -> None:
+    def _log(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         metrics = ranking_metrics(torch.cat(self._ranks).cpu().numpy(), pl_module.top_k)
-        pl_module.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
+        log_agreed(metrics, stage, trainer, pl_module)
         self._ranks.clear()
+
+
+def log_agreed(
+    metrics: dict[str, float], stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule
+) -> None:
+    """Log the figures that the first process has: all measured the same, and must decide the same."""
+    agreed = trainer.strategy.broadcast(metrics)
+    pl_module.log_dict({f"{stage}/{name}": value for name, value in agreed.items()})
 
 
 def finite_losses(losses: list[Tensor], trainer: pl.Trainer) -> Tensor:
     """Return the losses of the last steps as float64 on the host, (steps,).
 
     Raises:
-        MatineeError: If one is not finite, naming its step.
+        Diverged: If one is not finite, naming its step.
     """
     values = torch.stack(losses).cpu().double()
+    found = None
     if not values.isfinite().all():
         first = int((~values.isfinite()).nonzero()[0])
-        step = trainer.global_step - len(values) + first + 1
-        raise MatineeError(_diverged("the training loss", values[first].item(), trainer, step))
+        found = trainer.global_step - len(values) + first + 1, values[first].item()
+    if any(everywhere := gathered(found, trainer)):
+        step, value = min(found for found in everywhere if found)
+        raise Diverged(_diverged("the training loss", value, trainer, step))
     return values
 
 

@@ -1,4 +1,4 @@
-"""Running: the seed of every step, the progress bar, and a profiler that costs nothing."""
+"""Running: seeds, a stop that all processes make together, the progress bar, a profiler for free."""
 
 import sys
 from contextlib import nullcontext
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from matinee.loading import mix_seed
 
 SHOW_EVERY = 50  # steps between moves of the bar
+AGREE_EVERY = 50  # steps between looks at a signal, which wait for all processes
 
 
 class SeedEachStep(Callback):
@@ -38,8 +39,56 @@ class SeedEachStep(Callback):
             torch.get_device_module(pl_module.device).manual_seed(seed)
 
 
+class StopTogether(Callback):
+    """Lets a signal end a fit of several processes after the same step in all of them.
+
+    The first process decides: the others learn of a SIGTERM or Ctrl-C that reached it within 50
+    steps, at the latest at the end of an epoch. Lightning would broadcast in the signal handler,
+    between the collectives of a step.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take over from Lightning's handler, which is installed after this."""
+        if trainer.world_size > 1:
+            trainer._signal_connector._sigterm_notifier_fn = self._ask  # type: ignore[method-assign,assignment]
+
+    def _ask(self, number: Any, frame: Any) -> None:
+        self._asked = True
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Agree now and then; Lightning's loops do the rest."""
+        if trainer.world_size == 1:
+            return
+        if (trainer.is_last_batch or batch_idx % AGREE_EVERY == 0) and trainer.strategy.broadcast(
+            self._asked
+        ):
+            trainer._signal_connector.received_sigterm = True
+
+
+class UnfusedOptimizers(Callback):
+    """Turns fused optimizers off, for NPUs: not every version of CANN has their kernels."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Change the groups of the optimizers; an optimizer looks there at every step."""
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["fused"] = False
+
+
 class FitProgress(ProgressBar):
-    """One bar for the whole fit on standard error, with the epoch and the monitored metric.
+    """One bar for the whole fit on standard error, with the epoch, its loss and the monitored metric.
+
+    Where standard error is no terminal it prints a line an epoch instead.
 
     Args:
         monitor: Name of the logged metric to show.
@@ -67,6 +116,7 @@ class FitProgress(ProgressBar):
                 mininterval=0.5,
                 desc="fit",
                 leave=False,
+                disable=not sys.stderr.isatty(),
             )
 
     def on_train_batch_end(
@@ -84,9 +134,12 @@ class FitProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch's figure."""
         if self._bar is not None:
-            figure = trainer.callback_metrics.get(self.monitor, float("nan"))
-            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._bar.set_description(f"{epoch}, {self.monitor} {figure:.4f}", False)
+            metrics = trainer.callback_metrics
+            told = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+            told += [f"{k} {metrics[k]:.4f}" for k in ("train/loss", self.monitor) if k in metrics]
+            self._bar.set_description(", ".join(told), False)
+            if self._bar.disable:
+                print(", ".join(told), file=sys.stderr)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

@@ -42,6 +42,7 @@ class NextItemTask(pl.LightningModule):
         ValueError: If loss and sampler do not go together or a number is out of range.
     """
 
+    callbacks_choice = "ranking"
     warm_users: Tensor
     warm_items: Tensor
 
@@ -149,7 +150,7 @@ class NextItemTask(pl.LightningModule):
         """Solve a network in closed form."""
         if isinstance(self.network, ClosedForm):
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            item_ids = torch.from_numpy(datamodule.histories.item_ids).to(self.device)
+            item_ids = torch.from_numpy(datamodule.histories.item_ids)
             self.network.fit(item_ids, item_ids, item_ids)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any] | None:

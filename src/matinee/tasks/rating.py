@@ -43,6 +43,7 @@ class RatingTask(pl.LightningModule):
         ValueError: If ``l2`` or a share is out of range.
     """
 
+    callbacks_choice = "rating"
     warm_users: Tensor
     warm_items: Tensor
     unknown_shares: Tensor
@@ -153,7 +154,7 @@ class RatingTask(pl.LightningModule):
         if isinstance(self.network, ClosedForm):
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             columns = datamodule.columns("train")
-            self.network.fit(*(column.to(self.device) for column in columns))
+            self.network.fit(*columns)  # on the host: some accelerators lack float64
 
     def training_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor] | None:
         """Compute the objective of a batch; a network in closed form has nothing left to learn."""

@@ -1,0 +1,1 @@
+"""Search: many short runs of one model, each known by the hash of its hyperparameters."""
