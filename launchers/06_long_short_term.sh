@@ -95,7 +95,7 @@ embedding_size() {
 sequence_length() {
     local length
     for length in "${lengths[@]}"; do # half a window apart: an epoch has each item twice as a target
-        train "$every" "${whole[@]}" "data.length=$length" "data.stride=$((length / 2))"
+        train "$every" "${whole[@]}" "data.length=$length" "data.stride=$((length / 2))" "data.batch_size=$((1280 / length))"
     done
 }
 order() {

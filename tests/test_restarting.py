@@ -1,6 +1,10 @@
 """A grid of runs can be started again: what has finished stays, what was stopped goes on."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +104,22 @@ def test_a_grid_from_the_command_line(
         cli.main(grid)
         assert capsys.readouterr().out.split() == [f"{tmp_path}/mf_0.1", f"{tmp_path}/mf_bias_0.1"]
     assert len(list(tmp_path.rglob(RESULT))) == 2
+
+
+def test_a_signal_ends_the_whole_grid(table_overrides: list[str], tmp_path: Path) -> None:
+    folder = f"{tmp_path}/${{hydra:runtime.choices.model}}"
+    grid = [
+        "train", "-m", "resume=true", *table_overrides, "model=mf,mf_bias", f"log_dir={tmp_path}",
+        *options(Path(folder), "trainer.max_epochs=100000", "callbacks.early_stopping=null"),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "matinee", *grid], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "mf" / "metrics.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "stopped; go on with" in errors
+    assert not (tmp_path / "mf_bias").exists()

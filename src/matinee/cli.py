@@ -372,10 +372,13 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
         except Stopped as stop:
             stopped.append(stop)  # Hydra would print its own words
             if multirun:
-                raise
+                raise SystemExit from stop  # after an Exception Hydra goes on with the other runs
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
+    except SystemExit:
+        if not stopped:
+            raise
     except (HydraException, OmegaConfBaseException) as error:
         raise MatineeError(explain(error, _known_keys(verb))) from error
     except Exception as error:  # of many kinds, for configs that are no configs
