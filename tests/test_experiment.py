@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from matinee import experiment
 from matinee.errors import MatineeError
@@ -371,29 +371,27 @@ def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
         experiment.load_run(folder)
 
 
-def test_a_row_that_no_checkpoint_knows_is_written_anew(
-    compose_train: Callable[..., DictConfig], tmp_path: Path
-) -> None:
+def test_a_row_that_no_checkpoint_knows_is_written_anew(run) -> None:
     """A kill between the two writes of an epoch costs no row and doubles none."""
-    whole = experiment.train(
-        compose_train("model=mf", "trainer.max_epochs=3", f"run_folder={tmp_path / 'whole'}"), []
-    )
-    torn = experiment.train(
-        compose_train("model=mf", "trainer.max_epochs=3", f"run_folder={tmp_path / 'torn'}"), []
-    )
-    (torn / "result.json").unlink()
-    with (torn / "metrics.csv").open("a") as file:
-        file.write(
-            (torn / "metrics.csv").read_text().splitlines()[-1].replace("2,", "3,", 1) + "\n"
-        )
-    experiment.resume(torn)
-    assert (torn / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    folder = run("model=mf", "trainer.max_epochs=3")
+    (folder / "result.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 3", "max_epochs: 5"))
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    with (folder / "metrics.csv").open("a") as file:
+        file.write(rows[-1].replace("2,", "3,", 1) + "\n")
+    experiment.resume(folder)
+    written = (folder / "metrics.csv").read_text().splitlines()
+    assert written[:4] == rows
+    assert [row.split(",")[0] for row in written[1:]] == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
 def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
     folder = run("model=mf")
     (folder / "result.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
     (folder / "metrics.csv").write_text(content)
     with pytest.raises(MatineeError, match=r"metrics\.csv"):
         experiment.resume(folder)

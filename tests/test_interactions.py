@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.errors import MatineeError
-from matinee.interactions import Interactions, Origin
+from matinee.interactions import Interactions
+from matinee.origin import Origin
 
 RAW_IDS = st.one_of(
     st.lists(st.integers(0, 9), min_size=1, max_size=30),

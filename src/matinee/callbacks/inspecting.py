@@ -6,7 +6,9 @@ beside the figures of validation and test.
 """
 
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -84,6 +86,8 @@ class Inspection(Callback):
             for name, figure in figures(experiment).items():
                 writer.add_figure(f"test/{name}", figure, epoch, close=False)
             for name, (vectors, labels) in embeddings(experiment).items():
+                written = Path(logger.log_dir) / f"{epoch:05d}" / name
+                shutil.rmtree(written, ignore_errors=True)  # by a resumed run, once more
                 writer.add_embedding(
                     vectors,
                     metadata=labels.to_numpy().tolist(),

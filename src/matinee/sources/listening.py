@@ -18,7 +18,8 @@ from pyarrow import csv as arrow_csv
 from tqdm import tqdm
 
 from matinee.errors import MatineeError
-from matinee.interactions import Interactions, Origin
+from matinee.interactions import Interactions
+from matinee.origin import Origin
 
 Items = Literal["track", "artist"]
 

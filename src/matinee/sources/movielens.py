@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from matinee.errors import MatineeError
-from matinee.interactions import DuplicatePolicy, Interactions, Origin
+from matinee.interactions import DuplicatePolicy, Interactions
+from matinee.origin import Origin
 from matinee.sources.fetch import cache_dir, download, extract, files_from_wheel, with_copy
 from matinee.sources.table import read_delimited
 

@@ -18,7 +18,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from matinee.errors import MatineeError
-from matinee.interactions import DuplicatePolicy, Interactions, Origin
+from matinee.interactions import DuplicatePolicy, Interactions
+from matinee.origin import Origin
 from matinee.sources.fetch import cache_dir, with_copy
 
 _DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}

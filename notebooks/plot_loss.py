@@ -1,0 +1,222 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How to read the curves of a run
+#
+# **Purpose.** Every run writes one row an epoch into its `metrics.csv`. Here we draw such curves
+# for several models and seeds, see a model over-fit and how a penalty mends it, and learn what a
+# learning rate that is too low or too high looks like. Set `folders` to runs of your own to see
+# theirs.
+#
+# For curves of a run that is still going on: `tensorboard --logdir lightning_logs`.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_dir
+from matplotlib.ticker import MaxNLocator
+
+from matinee import experiment
+from matinee.configuration import config_dir
+from matinee.plotting import COLOURS, save_figure
+from matinee.run_folder import load_config
+
+torch.set_num_threads(1)  # small models are fastest so
+scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+
+
+def train(*overrides: str) -> Path:
+    """Train as `matinee train OVERRIDES` does, but without a logger; return the run folder."""
+    quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
+    words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}"]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return experiment.train(compose("train", words), words)
+
+
+# %% [markdown]
+# ## Several models and seeds
+#
+# Three models of the ratings of MovieLens 100K, split at random, two seeds each; a seed decides
+# the split, the first weights and the order of the batches. On a command line: `matinee train -m
+# experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
+
+# %%
+folders = [
+    train(f"experiment=random/{model}", f"seed={seed}", f"name={model}", "trainer.max_epochs=15")
+    for model in ("mf", "mf_bias", "ncf")
+    for seed in (0, 1)
+]
+
+
+# %%
+def read_curves(folders: list[Path]) -> pd.DataFrame:
+    """Join the `metrics.csv` of runs; epochs count from 1."""
+    tables = []
+    for folder in folders:
+        config = load_config(folder)
+        table = pd.read_csv(folder / "metrics.csv").assign(name=config.name, seed=config.seed)
+        tables.append(table.assign(epoch=table.epoch + 1))
+    return pd.concat(tables, ignore_index=True)
+
+
+curves = read_curves(folders)
+curves[curves.epoch.isin([1, 2, 15])].groupby(["name", "epoch"])[
+    ["train/loss", "train/rmse", "val/rmse"]
+].mean().round(3)
+
+
+# %%
+def draw(axes: plt.Axes, curves: pd.DataFrame, metric: str, **style: object) -> None:
+    """Draw a metric by epoch: a line for the mean of a name's seeds, a band for their range."""
+    for colour, (name, runs) in zip(COLOURS, curves.groupby("name", sort=False), strict=False):
+        seeds = runs.pivot(index="epoch", columns="seed", values=metric)
+        axes.plot(seeds.mean(axis=1), color=colour, label=name, **style)
+        axes.fill_between(
+            seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=colour, alpha=0.15
+        )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+draw(left, curves, "train/loss")
+left.set_ylabel("training loss (squared stars)")
+left.set_title("What is minimised")
+draw(right, curves, "val/rmse")
+right.set_ylabel("validation RMSE (stars)")
+right.set_title("What is wanted")
+right.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# **Left**, the loss that the optimizer sees. It falls in every healthy run, so it tells whether
+# learning works, and little more. **Right**, what counts: errors on ratings that no weight was
+# fitted to. The flat end is the scheduler's work: the learning rate follows half a cosine down to
+# nothing. A flat beginning, as that of `mf`, is none to stop at: without biases the rows must
+# first find a direction.
+#
+# **Bands** are the range over seeds. A seed draws its own split here, which moves a whole curve
+# up or down, so compare two models seed by seed, and do not trust a lead that is thinner than a
+# band.
+#
+# The training figures are taken during the epoch, with weights that still move and a share of the
+# ids hidden; so validation can stand below training in the first epochs, which is no mistake.
+#
+# ## Over-fitting: the gap
+#
+# The same factorization with no, the configured and a stronger penalty on its rows (`task.l2`).
+
+# %%
+penalties = {"no penalty": 0, "configured": 0.1, "too strong": 0.5}
+folders = [
+    train("experiment=random/mf_bias", f"task.l2={l2}", f"name={name}")
+    for name, l2 in penalties.items()
+]
+penalised = read_curves(folders)
+
+# %%
+figure, panels = plt.subplots(
+    1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained"
+)
+panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+for axes, (name, run) in zip(panels, penalised.groupby("name", sort=False), strict=True):
+    epochs, train_rmse, val_rmse = run["epoch"], run["train/rmse"], run["val/rmse"]
+    axes.plot(epochs, train_rmse, color=COLOURS[0], linestyle="--", label="train")
+    axes.plot(epochs, val_rmse, color=COLOURS[1], label="validation")
+    axes.fill_between(
+        epochs, train_rmse, val_rmse, where=val_rmse > train_rmse, color="0.9", label="gap"
+    )
+    best = val_rmse.idxmin()
+    axes.plot(epochs[best], val_rmse[best], "o", color=COLOURS[1], label="best epoch, the one kept")
+    axes.set_title(f"{name}: task.l2={penalties[name]:g}", fontsize=11)
+    axes.set_xlabel("epoch")
+    axes.spines[["top", "right"]].set_visible(False)
+panels[0].set_ylabel("RMSE (stars)")
+figure.legend(
+    *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+)
+save_figure(figure, Path("curves.png"))
+plt.show()
+
+# %%
+last = penalised.groupby("name", sort=False).last()
+best = penalised.groupby("name", sort=False)["val/rmse"].min()
+gaps = pd.DataFrame(
+    {
+        "best validation RMSE": best,
+        "last validation RMSE": last["val/rmse"],
+        "gap at the end": last["val/rmse"] - last["train/rmse"],
+    }
+)
+assert gaps["best validation RMSE"].idxmin() == "configured"
+assert gaps["gap at the end"].is_monotonic_decreasing
+gaps.round(3)
+
+# %% [markdown]
+# **Left:** training goes on falling while validation turns and rises: the model learns its
+# ratings by heart. The turn, not the gap, is the alarm. matinee keeps the weights of the best
+# epoch and stops ten epochs after it, so such a run is not lost, but a lesser one.
+#
+# **Middle:** there is still a gap, and that is fine. The best model is hardly ever the one whose
+# gap is smallest.
+#
+# **Right:** no gap, and both curves stop early at a higher error. This is under-fitting; more
+# epochs would not help, a weaker penalty or a larger model would.
+#
+# ## The learning rate
+#
+# The same factorization again, with learning rates that are too low, right and too high, and
+# without the scheduler, which would hide the difference.
+
+# %%
+rates = {"too low": 0.0002, "right": 0.005, "too high": 0.2}
+without_scheduler = ["experiment=random/mf_bias", "scheduler=none", "trainer.max_epochs=12"]
+folders = [
+    train(*without_scheduler, f"optimizer.lr={rate}", f"name={name}")
+    for name, rate in rates.items()
+]
+paced = read_curves(folders)
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
+draw(left, paced, "train/loss")
+left.set_yscale("log")
+left.set_yticks([1, 10, 100], ["1", "10", "100"])
+left.set_ylabel("training loss (squared stars)")
+draw(right, paced, "val/rmse")
+right.set_ylabel("validation RMSE (stars)")
+labels = [f"{name}: optimizer.lr={rate:g}" for name, rate in rates.items()]
+figure.legend(left.lines, labels, loc="outside lower center", ncols=3, frameon=False)
+plt.show()
+
+# %%
+ends = paced.groupby("name", sort=False)["val/rmse"].agg(["first", "min", "last"])
+assert ends["min"].idxmin() == "right"
+assert ends["last"].idxmax() == "too high"
+ends.round(3)
+
+# %% [markdown]
+# **Too low:** everything falls, evenly and hardly. A straight line that still falls when the run
+# ends asks for a higher rate before it asks for more epochs.
+#
+# **Right:** steep first, then level.
+#
+# **Too high:** the loss stands far above where it began, since every step jumps over what it aims
+# at; no number of epochs mends that. `matinee find-lr` finds a good rate before you spend a run
+# on it.
