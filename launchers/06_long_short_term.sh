@@ -4,7 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'EOT'
-usage: [SEEDS=0,1] [LOGS=folder] [DATASET=name] launchers/06_long_short_term.sh [--fast] [all|1..5] [override...]
+usage: [SEEDS=0,1] [MODELS=...] [LOGS=folder] [DATASET=name] [JOBS=1]
+       launchers/06_long_short_term.sh [--fast] [all|1..5] [override...]
 
 Runs the experiments of docs/long_short_term.md, all of them or one:
   1  ten consecutive tenths of the data, items with at least 20 and at least 2 rows
@@ -12,9 +13,10 @@ Runs the experiments of docs/long_short_term.md, all of them or one:
   3  embedding sizes
   4  windows of 5, 10, 20 and 50 items
   5  the models of 4 read shuffled and shortened histories
-each with and without user information, and writes tables and figures of all that is in LOGS
+each with and without user information (gru and user_gru; in 4 and 5 MODELS, which are gru, attention,
+dnc and their user_ forms), and writes tables and figures of all that is in LOGS
 (lightning_logs/long_short_term/DATASET). Runs that have finished there are left out and stopped ones
-go on, so the same command can be given again after a kill; JOBS=n (1) processes share the runs.
+go on, so the same command can be given again after a kill; JOBS processes share the runs.
 DATASET is lastfm-1k where its files are in the data folder, else ml-100k. Overrides are passed on to
 each training and need a LOGS of their own. --fast: a few tiny runs on made-up data.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
@@ -37,15 +39,16 @@ if [[ -z ${DATASET:-} ]]; then
 fi
 seeds=${SEEDS:-0,1}
 plain_and_user=gru,user_gru
-every=gru,user_gru,attention,user_attention,dnc,user_dnc
+every=${MODELS:-gru,user_gru,attention,user_attention,dnc,user_dnc}
 folds=0,1,2,3,4,5,6,7,8,9
 dropped=0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9
 sizes=8,16,32,64,128
 lengths=(5 10 20 50)
-small_source=() small_whole=()
+of_whole=() of_source=()
+[[ $DATASET == lastfm-1k ]] && of_source=(dataset.source.min_item_count=1) # the tenths leave out their own
 if $fast; then
     DATASET=markov seeds=0 every=gru,user_attention folds=0,9 dropped=0.0,0.9 sizes=8,64 lengths=(5 20)
-    small_whole=(dataset.num_users=50) small_source=(dataset.source.num_users=50)
+    of_whole=(dataset.num_users=50) of_source=(dataset.source.num_users=50)
     LOGS=${LOGS:-lightning_logs/long_short_term/fast_$(date +%Y-%m-%d_%H-%M-%S)_$$}
     overrides=(trainer.max_epochs=1 "${overrides[@]}")
 elif ((${#overrides[@]})) && [[ -z ${LOGS:-} ]]; then
@@ -77,9 +80,9 @@ train() {
 # shellcheck disable=SC2016  # Hydra fills in these names
 {
     varied='dim${model.embedding_dim}_length${data.length}_drop${data.drop_oldest}_seed${seed}'
-    whole=("dataset=$DATASET" "${small_whole[@]}" 'run_folder=${log_dir}/runs/${hydra:runtime.choices.model}/'"$varied")
+    whole=("dataset=$DATASET" "${of_whole[@]}" 'run_folder=${log_dir}/runs/${hydra:runtime.choices.model}/'"$varied")
     part='min${dataset.min_item_count}_fold${dataset.fold}_seed${seed}'
-    fold=(dataset=subset "dataset@dataset.source=$DATASET" "${small_source[@]}"
+    fold=(dataset=subset "dataset@dataset.source=$DATASET" "${of_source[@]}"
         'run_folder=${log_dir}/folds/${hydra:runtime.choices.model}/'"$part")
 }
 
@@ -94,23 +97,21 @@ embedding_size() {
 }
 sequence_length() {
     local length
-    for length in "${lengths[@]}"; do # half a window apart: an epoch has each item twice as a target
-        train "$every" "${whole[@]}" "data.length=$length" "data.stride=$((length / 2))" "data.batch_size=$((1280 / length))"
+    for length in "${lengths[@]}"; do # each item twice an epoch, and as many items in a step
+        train "$every" "${whole[@]}" "data.length=$length" "data.stride=$((length / 2))" \
+            "data.batch_size=$((1280 / length))"
     done
 }
 order() {
-    local run histories missing
+    local run missing=()
     train "$every" "${whole[@]}" data.length=20 data.stride=10
-    for histories in shuffled last_in_place last_1 last_2 last_5; do
-        missing=()
-        for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*; do
-            [[ -f $run/order/$histories/evaluation.json ]] || missing+=("$run")
-        done
-        ((${#missing[@]})) || continue
-        # shellcheck disable=SC2016
-        run matinee evaluate -m "run=$(commas "${missing[@]}")" "histories=$histories" \
-            'output=${run}/order/${histories}' "${device[@]}" >>"$logs/train.log"
+    for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*; do # last_1 is made last
+        [[ -f $run/order/last_1/evaluation.json ]] || missing+=("$run")
     done
+    ((${#missing[@]})) || return 0
+    # shellcheck disable=SC2016
+    JOBS=1 share matinee evaluate -m "run=$(commas "${missing[@]}")" 'output=${run}/order/${histories}' \
+        histories=shuffled,last_in_place,last_5,last_2,last_1 "${device[@]}"
 }
 
 experiments=(time_folds shrinking_history embedding_size sequence_length order)
@@ -120,6 +121,6 @@ else
     "${experiments[only - 1]}"
 fi
 echo
-python docs/long_short_term.py "$logs"
+python docs/long_short_term/tables.py "$logs"
 echo
 echo "The runs are in $logs"
