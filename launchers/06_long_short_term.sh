@@ -121,6 +121,6 @@ else
     "${experiments[only - 1]}"
 fi
 echo
-python docs/long_short_term/tables.py "$logs"
+python docs/long_short_term/experiments.py "$logs"
 echo
 echo "The runs are in $logs"

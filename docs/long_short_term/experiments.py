@@ -1,6 +1,6 @@
 """Tables and figures of the study of long- and short-term dependencies, from its runs' result files.
 
-``python docs/long_short_term/tables.py FOLDER`` reads what launchers/06_long_short_term.sh has trained
+``python docs/long_short_term/experiments.py FOLDER`` reads what launchers/06_long_short_term.sh has trained
 below the folder and writes tables.md and a figure for each experiment into it.
 docs/long_short_term.md says what they show.
 """
