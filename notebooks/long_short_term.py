@@ -45,6 +45,7 @@ def show(experiment) -> None:
     display(Markdown(text), figure)
     plt.close(figure)
 
+
 # %% [markdown]
 # ## 1. Time folds: does user information help?
 #
