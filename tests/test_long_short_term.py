@@ -75,6 +75,17 @@ def test_estimates_are_the_recorded_figures(cells: ModuleType) -> None:
         assert cells.estimate(cell, segment="popularity=low").value == pytest.approx(low)
 
 
+def test_windows_of_different_length_are_paired(cells: ModuleType) -> None:
+    """Popularity and history of the targets are the same, window by window."""
+    study = cells.Study(RUNS)
+    short, long = study.run("gru", length=20), study.run("gru", length=50)
+    assert short.users.tolist() == long.users.tolist()
+    for name, mask in short.segments.items():
+        assert np.array_equal(mask, long.segments[name]), name
+    with pytest.raises(ValueError, match="same windows"):
+        cells.estimate(short, study.folds("gru", 20))
+
+
 def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None:
     launcher = ROOT / "launchers" / "06_long_short_term.sh"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -102,7 +102,9 @@ def read(folders: Sequence[Path]) -> Cell:
     arrays = []
     for folder in folders:
         with np.load(folder / PER_USER) as file:
-            arrays.append({name: file[name] for name in file.files})
+            # windows lie by length, those of a user in time order, which this makes the same at any length
+            order = np.argsort(file["user"], kind="stable")
+            arrays.append({name: file[name][order] for name in file.files})
     first = arrays[0]
     for other in arrays[1:]:
         if not np.array_equal(other["user"], first["user"]):
@@ -152,6 +154,8 @@ def estimate(
         segment: Windows to look at; None takes all.
         ratio: Divide instead of subtracting.
     """
+    if against is not None and not np.array_equal(cell.users, against.users):
+        raise ValueError("only what was measured on the same windows can be compared")
     chosen = cell.segments[segment] if segment else np.ones(len(cell.users), bool)
     names, users = np.unique(cell.users[chosen], return_inverse=True)
     if len(names) == 0:
