@@ -362,3 +362,24 @@ def test_a_run_goes_on_only_under_its_own_protocol(run) -> None:
     (folder / "config.yaml").write_text(config.replace("filter_seen: false", "filter_seen: true"))
     with pytest.raises(MatineeError, match="filter_seen"):
         experiment.load_run(folder)
+
+
+def test_dropping_the_oldest_leaves_the_evaluation(compose_train) -> None:
+    """Fewer rows are learned from; windows, targets, segments and fingerprint are those of all."""
+    options = [*SEQUENCE, "model=gru", "split=leave_last_out", "data.segments=[popularity,history]"]
+    whole = experiment.build(compose_train(*options)).datamodule
+    part = experiment.build(compose_train(*options, "data.drop_oldest=0.9")).datamodule
+    for stage in ("train", "val", "test"):
+        assert targets(part, stage) == targets(whole, stage)
+        masks = zip(part.segments(stage).values(), whole.segments(stage).values(), strict=True)
+        assert all(np.array_equal(*pair) for pair in masks)
+    assert part.protocol == whole.protocol
+    learned = np.bincount(part.histories.rows, minlength=len(part.interactions)) > 0
+    for user in range(1, part.interactions.num_users + 1):
+        mine = [row for row in part.split.train if part.interactions.user_ids[row] == user]
+        dropped = int(len(mine) * 0.9 + 1e-9)
+        assert learned[mine].tolist() == [False] * dropped + [True] * (len(mine) - dropped)
+    warm = np.unique(part.interactions.item_ids[learned])
+    assert np.flatnonzero(part.warm[1].numpy()).tolist() == warm.tolist()
+    with pytest.raises(MatineeError, match="drop_oldest is 1"):
+        experiment.build(compose_train(*options, "data.drop_oldest=1.0"))

@@ -97,6 +97,18 @@ def test_positions_find_rows_of_another_part():
     assert part.positions(np.array([4, 1])).tolist() == [1]
 
 
+def test_dropping_the_oldest_against_a_loop():
+    users = [1] * 20 + [2] * 3 + [4]
+    log = log_of(users)
+    rows = np.flatnonzero(np.arange(len(users)) % 7 != 0)
+    for share in (0.0, 0.29, 0.5, 0.9, 0.999):
+        wanted = []
+        for user in (1, 2, 3, 4):
+            mine = [row for row in rows.tolist() if log.user_ids[row] == user]
+            wanted += mine[int(len(mine) * share + 1e-9) :]
+        assert Histories.from_rows(log, rows).without_oldest(share).tolist() == wanted
+
+
 @given(users=USERS, asked=st.lists(st.integers(0, 5), max_size=6))
 def test_seen_lists_the_items_of_each_asked_user(users, asked):
     log = log_of(users)

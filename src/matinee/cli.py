@@ -107,6 +107,10 @@ def _fail(sentence: str, status: int = 1) -> None:
 
 def _train(argv: list[str]) -> None:
     resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
+    if resumed == ["true"]:
+        argv = [entry for entry in argv if entry != "resume=true"]
+        _with_config("train", argv, _train_or_resume_one)
+        return
     if not resumed:
         _with_config("train", argv, _train_one)
         return
@@ -137,6 +141,16 @@ def _train_one(config: Any) -> None:
         _train_apart(list(hydra.overrides.task))
         return
     print_run(experiment.train(config, _name_run(config)))
+
+
+def _train_or_resume_one(config: Any) -> None:
+    from matinee import experiment
+
+    folder = experiment.train_or_resume(config, _name_run(config))
+    if folder is None:
+        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
+    else:
+        print(folder)
 
 
 def _name_run(config: Any) -> list[str]:
@@ -233,11 +247,17 @@ def _evaluate(argv: list[str]) -> None:
         from matinee.run_folder import read_result
 
         folder = Path(str(config.run))
-        loaded = experiment.load_run(folder, config.checkpoint, config.segments)
+        histories = None if config.histories is None else str(config.histories)
+        loaded = experiment.load_run(folder, config.checkpoint, config.segments, histories)
         loaded.config.trainer = config.trainer
-        metrics, _ = experiment.evaluate(loaded, make_trainer(loaded.config, None))
+        stages = ("train", "val", "test") if histories is None else ("val", "test")
+        metrics, per_user = experiment.evaluate(loaded, make_trainer(loaded.config, None), stages)
+        if config.output is not None:
+            asked = {key: str(config[key]) for key in ("run", "checkpoint", "histories")}
+            output = Path(str(config.output))
+            experiment.record_evaluation(loaded, output, asked, metrics, per_user)
         same = print_evaluation(metrics, read_result(folder)["metrics"])
-        if config.checkpoint == "best" and not same:
+        if histories is None and config.checkpoint == "best" and not same:
             raise MatineeError(
                 f"the figures of {folder} are not those recorded in its result.json."
             )
@@ -359,12 +379,15 @@ def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> Non
         except Stopped as stop:
             stopped.append(stop)  # Hydra would print its own words
             if multirun:
-                raise
+                raise SystemExit from stop  # after an Exception Hydra goes on with the other runs
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
     except (MatineeError, Stopped):  # of a run in another process, when all have ended
         raise
+    except SystemExit:
+        if not stopped:
+            raise
     except (HydraException, OmegaConfBaseException) as error:
         raise MatineeError(explain(error, _known_keys(verb))) from error
     except Exception as error:  # of many kinds, for configs that are no configs

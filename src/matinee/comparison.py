@@ -113,13 +113,18 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
 
 
 def _protocol_key(run: Run) -> str:
-    dataset = run.config["dataset"]
-    name = dataset.get("name") or Path(dataset.get("path") or "made up").name
-    if str(dataset.get("_target_")).startswith("matinee.sources.lastfm"):
-        name = "lastfm-1k"
-    if str(dataset.get("_target_")).startswith("matinee.sources.synthetic"):
-        name = dataset["_target_"].rpartition(".")[2]
-    return json.dumps([str(name), _without_draw(run)], sort_keys=True)
+    return json.dumps([_name(run.config["dataset"]), _without_draw(run)], sort_keys=True)
+
+
+def _name(dataset: Mapping[str, Any]) -> str:
+    reader = str(dataset.get("_target_")).removeprefix("matinee.sources.")
+    if reader.startswith("subset."):
+        return f"part of {_name(dataset['source'])}"
+    if reader.startswith("lastfm."):
+        return "lastfm-1k"
+    if reader.startswith("synthetic."):
+        return reader.removeprefix("synthetic.")
+    return str(dataset.get("name") or Path(dataset.get("path") or "made up").name)
 
 
 def _without_draw(run: Run) -> dict[str, Any]:

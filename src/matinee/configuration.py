@@ -26,6 +26,7 @@ from matinee.errors import MatineeError
 ALLOWED_MODULES = (
     "matinee.sources.lastfm",
     "matinee.sources.movielens",
+    "matinee.sources.subset",
     "matinee.sources.synthetic",
     "matinee.sources.table",
     "matinee.splits",

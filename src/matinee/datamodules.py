@@ -12,6 +12,7 @@ from torch import Tensor
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.loading import BatchLoader, in_order, shuffled, to_device
+from matinee.perturbation import Perturbation
 from matinee.segments import Evaluated, Masks, check_segments, segment_masks
 from matinee.sequences import (
     Histories,
@@ -86,7 +87,7 @@ class RatingDataModule(pl.LightningDataModule):
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
         """Which user ids and which item ids occur in train."""
-        return warm_ids(self.interactions, self.split)
+        return warm_ids(self.interactions, self.split.train)
 
     def evaluated(self, stage: str) -> Evaluated:
         """Tell the pairs of a stage, in the order of :meth:`columns`."""
@@ -168,6 +169,8 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: Windows of a training batch, at least 1.
         eval_batch_size: Windows of a batch outside training; results do not depend on it.
         filter_seen: Whether items that the user met before the target are no candidates.
+        drop_oldest: Share of each user's oldest rows of train that is not learned from, in [0, 1);
+            evaluated histories and the segments stay those of the whole train.
         segments: Subsets that metrics are told for, too, see :mod:`matinee.segments`.
         seed: Seed of the order of training windows, at least 0.
 
@@ -187,6 +190,7 @@ class SequenceDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 512,
         filter_seen: bool = False,
+        drop_oldest: float = 0.0,
         segments: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
@@ -197,6 +201,8 @@ class SequenceDataModule(pl.LightningDataModule):
             raise MatineeError(
                 f"data.length is {length}: a window needs a history and a next item; give at least 2."
             )
+        if not 0 <= drop_oldest < 1:
+            raise MatineeError(f"data.drop_oldest is {drop_oldest}; give a share in [0, 1).")
         self.interactions = interactions
         self.split = split
         self.batch_size = batch_size
@@ -207,13 +213,26 @@ class SequenceDataModule(pl.LightningDataModule):
         self.filter_seen = filter_seen
         self.segment_names = check_segments(segments, interactions)
         self.seed = seed
-        self.histories = Histories.from_rows(interactions, split.train)
+        self.perturbation: Perturbation | None = None
+        whole = Histories.from_rows(interactions, split.train)
+        self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
         shortest = max(2, min_length)
         self.windows = cut_windows(self.histories, length, stride, shortest)
         if len(self.windows.starts) == 0:
             raise MatineeError(
                 f"no user of train has {shortest} items; bring longer histories or split otherwise."
             )
+
+    def perturb(self, histories: str) -> None:
+        """Let evaluated windows be read with changed histories; targets, ranks and order stay.
+
+        Args:
+            histories: See :class:`matinee.perturbation.Perturbation`.
+
+        Raises:
+            MatineeError: If it is none of those named there.
+        """
+        self.perturbation = Perturbation(histories, self.seed)
 
     def evaluation(self, stage: str) -> tuple[Histories, Windows]:
         """Return what a stage may see, and the windows that end in its targets, short ones first."""
@@ -241,8 +260,8 @@ class SequenceDataModule(pl.LightningDataModule):
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
-        """Which user ids and which item ids occur in train."""
-        return warm_ids(self.interactions, self.split)
+        """Which user ids and which item ids occur in what is learned from."""
+        return warm_ids(self.interactions, self.histories.rows)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -295,7 +314,11 @@ class SequenceDataModule(pl.LightningDataModule):
 
         def collate(chosen: slice) -> RankingBatch:
             taken = windows.take(chosen)
-            batch = last_target_only(gather(items, taken))
+            if self.perturbation:
+                read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
+            else:
+                read = gather(items, taken)
+            batch = last_target_only(read)
             seen = (torch.zeros(0, dtype=torch.int64),) * 2
             if self.filter_seen:
                 seen = met_before(items, offsets, taken)
@@ -330,12 +353,12 @@ def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor
     return rows, items[starts[rows] + places].long()
 
 
-def warm_ids(interactions: Interactions, split: Split) -> tuple[Tensor, Tensor]:
-    """Mark the ids that train holds: bool, (num_users + 1,) and (num_items + 1,)."""
+def warm_ids(interactions: Interactions, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Mark the ids that some rows hold: bool, (num_users + 1,) and (num_items + 1,)."""
     users = np.zeros(interactions.num_users + 1, dtype=bool)
     items = np.zeros(interactions.num_items + 1, dtype=bool)
-    users[interactions.user_ids[split.train]] = True
-    items[interactions.item_ids[split.train]] = True
+    users[interactions.user_ids[rows]] = True
+    items[interactions.item_ids[rows]] = True
     return torch.from_numpy(users), torch.from_numpy(items)
 
 

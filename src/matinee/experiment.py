@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,19 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.callbacks import Inspection
 from matinee.configuration import check_config
-from matinee.datamodules import PARTS
+from matinee.datamodules import PARTS, SequenceDataModule
 from matinee.errors import MatineeError, Stopped
 from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
 from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
     CONFIG,
+    EVALUATION,
     OVERRIDES,
     PER_USER,
     PROTOCOL,
     RESULT,
+    check_same,
     checkpoint_path,
     claim_folder,
     environment,
+    in_work,
     load_config,
     read_checkpoint,
     read_result,
@@ -126,8 +129,44 @@ def resume(folder: Path) -> Path:
     return folder
 
 
+def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None:
+    """Bring one run to its end, wherever it stands, so that a grid can be started again.
+
+    Args:
+        config: As in :func:`train`, with its ``run_folder`` set. A run that has finished there stays
+            as it is, one that was stopped or killed goes on from its last checkpoint, if it has one.
+        overrides: As in :func:`train`.
+
+    Returns:
+        The run folder, or None if another process is at work on it.
+
+    Raises:
+        MatineeError: As :func:`train` and :func:`resume`; or if there is no ``run_folder``, or it
+            holds a run with another config.
+    """
+    if config.run_folder is None:
+        raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
+    folder = Path(config.run_folder)
+    if not is_first_process():
+        return train(config, overrides)
+    with in_work(folder) as is_ours:
+        if not is_ours:
+            return None
+        if (folder / PROTOCOL).exists():
+            check_same(folder, config)
+            return resume(folder)
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        claimed = found == {CONFIG} and (folder / CONFIG).stat().st_size == 0
+        if claimed or found == {CONFIG, OVERRIDES}:  # killed before the fit began
+            shutil.rmtree(folder)
+        return train(config, overrides)
+
+
 def load_run(
-    folder: Path, checkpoint: str = "best", segments: Sequence[str] | None = None
+    folder: Path,
+    checkpoint: str = "best",
+    segments: Sequence[str] | None = None,
+    histories: str | None = None,
 ) -> Experiment:
     """Rebuild a run's data and task and load its weights.
 
@@ -135,13 +174,15 @@ def load_run(
         folder: The run folder.
         checkpoint: ``best`` or ``last``.
         segments: Subsets to measure, see :mod:`matinee.segments`; None takes those of the run.
+        histories: Changed ones to predict next items from, see :mod:`matinee.perturbation`; None
+            leaves them as they are.
 
     Returns:
         The experiment, its task in evaluation mode.
 
     Raises:
         MatineeError: If the folder, its config or its checkpoint is missing or broken, or if data or
-            split are no longer those it began with.
+            split are no longer those it began with; or if there are no such histories.
     """
     if checkpoint not in ("best", "last"):
         raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
@@ -151,6 +192,12 @@ def load_run(
     experiment = build(config)
     _check_protocol(experiment, folder)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
+    if histories is not None:
+        if not isinstance(experiment.datamodule, SequenceDataModule):
+            raise MatineeError(
+                f"{folder} predicts ratings, from no histories; leave histories={histories} out."
+            )
+        experiment.datamodule.perturb(histories)
     return experiment
 
 
@@ -179,6 +226,35 @@ def evaluate(
         figures, per_user = experiment.task.measure(predictions, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
     return metrics, per_user
+
+
+def record_evaluation(
+    experiment: Experiment,
+    folder: Path,
+    options: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    per_user: dict[str, Any],
+) -> None:
+    """Keep what :func:`evaluate` returned, as evaluation.json and per_user.npz.
+
+    Args:
+        experiment: What was measured.
+        folder: Where to; it is made if need be, and what it holds of an earlier evaluation replaced.
+        options: What was asked for, plain values for the record.
+        metrics: The figures.
+        per_user: The arrays.
+
+    Raises:
+        MatineeError: If the folder or its files cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MatineeError(f"output={folder} cannot be made ({error}); name another.") from error
+    _write_per_user(experiment, folder, per_user)
+    protocol = {**experiment.datamodule.protocol, **experiment.task.protocol}
+    content = {**options, "metrics": metrics, "protocol": protocol, "environment": environment()}
+    write_json(folder / EVALUATION, content)
 
 
 def _fit_and_record(
@@ -219,13 +295,17 @@ def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: 
             },
         },
     }
-    raw_ids = datamodule.interactions.users["raw_id"].loc[per_user.pop("user_id")].to_numpy()
-    values = {"user": raw_ids.astype(str), **per_user}
-    write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
+    _write_per_user(experiment, folder, per_user)
     write_json(folder / RESULT, result)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Inspection):
             callback.on_measured(trainer, experiment, result)
+
+
+def _write_per_user(experiment: Experiment, folder: Path, per_user: dict[str, Any]) -> None:
+    raw_ids = experiment.datamodule.interactions.users["raw_id"].loc[per_user.pop("user_id")]
+    values = {"user": raw_ids.to_numpy().astype(str), **per_user}
+    write_whole(folder / PER_USER, lambda file: np.savez_compressed(file, **values))
 
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:

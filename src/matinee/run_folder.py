@@ -20,7 +20,8 @@ from matinee.configuration import check_config
 from matinee.errors import MatineeError
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
-RESULT, PER_USER = "result.json", "per_user.npz"
+RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
+OF_THE_PLACE = ("run_folder", "log_dir", "name", "trainer.accelerator", "trainer.devices")
 
 
 def checkpoint_path(run_folder: str | Path, name: str) -> Path:
@@ -66,6 +67,53 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
             ) from error
         return folder
     raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
+
+
+@contextmanager
+def in_work(folder: Path) -> Iterator[bool]:
+    """Tell whether a run folder is ours to work on; a process that dies lets go of it.
+
+    Raises:
+        MatineeError: If the folder above cannot be written.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise MatineeError(
+            f"{folder.parent} cannot be written ({error}); set run_folder=..."
+        ) from error
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def check_same(folder: Path, config: DictConfig) -> None:
+    """Refuse a run folder whose run has another config, but for its place, name and device.
+
+    Raises:
+        MatineeError: Naming the first key that differs.
+    """
+    now = _flat(OmegaConf.to_container(config, resolve=True))
+    for key, recorded in _flat(OmegaConf.to_container(load_config(folder))).items():
+        if key not in OF_THE_PLACE and now.get(key) != recorded:
+            raise MatineeError(
+                f"{folder} holds a run with {key}={recorded}, not {now.get(key)}; name another folder."
+            )
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(config, dict):
+        return {prefix: config}
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        values |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return values
 
 
 @contextmanager

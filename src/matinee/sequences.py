@@ -57,6 +57,20 @@ class Histories:
         wanted[rows] = True
         return np.flatnonzero(wanted[self.rows])
 
+    def without_oldest(self, share: float) -> Rows:
+        """Return the rows that are left when each user's oldest ones go.
+
+        Args:
+            share: Share of each user's rows that goes, rounded down, in [0, 1).
+
+        Returns:
+            Row positions in the order of ``rows``; every user who has rows keeps at least one.
+        """
+        counts = np.diff(self.offsets)
+        places = np.arange(len(self.rows)) - np.repeat(self.offsets[:-1], counts)
+        # the small term keeps 100 rows at a share of 0.29 from 28.999...
+        return self.rows[places >= np.repeat(np.floor(counts * share + 1e-9), counts)]
+
     def seen(self, user_ids: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         """List what users have met, in the form that :func:`matinee.metrics.ranks` excludes.
 
@@ -173,13 +187,24 @@ def gather(item_ids: Tensor, windows: Windows) -> SequenceBatch:
         The batch, as long as its longest window, with a target at every position.
     """
     target_ids, lengths = _gather(item_ids, windows)
+    return as_batch(target_ids, lengths, windows.user_ids)
+
+
+def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceBatch:
+    """Lay what was met before every item of some windows beside the items.
+
+    Args:
+        target_ids: The items, padded with 0 on the right, (batch, length).
+        lengths: Items of each window, (batch,).
+        user_ids: Whose windows they are, (batch,).
+    """
     histories = torch.zeros_like(target_ids)
     histories[:, 1:] = target_ids[:, :-1]
     if histories.shape[1]:
         # the item after the last position is a target but no part of the padded history
         places = torch.arange(histories.shape[1], device=lengths.device)
         histories.masked_fill_(places >= lengths.unsqueeze(1), 0)
-    return SequenceBatch(histories, target_ids, lengths, windows.user_ids)
+    return SequenceBatch(histories, target_ids, lengths, user_ids)
 
 
 def last_target_only(batch: SequenceBatch) -> SequenceBatch:

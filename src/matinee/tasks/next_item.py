@@ -244,17 +244,19 @@ class NextItemTask(pl.LightningModule):
 
         Returns:
             The metrics over windows, whole and by segment; and the rank of every window with
-            its user and length.
+            its user, its length and whether it lies in each segment.
         """
         target_ranks = torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
         best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
         _, windows = datamodule.evaluation(stage)
-        metrics = ranking_metrics(target_ranks, self.top_k, datamodule.segments(stage))
+        segments = datamodule.segments(stage)
+        metrics = ranking_metrics(target_ranks, self.top_k, segments)
         metrics |= coverage(best_items, datamodule.interactions.num_items, self.top_k)
         return metrics, {
             "user_id": windows.user_ids.numpy(),
             "history_length": windows.lengths.numpy() - 1,
             "rank": target_ranks,
+            **segments,
         }
 
     @property

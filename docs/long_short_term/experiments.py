@@ -1,0 +1,234 @@
+"""Tables and figures of the study of long- and short-term dependencies, from its runs' result files.
+
+``python docs/long_short_term/experiments.py FOLDER`` reads what launchers/06_long_short_term.sh has trained
+below the folder and writes tables.md and a figure for each experiment into it.
+docs/long_short_term.md says what they show.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cells import MEASURES, Cell, Estimate, Study, estimate, p_value
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from matinee.report import as_markdown
+from matinee.significance import holm
+
+POPULARITY = ("popularity=low", "popularity=middle", "popularity=high")
+HISTORY = ("history=10-49", "history=50-199", "history=200+")
+MODELS = ("gru", "user_gru", "attention", "user_attention", "dnc", "user_dnc")
+ORDERS = ("whole", "last_in_place", "shuffled", "last_5", "last_2", "last_1")
+PAIRS = (("gru", "user_gru"), ("attention", "user_attention"), ("dnc", "user_dnc"))
+
+
+def figures_table(rows: Iterable[tuple[str, Cell | None]], segments: Sequence[str]) -> str:
+    """Tabulate the measures of cells, and MRR@20 by segment."""
+    table = []
+    for label, cell in rows:
+        if cell is not None:
+            row = {"": label} | {m: f"{estimate(cell, measure=m)}" for m in MEASURES}
+            for name in segments:
+                if name in cell.segments:
+                    row[f"MRR@20, {name}"] = f"{estimate(cell, segment=name).value:.4f}"
+            table.append({**row, "seeds": str(cell.seeds)})
+    return as_markdown(pd.DataFrame(table).fillna("")) if table else ""
+
+
+def differences_table(rows: Iterable[tuple[str, Cell | None, Cell | None]]) -> str:
+    """Tabulate differences of cells from others, p-values corrected for the number of rows."""
+    known = [(label, one, two) for label, one, two in rows if one is not None and two is not None]
+    if not known:
+        return ""
+    p_values = holm(np.array([p_value(one, two) for _, one, two in known]))
+    table = [
+        {
+            "": label,
+            **{measure: f"{estimate(one, two, measure):+}" for measure in MEASURES},
+            "p of MRR@20 (Holm)": f"{p:.4f}" if p >= 0.0001 else "< 0.0001",
+        }
+        for (label, one, two), p in zip(known, p_values, strict=True)
+    ]
+    return as_markdown(pd.DataFrame(table))
+
+
+def time_folds(study: Study) -> tuple[str, Figure]:
+    """(1) Tenths of the data: does user information help, with rare items and without?"""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
+    cells, differences = [], []
+    for axes, least in zip(panels, (20, 2), strict=True):
+        plain, user = (study.folds(model, least) for model in ("gru", "user_gru"))
+        cells += [
+            (f"gru, items of {least}+ rows", plain),
+            (f"user_gru, items of {least}+ rows", user),
+        ]
+        differences.append((f"user_gru - gru, items of {least}+ rows", user, plain))
+        points = {
+            fold: estimate(one, two)
+            for fold in range(10)
+            if (one := study.folds("user_gru", least, fold))
+            and (two := study.folds("gru", least, fold))
+        }
+        draw(axes, points, "differences of the tenths", marker="o", linestyle="")
+        if user and plain:
+            whole = estimate(user, plain)
+            axes.axhspan(whole.low, whole.high, color="C1", alpha=0.3, label="all tenths")
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set(title=f"items of at least {least} rows", xlabel="tenth of the data")
+    panels[0].set_ylabel("MRR@20, user_gru - gru")
+    panels[0].legend(fontsize=8)
+    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+
+
+def shrinking_history(study: Study) -> tuple[str, Figure]:
+    """(2) The oldest part of every user's training data dropped."""
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    shares = study.swept("drop")
+    cells, kept = [], []
+    for number, model in enumerate(("gru", "user_gru")):
+        whole = study.run(model)
+        runs = {share: study.run(model, drop=share) for share in shares}
+        cells += [(f"{model}, {share:.0%} dropped", cell) for share, cell in runs.items()]
+        kept += [
+            (f"{model}, {share:.0%} dropped - none", cell, whole)
+            for share, cell in runs.items()
+            if share
+        ]
+        if whole:
+            points = {
+                100 * x: estimate(cell, whole, ratio=True) for x, cell in runs.items() if cell
+            }
+            draw(axes, points, model, marker="o", color=f"C{number}")
+    axes.plot([0, 90], [1, 0.1], color="grey", linestyle=":", label="share of the training data")
+    axes.set(
+        xlabel="% of each user's oldest training data dropped",
+        ylabel="MRR@20, relative",
+        ylim=(0, 1.15),
+    )
+    axes.legend(fontsize=8)
+    return f"{figures_table(cells, (*POPULARITY, *HISTORY))}\n\n{differences_table(kept)}", figure
+
+
+def embedding_size(study: Study) -> tuple[str, Figure]:
+    """(3) The embedding size, with user information and without."""
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    sizes = study.swept("dim")
+    cells, differences = [], []
+    for number, model in enumerate(("gru", "user_gru")):
+        runs = {size: study.run(model, dim=size) for size in sizes}
+        cells += [(f"{model}, {size} dimensions", cell) for size, cell in runs.items()]
+        draw(
+            axes,
+            {x: estimate(c) for x, c in runs.items() if c},
+            model,
+            marker="o",
+            color=f"C{number}",
+        )
+    for size in sizes:
+        pair = (study.run("user_gru", dim=size), study.run("gru", dim=size))
+        differences.append((f"user_gru - gru, {size} dimensions", *pair))
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="embedding size", ylabel="MRR@20", xticks=sizes, xticklabels=sizes)
+    axes.legend(fontsize=8)
+    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+
+
+def sequence_length(study: Study) -> tuple[str, Figure]:
+    """(4) The length of windows, by popularity of what comes next."""
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6), sharex=True, layout="constrained")
+    lengths = study.swept("length")
+    cells, by_length, by_user = [], [], []
+    for number, model in enumerate(MODELS):
+        runs = {length: study.run(model, length=length) for length in lengths}
+        cells += [(f"{model}, length {length}", cell) for length, cell in runs.items()]
+        first = lengths[0]
+        by_length += [(f"{model}, length {x} - {first}", runs[x], runs[first]) for x in lengths[1:]]
+        for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
+            points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
+            look = {"color": f"C{number // 2}", "linestyle": "-" if number % 2 == 0 else "--"}
+            draw(axes, points, model, marker="o", **look)
+            axes.set(title=segment or "all", ylim=(0, None))
+            axes.set_xscale("log")
+            axes.set_xticks(lengths, lengths)
+            axes.minorticks_off()
+    for plain, user in PAIRS:
+        for x in lengths:
+            pair = (study.run(user, length=x), study.run(plain, length=x))
+            by_user.append((f"{user} - {plain}, length {x}", *pair))
+    for axes in panels[:, 0]:
+        axes.set_ylabel("MRR@20")
+    for axes in panels[1]:
+        axes.set_xlabel("items of a window, the next one included")
+    panels[0, 0].legend(fontsize=7, ncols=2)
+    tables = (
+        figures_table(cells, (*POPULARITY, *HISTORY)),
+        differences_table(by_length),
+        differences_table(by_user),
+    )
+    return "\n\n".join(tables), figure
+
+
+def order(study: Study) -> tuple[str, Figure]:
+    """(5) The same models, read shuffled and shortened histories."""
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    cells, differences = [], []
+    for number, model in enumerate(MODELS):
+        whole = study.order(model, "whole")
+        read_as = {name: study.order(model, name) for name in ORDERS}
+        cells += [(f"{model}, {name}", cell) for name, cell in read_as.items()]
+        differences += [
+            (f"{model}, {n} - whole", cell, whole) for n, cell in read_as.items() if n != "whole"
+        ]
+        if whole:
+            places = enumerate(read_as.values())
+            points = {
+                x + 0.1 * number - 0.25: estimate(c, whole, ratio=True) for x, c in places if c
+            }
+            draw(axes, points, model, marker="o", linestyle="")
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(ORDERS)), ORDERS)
+    axes.set(ylabel="MRR@20, relative to whole", ylim=(0, None))
+    axes.legend(fontsize=7, ncols=3, loc="lower left")
+    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+
+
+def draw(axes: Axes, points: dict[Any, Estimate], label: str, **look: Any) -> None:
+    """Draw estimates with their intervals."""
+    values = np.array([[e.value, e.value - e.low, e.high - e.value] for e in points.values()])
+    if len(values):
+        axes.errorbar(
+            list(points),
+            values[:, 0],
+            values[:, 1:].T,
+            label=label,
+            capsize=2,
+            markersize=3,
+            **look,
+        )
+
+
+EXPERIMENTS = (time_folds, shrinking_history, embedding_size, sequence_length, order)
+
+
+def main() -> None:
+    """Write tables and figures of the experiments that a folder holds."""
+    folder = Path(sys.argv[1])
+    study = Study(folder)
+    text = []
+    for number, experiment in enumerate(EXPERIMENTS, start=1):
+        tables, figure = experiment(study)
+        if tables.strip():
+            name = f"{number}_{experiment.__name__}"
+            figure.savefig(folder / f"{name}.png", dpi=90)
+            text.append(f"## {experiment.__doc__}\n\n{tables.strip()}\n\n![{name}]({name}.png)\n")
+    (folder / "tables.md").write_text("\n".join(text))
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Long- and short-term dependencies, tested again
+#
+# **Purpose.** A thesis on Last.fm 1K asked how much recurrent recommenders gain from knowing the user
+# and from looking far back, and answered: little. Its experiments are run again here with intervals and
+# tests, and with one more: are shuffled histories worse at all? The runs are those of
+# `launchers/06_long_short_term.sh`; only their result files are read, so this takes seconds. Set `folder`
+# to runs of your own. `docs/long_short_term.md` holds protocol and verdicts.
+#
+# Every figure is a mean over test windows; intervals hold 95 % of the resamples of whole users.
+
+# %%
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown, display
+
+root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "launchers").is_dir())
+folder = root / "lightning_logs" / "long_short_term" / "ml-100k"
+sys.path.append(str(root / "docs" / "long_short_term"))
+import experiments
+from cells import Study, estimate
+
+study = Study(folder)
+print(f"{len(study.cells)} settings")
+
+
+def show(experiment) -> None:
+    """Show an experiment's tables and figure."""
+    text, figure = experiment(study)
+    display(Markdown(text), figure)
+    plt.close(figure)
+
+
+# %% [markdown]
+# ## 1. Time folds: does user information help?
+#
+# Claimed: less than the literature says. Each tenth of the data is a small data set of its own; `user_gru`
+# knows whose history it reads, `gru` does not. Below zero, knowing the user harms.
+
+# %%
+show(experiments.time_folds)
+
+# %% [markdown]
+# ## 2. Shrinking history: is the distant past needed for learning?
+#
+# Claimed: quality falls far more slowly than the training set shrinks. The oldest part of each user's
+# training data is dropped; test windows and what they show of the past stay the same. Along the dotted line
+# quality would fall as fast as the data.
+
+# %%
+show(experiments.shrinking_history)
+
+# %% [markdown]
+# ## 3. Embedding size
+
+# %%
+show(experiments.embedding_size)
+
+# %% [markdown]
+# ## 4. Sequence length: is the distant past needed for predicting?
+#
+# Claimed: no clear relation between sequence length and quality, whatever the popularity. Solid lines do
+# not know the user, dashed ones do.
+
+# %%
+show(experiments.sequence_length)
+
+# %% [markdown]
+# ## 5. Does order matter at all?
+#
+# The models of 4 with windows of 20, read other histories than the true ones: all items but the last
+# shuffled, all shuffled, only the last 5, 2 or 1. No model was trained again. A model that loses nothing
+# when all is shuffled sees a history as a set.
+
+# %%
+show(experiments.order)
+
+# %% [markdown]
+# ## One number each
+#
+# How many times as good as without the change, in MRR@20?
+
+# %%
+for label, one, two in [
+    ("user information, whole data", study.run("user_gru"), study.run("gru")),
+    ("half of the training data dropped", study.run("gru", drop=0.5), study.run("gru")),
+    ("windows of 50 for 5", study.run("gru", length=50), study.run("gru", length=5)),
+    ("all shuffled", study.order("gru", "shuffled"), study.run("gru")),
+    ("last item alone", study.order("gru", "last_1"), study.run("gru")),
+]:
+    if one is not None and two is not None:
+        print(f"{label:36s}{estimate(one, two, ratio=True)}")
