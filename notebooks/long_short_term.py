@@ -24,12 +24,13 @@
 
 # %%
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
-root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "launchers").is_dir())
+from matinee.configuration import config_dir
+
+root = config_dir().parent  # of the checkout
 folder = root / "lightning_logs" / "long_short_term" / "ml-100k"
 sys.path.append(str(root / "docs" / "long_short_term"))
 import experiments

@@ -151,7 +151,7 @@ panels[0].set_ylabel("RMSE (stars)")
 figure.legend(
     *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
 )
-save_figure(figure, Path("curves.png"))
+save_figure(figure, Path(scratch.name) / "curves.png")
 plt.show()
 
 # %%
