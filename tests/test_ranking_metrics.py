@@ -17,7 +17,6 @@ from matinee.metrics import (
     mean_reciprocal_rank_over_relevant,
     ranking_metrics,
     ranks,
-    ranks_in_chunks,
 )
 
 
@@ -38,8 +37,8 @@ def rankings(draw):
     return scores, targets, excluded
 
 
-@given(case=rankings(), at_once=st.sampled_from([1, 9, 2**22]), chunk_size=st.integers(1, 6))
-def test_ranks_against_scipy(case, at_once, chunk_size):
+@given(case=rankings(), at_once=st.sampled_from([1, 9, 2**22]))
+def test_ranks_against_scipy(case, at_once):
     scores, targets, excluded = case
     expected = [
         slow_rank(row, target, {item for r, item in excluded if r == place})
@@ -52,8 +51,6 @@ def test_ranks_against_scipy(case, at_once, chunk_size):
         found = ranks(table, target_ids, pairs)
         assert found.dtype == torch.float32
         assert found.tolist() == expected
-        chunked = ranks_in_chunks(lambda x: 2 * x, table, target_ids, pairs, chunk_size)
-        assert chunked.tolist() == expected
     if not excluded:
         assert ranks(table, target_ids).tolist() == expected
 
@@ -90,8 +87,6 @@ def test_infinite_scores_rank():
 def test_one_item_and_no_rows():
     assert ranks(torch.zeros(1, 2), torch.tensor([1])).tolist() == [1.0]
     assert ranks(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64)).tolist() == []
-    none = torch.zeros(0, dtype=torch.int64)
-    assert ranks_in_chunks(lambda x: x, torch.zeros(0, 5), none).tolist() == []
 
 
 def test_ranks_do_not_change_the_scores():

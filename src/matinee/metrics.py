@@ -126,39 +126,6 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
     return torch.cat(parts)
 
 
-def ranks_in_chunks(
-    score_all: Callable[[Tensor], Tensor],
-    representations: Tensor,
-    target_ids: Tensor,
-    excluded: IndexPairs | None = None,
-    chunk_size: int = 256,
-) -> Tensor:
-    """Rank as :func:`ranks` without ever holding the scores of more than a few rows.
-
-    Rows are scored whole, so a target and the items that tie with it come from one product.
-
-    Args:
-        score_all: Scores rows of representations, (m, dim) to (m, num_items + 1).
-        representations: What the network makes of each history, (n, dim).
-        target_ids: As in :func:`ranks`.
-        excluded: As in :func:`ranks`.
-        chunk_size: Rows scored at once, at least 1.
-
-    Returns:
-        Ranks as in :func:`ranks`.
-
-    Raises:
-        ValueError: As in :func:`ranks`.
-    """
-    pairs = None if excluded is None else _ordered(excluded)
-    parts = [torch.zeros(0, device=representations.device)]
-    for start in range(0, len(target_ids), chunk_size):
-        stop = min(start + chunk_size, len(target_ids))
-        scores = score_all(representations[start:stop])
-        parts.append(ranks(scores, target_ids[start:stop], _between(pairs, start, stop)))
-    return torch.cat(parts)
-
-
 def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> Tensor:
     # a NaN makes the maximum NaN; the padding's score may be anything
     if bool(scores[:, 1:].amax(1).isnan().any()):
