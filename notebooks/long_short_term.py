@@ -20,7 +20,8 @@
 # `launchers/06_long_short_term.sh`; only their result files are read, so this takes seconds. Set `folder`
 # to runs of your own. `docs/long_short_term.md` holds protocol and verdicts.
 #
-# Every figure is a mean over test windows; intervals hold 95 % of the resamples of whole users.
+# Every figure is a mean over test windows and seeds; intervals hold 95 % of the resamples of whole users and
+# of seeds.
 
 # %%
 import sys
@@ -42,9 +43,9 @@ print(f"{len(study.cells)} settings")
 
 def show(experiment) -> None:
     """Show an experiment's tables and figure."""
-    text, figure = experiment(study)
-    display(Markdown(text), figure)
-    plt.close(figure)
+    result = experiment(study)
+    display(Markdown(result.text), result.figure)
+    plt.close(result.figure)
 
 
 # %% [markdown]
@@ -105,4 +106,4 @@ for label, one, two in [
     ("last item alone", study.order("gru", "last_1"), study.run("gru")),
 ]:
     if one is not None and two is not None:
-        print(f"{label:36s}{estimate(one, two, ratio=True)}")
+        print(f"{label:36s}{estimate(one, two, ratio=True):.2f}")

@@ -2,12 +2,14 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from matinee.run_folder import read_result
@@ -25,8 +27,8 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def made_up(cells: ModuleType, seed: int):
     rng = np.random.default_rng(seed)
     users = np.random.default_rng(9).integers(0, 12, 80).astype(str)
-    values = {name: rng.random(80) for name in cells.MEASURES}
-    return cells.Cell(users, values, {"some": users.astype(int) < 5}, seeds=1)
+    values = {name: rng.random((3, 80)) for name in cells.MEASURES}
+    return cells.Cell(users, values, {"some": users.astype(int) < 5})
 
 
 @pytest.mark.parametrize("segment", [None, "some"])
@@ -35,13 +37,15 @@ def test_estimates_against_a_loop(cells: ModuleType, segment: str | None) -> Non
     chosen = one.segments[segment] if segment else np.ones(80, bool)
     users = sorted(set(one.users[chosen]))
     means, differences, ratios = [], [], []
-    for weights in cells.resamples(len(users)):
+    drawn = zip(cells.resamples(len(users), seed=0), cells.resamples(3, seed=1), strict=True)
+    for of_users, of_seeds in drawn:
         ours = theirs = count = 0.0
-        for user, weight in zip(users, weights, strict=True):
+        for user, weight in zip(users, of_users, strict=True):
             for window in np.flatnonzero((one.users == user) & chosen):
-                ours += weight * one.values["MRR@20"][window]
-                theirs += weight * two.values["MRR@20"][window]
-                count += weight
+                for seed, times in enumerate(of_seeds):
+                    ours += weight * times * one.values["MRR@20"][seed, window]
+                    theirs += weight * times * two.values["MRR@20"][seed, window]
+                    count += weight * times
         means.append(ours / count)
         differences.append((ours - theirs) / count)
         ratios.append(ours / theirs)
@@ -54,10 +58,30 @@ def test_estimates_against_a_loop(cells: ModuleType, segment: str | None) -> Non
         assert (found.low, found.high) == pytest.approx(np.percentile(wanted[1:], [2.5, 97.5]))
 
 
-def test_every_resample_draws_as_many_users(cells: ModuleType) -> None:
-    weights = cells.resamples(7)
+def test_every_resample_draws_as_many(cells: ModuleType) -> None:
+    weights = cells.resamples(7, seed=0)
     assert weights[0].tolist() == [1] * 7
     assert (weights.sum(1) == 7).all() and len(weights) == cells.RESAMPLES + 1
+
+
+def test_intervals_cover_seeds_as_well_as_users(cells: ModuleType) -> None:
+    """Where all users agree, only the seeds spread; the mean of three of them has a known error."""
+    users = np.repeat(np.arange(50), 4).astype(str)
+    values = np.repeat(np.array([[0.1], [0.2], [0.6]]), 200, axis=1)
+    cell = cells.Cell(users, dict.fromkeys(cells.MEASURES, values), {})
+    found = cells.estimate(cell)
+    assert found.value == pytest.approx(0.3)
+    assert (found.low, found.high) == pytest.approx((0.1, 0.6))  # 1 of 27 draws is one seed alone
+    single = cells.Cell(users, dict.fromkeys(cells.MEASURES, values[:1]), {})
+    assert vars(cells.estimate(single)) == pytest.approx({"value": 0.1, "low": 0.1, "high": 0.1})
+
+
+def test_one_training_read_two_ways_shares_its_seeds(cells: ModuleType) -> None:
+    """A constant distance has no spread, however far the seeds lie apart."""
+    cell = made_up(cells, 1)
+    further = {name: values + 0.5 for name, values in cell.values.items()}
+    found = cells.estimate(cells.Cell(cell.users, further, {}), cell)
+    assert vars(found) == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5})
 
 
 def test_estimates_are_the_recorded_figures(cells: ModuleType) -> None:
@@ -86,6 +110,32 @@ def test_windows_of_different_length_are_paired(cells: ModuleType) -> None:
         cells.estimate(short, study.folds("gru", 20))
 
 
+def test_figures_hold_every_segment(cells: ModuleType) -> None:
+    figures = pd.read_csv(
+        RUNS / "figures.csv", index_col=["experiment", "setting", "segment", "measure"]
+    )
+    assert figures.index.is_unique
+    study = cells.Study(RUNS)
+    cell = study.run("gru")
+    for segment in ("popularity=low", "history=200+"):
+        for measure in cells.MEASURES:
+            row = figures.loc["sequence_length", "gru, length 20", segment, measure]
+            found = cells.estimate(cell, measure=measure, segment=segment)
+            assert row[["value", "low", "high"]].tolist() == pytest.approx(
+                list(vars(found).values()), abs=1e-6
+            )
+            assert row["windows"] == cell.segments[segment].sum()
+
+
+def test_the_page_tells_what_the_tables_show() -> None:
+    estimate = r"[-+]?\d\.\d+ \([-+]?\d\.\d+ to [-+]?\d\.\d+\)"
+    page = (ROOT / "docs" / "long_short_term.md").read_text()
+    told = re.findall(estimate, re.sub(r"\s+", " ", page))
+    shown = set(re.findall(estimate, (RUNS / "tables.md").read_text()))
+    assert len(told) > 20
+    assert [one for one in told if one not in shown] == []
+
+
 def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None:
     launcher = ROOT / "launchers" / "06_long_short_term.sh"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -99,8 +149,14 @@ def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None
     assert (tmp_path / "logs" / "5_order.png").stat().st_size > 0
     assert (tmp_path / "logs" / "tables.md").read_text() in done.stdout
 
+    figures = pd.read_csv(tmp_path / "logs" / "figures.csv")
+    assert set(figures["measure"]) == {"Recall@1", "Recall@20", "MRR@20"}
+
     for arguments in (["6"], ["1", "2"]):
         done = subprocess.run([launcher, *arguments], capture_output=True, text=True)
         assert done.returncode == 1 and "name one experiment, 1 to 5" in done.stderr
     done = subprocess.run([launcher, "seed=3"], capture_output=True, text=True)
     assert done.returncode == 1 and "set LOGS=folder" in done.stderr
+    environment = {**os.environ, "JOBS": "0"}
+    done = subprocess.run([launcher, "4"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "JOBS is 0" in done.stderr

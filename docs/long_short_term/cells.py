@@ -1,7 +1,7 @@
 """What the runs of the study have measured, with intervals over users.
 
-A figure is a mean over test windows of the mean over seeds. Its interval holds 95 % of 2,000 bootstrap
-resamples of whole users; a difference or a ratio of two runs is taken within each resample.
+A figure is a mean over test windows and seeds. Its interval holds 95 % of 2,000 bootstrap resamples, each of
+whole users and of seeds; a difference or a ratio of two cells is taken within each resample.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +28,16 @@ MEASURES: dict[str, Callable[[Floats], Floats]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What one setting ranked: its windows' users and measures, means over its seeds."""
+    """What one setting ranked."""
 
-    users: npt.NDArray[np.str_]
-    values: dict[str, Floats]  # by measure, (windows,)
+    users: npt.NDArray[np.str_]  # whose windows they are, (windows,)
+    values: dict[str, Floats]  # by measure, (seeds, windows)
     segments: dict[str, npt.NDArray[np.bool_]]
-    seeds: int
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings are behind it."""
+        return len(next(iter(self.values.values())))
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Estimate:
     low: float
     high: float
 
-    def __format__(self, sign: str) -> str:
-        value, low, high = (f"{number:{sign}.4f}" for number in (self.value, self.low, self.high))
+    def __format__(self, spec: str) -> str:
+        value, low, high = (f"{number:{spec}}" for number in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
 
 
@@ -98,7 +102,7 @@ class Study:
 
 
 def read(folders: Sequence[Path]) -> Cell:
-    """Average the windows of several seeds; they have the same windows."""
+    """Read the windows of several seeds, which have the same ones."""
     arrays = []
     for folder in folders:
         with np.load(folder / PER_USER) as file:
@@ -110,32 +114,32 @@ def read(folders: Sequence[Path]) -> Cell:
         if not np.array_equal(other["user"], first["user"]):
             raise ValueError(f"{folders} were measured on different windows")
     values = {
-        name: np.mean([measure(array["rank"].astype(float)) for array in arrays], axis=0)
+        name: np.stack([measure(array["rank"].astype(float)) for array in arrays])
         for name, measure in MEASURES.items()
     }
     masks = {name: array for name, array in first.items() if array.dtype == np.bool_}
-    return Cell(first["user"], values, masks, len(arrays))
+    return Cell(first["user"], values, masks)
 
 
 def pooled(cells: Sequence[Cell]) -> Cell:
-    """Lay the windows of several cells one after the other."""
+    """Lay the windows of several cells one after the other, of as many seeds as all have."""
+    seeds = min(cell.seeds for cell in cells)
     return Cell(
         np.concatenate([cell.users for cell in cells]),
-        {m: np.concatenate([cell.values[m] for cell in cells]) for m in MEASURES},
+        {m: np.concatenate([cell.values[m][:seeds] for cell in cells], 1) for m in MEASURES},
         {
             name: np.concatenate([cell.segments[name] for cell in cells])
             for name in cells[0].segments
         },
-        min(cell.seeds for cell in cells),
     )
 
 
 @cache
-def resamples(num_users: int) -> Floats:
-    """Return how often each user counts: once in the first row, as drawn in the others."""
-    shares = np.full(num_users, 1 / num_users)
-    drawn = np.random.default_rng(0).multinomial(num_users, shares, RESAMPLES)
-    return np.vstack([np.ones(num_users), drawn])
+def resamples(count: int, seed: int) -> Floats:
+    """Return how often each of some counts: once in the first row, as drawn in the others."""
+    shares = np.full(count, 1 / count)
+    drawn = np.random.default_rng(seed).multinomial(count, shares, RESAMPLES)
+    return np.vstack([np.ones(count), drawn])
 
 
 def estimate(
@@ -149,7 +153,8 @@ def estimate(
 
     Args:
         cell: What is measured.
-        against: What is subtracted, or divided by.
+        against: What is subtracted, or divided by. Its seeds are drawn as those of ``cell``, which
+            is right for models of their own and needed for one model that read two kinds of histories.
         measure: One of :data:`MEASURES`.
         segment: Windows to look at; None takes all.
         ratio: Divide instead of subtracting.
@@ -160,20 +165,24 @@ def estimate(
     names, users = np.unique(cell.users[chosen], return_inverse=True)
     if len(names) == 0:
         return Estimate(np.nan, np.nan, np.nan)
-    weights = resamples(len(names))
-    ours = weights @ np.bincount(users, cell.values[measure][chosen])
-    per = weights @ np.bincount(users)
+    weights = resamples(len(names), seed=0)
+
+    def means(cell: Cell) -> Floats:
+        """Average over windows and seeds, in each resample."""
+        totals = [np.bincount(users, values[chosen]) for values in cell.values[measure]]
+        by_seed = weights @ np.stack(totals, 1) / (weights @ np.bincount(users))[:, None]
+        mean: Floats = (by_seed * resamples(cell.seeds, seed=1)).mean(1)
+        return mean
+
+    figures = means(cell)
     if against is not None:
-        theirs = weights @ np.bincount(users, against.values[measure][chosen])
-        figures = ours / theirs if ratio else (ours - theirs) / per
-    else:
-        figures = ours / per
+        figures = figures / means(against) if ratio else figures - means(against)
     low, high = np.percentile(figures[1:], [2.5, 97.5])
     return Estimate(float(figures[0]), float(low), float(high))
 
 
 def p_value(cell: Cell, against: Cell, measure: str = "MRR@20") -> float:
-    """Wilcoxon's signed-rank test on the users' own means."""
+    """Wilcoxon's signed-rank test on the users' own means over windows and seeds."""
     users = np.unique(cell.users, return_inverse=True)[1]
-    gain = np.bincount(users, cell.values[measure] - against.values[measure]) / np.bincount(users)
-    return signed_rank(gain.round(12))
+    gain = cell.values[measure].mean(0) - against.values[measure].mean(0)
+    return signed_rank((np.bincount(users, gain) / np.bincount(users)).round(12))

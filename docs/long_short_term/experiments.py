@@ -1,12 +1,12 @@
 """Tables and figures of the study of long- and short-term dependencies, from its runs' result files.
 
 ``python docs/long_short_term/experiments.py FOLDER`` reads what launchers/06_long_short_term.sh has trained
-below the folder and writes tables.md and a figure for each experiment into it.
-docs/long_short_term.md says what they show.
+below the folder and writes into it tables.md, figures.csv with every measure in every segment, and a figure
+for each experiment. docs/long_short_term.md says what they show.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +27,78 @@ ORDERS = ("whole", "last_in_place", "shuffled", "last_5", "last_2", "last_1")
 PAIRS = (("gru", "user_gru"), ("attention", "user_attention"), ("dnc", "user_dnc"))
 
 
-def figures_table(rows: Iterable[tuple[str, Cell | None]], segments: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Result:
+    """What an experiment shows.
+
+    Attributes:
+        figure: All of it at a glance.
+        cells: Settings by what they are called; None where one was not trained.
+        comparisons: Tables of cells and what each is compared with, corrected for their number of rows.
+    """
+
+    figure: Figure
+    cells: list[tuple[str, Cell | None]]
+    comparisons: list[list[tuple[str, Cell | None, Cell | None]]]
+
+    @property
+    def text(self) -> str:
+        """The tables in Markdown; nothing if nothing was trained."""
+        tables = [_figures_table(self.cells), *map(_differences_table, self.comparisons)]
+        return "\n\n".join(table for table in tables if table)
+
+    def rows(self, experiment: str) -> list[dict[str, Any]]:
+        """List every measure in every segment that has windows."""
+        return [
+            {
+                "experiment": experiment,
+                "setting": label,
+                "segment": segment or "all",
+                "measure": measure,
+                **vars(estimate(cell, measure=measure, segment=segment)),
+                "windows": windows,
+                "seeds": cell.seeds,
+            }
+            for label, cell in self.cells
+            if cell is not None
+            for segment in (None, *cell.segments)
+            if (windows := int(cell.segments[segment].sum()) if segment else len(cell.users))
+            for measure in MEASURES
+        ]
+
+
+def _figures_table(rows: list[tuple[str, Cell | None]]) -> str:
     """Tabulate the measures of cells, and MRR@20 by segment."""
     table = []
     for label, cell in rows:
         if cell is not None:
-            row = {"": label} | {m: f"{estimate(cell, measure=m)}" for m in MEASURES}
-            for name in segments:
-                if name in cell.segments:
+            row = {"": label} | {m: f"{estimate(cell, measure=m):.4f}" for m in MEASURES}
+            for name in (*POPULARITY, *HISTORY):
+                if name in cell.segments and cell.segments[name].any():
                     row[f"MRR@20, {name}"] = f"{estimate(cell, segment=name).value:.4f}"
             table.append({**row, "seeds": str(cell.seeds)})
     return as_markdown(pd.DataFrame(table).fillna("")) if table else ""
 
 
-def differences_table(rows: Iterable[tuple[str, Cell | None, Cell | None]]) -> str:
+def _differences_table(rows: list[tuple[str, Cell | None, Cell | None]]) -> str:
     """Tabulate differences of cells from others, p-values corrected for the number of rows."""
     known = [(label, one, two) for label, one, two in rows if one is not None and two is not None]
     if not known:
         return ""
     p_values = holm(np.array([p_value(one, two) for _, one, two in known]))
-    table = [
-        {
-            "": label,
-            **{measure: f"{estimate(one, two, measure):+}" for measure in MEASURES},
-            "p of MRR@20 (Holm)": f"{p:.4f}" if p >= 0.0001 else "< 0.0001",
-        }
-        for (label, one, two), p in zip(known, p_values, strict=True)
-    ]
-    return as_markdown(pd.DataFrame(table))
+    table = []
+    for (label, one, two), p in zip(known, p_values, strict=True):
+        row = {"": label} | {m: f"{estimate(one, two, m):+.4f}" for m in MEASURES}
+        row["p of MRR@20 (Holm)"] = f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+        row["MRR@20, ratio"] = f"{estimate(one, two, ratio=True):.2f}"
+        for name in (*POPULARITY, *HISTORY):
+            if name in one.segments and one.segments[name].any():
+                row[f"MRR@20, {name}"] = f"{estimate(one, two, segment=name):+.4f}"
+        table.append(row)
+    return as_markdown(pd.DataFrame(table).fillna(""))
 
 
-def time_folds(study: Study) -> tuple[str, Figure]:
+def time_folds(study: Study) -> Result:
     """(1) Tenths of the data: does user information help, with rare items and without?"""
     figure, panels = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
     cells, differences = [], []
@@ -82,10 +123,10 @@ def time_folds(study: Study) -> tuple[str, Figure]:
         axes.set(title=f"items of at least {least} rows", xlabel="tenth of the data")
     panels[0].set_ylabel("MRR@20, user_gru - gru")
     panels[0].legend(fontsize=8)
-    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+    return Result(figure, cells, [differences])
 
 
-def shrinking_history(study: Study) -> tuple[str, Figure]:
+def shrinking_history(study: Study) -> Result:
     """(2) The oldest part of every user's training data dropped."""
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     shares = study.swept("drop")
@@ -111,17 +152,26 @@ def shrinking_history(study: Study) -> tuple[str, Figure]:
         ylim=(0, 1.15),
     )
     axes.legend(fontsize=8)
-    return f"{figures_table(cells, (*POPULARITY, *HISTORY))}\n\n{differences_table(kept)}", figure
+    by_user = [
+        (
+            f"user_gru - gru, {share:.0%} dropped",
+            study.run("user_gru", drop=share),
+            study.run("gru", drop=share),
+        )
+        for share in shares
+    ]
+    return Result(figure, cells, [kept, by_user])
 
 
-def embedding_size(study: Study) -> tuple[str, Figure]:
+def embedding_size(study: Study) -> Result:
     """(3) The embedding size, with user information and without."""
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     sizes = study.swept("dim")
-    cells, differences = [], []
+    cells, by_size = [], []
     for number, model in enumerate(("gru", "user_gru")):
         runs = {size: study.run(model, dim=size) for size in sizes}
         cells += [(f"{model}, {size} dimensions", cell) for size, cell in runs.items()]
+        by_size += [(f"{model}, {x} - 64 dimensions", runs[x], runs[64]) for x in sizes if x != 64]
         draw(
             axes,
             {x: estimate(c) for x, c in runs.items() if c},
@@ -129,16 +179,21 @@ def embedding_size(study: Study) -> tuple[str, Figure]:
             marker="o",
             color=f"C{number}",
         )
-    for size in sizes:
-        pair = (study.run("user_gru", dim=size), study.run("gru", dim=size))
-        differences.append((f"user_gru - gru, {size} dimensions", *pair))
+    by_user = [
+        (
+            f"user_gru - gru, {size} dimensions",
+            study.run("user_gru", dim=size),
+            study.run("gru", dim=size),
+        )
+        for size in sizes
+    ]
     axes.set_xscale("log", base=2)
     axes.set(xlabel="embedding size", ylabel="MRR@20", xticks=sizes, xticklabels=sizes)
     axes.legend(fontsize=8)
-    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+    return Result(figure, cells, [by_size, by_user])
 
 
-def sequence_length(study: Study) -> tuple[str, Figure]:
+def sequence_length(study: Study) -> Result:
     """(4) The length of windows, by popularity of what comes next."""
     figure, panels = plt.subplots(2, 2, figsize=(8, 6), sharex=True, layout="constrained")
     lengths = study.swept("length")
@@ -146,8 +201,7 @@ def sequence_length(study: Study) -> tuple[str, Figure]:
     for number, model in enumerate(MODELS):
         runs = {length: study.run(model, length=length) for length in lengths}
         cells += [(f"{model}, length {length}", cell) for length, cell in runs.items()]
-        first = lengths[0]
-        by_length += [(f"{model}, length {x} - {first}", runs[x], runs[first]) for x in lengths[1:]]
+        by_length += [(f"{model}, length {x} - 20", runs[x], runs[20]) for x in lengths if x != 20]
         for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
             points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
             look = {"color": f"C{number // 2}", "linestyle": "-" if number % 2 == 0 else "--"}
@@ -165,15 +219,10 @@ def sequence_length(study: Study) -> tuple[str, Figure]:
     for axes in panels[1]:
         axes.set_xlabel("items of a window, the next one included")
     panels[0, 0].legend(fontsize=7, ncols=2)
-    tables = (
-        figures_table(cells, (*POPULARITY, *HISTORY)),
-        differences_table(by_length),
-        differences_table(by_user),
-    )
-    return "\n\n".join(tables), figure
+    return Result(figure, cells, [by_length, by_user])
 
 
-def order(study: Study) -> tuple[str, Figure]:
+def order(study: Study) -> Result:
     """(5) The same models, read shuffled and shortened histories."""
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     cells, differences = [], []
@@ -194,7 +243,7 @@ def order(study: Study) -> tuple[str, Figure]:
     axes.set_xticks(range(len(ORDERS)), ORDERS)
     axes.set(ylabel="MRR@20, relative to whole", ylim=(0, None))
     axes.legend(fontsize=7, ncols=3, loc="lower left")
-    return f"{figures_table(cells, POPULARITY)}\n\n{differences_table(differences)}", figure
+    return Result(figure, cells, [differences])
 
 
 def draw(axes: Axes, points: dict[Any, Estimate], label: str, **look: Any) -> None:
@@ -219,14 +268,16 @@ def main() -> None:
     """Write tables and figures of the experiments that a folder holds."""
     folder = Path(sys.argv[1])
     study = Study(folder)
-    text = []
+    text, rows = [], []
     for number, experiment in enumerate(EXPERIMENTS, start=1):
-        tables, figure = experiment(study)
-        if tables.strip():
+        result = experiment(study)
+        if result.text:
             name = f"{number}_{experiment.__name__}"
-            figure.savefig(folder / f"{name}.png", dpi=90)
-            text.append(f"## {experiment.__doc__}\n\n{tables.strip()}\n\n![{name}]({name}.png)\n")
+            result.figure.savefig(folder / f"{name}.png", dpi=90)
+            text.append(f"## {experiment.__doc__}\n\n{result.text}\n\n![{name}]({name}.png)\n")
+            rows += result.rows(experiment.__name__)
     (folder / "tables.md").write_text("\n".join(text))
+    pd.DataFrame(rows).to_csv(folder / "figures.csv", index=False, float_format="%.6f")
     print("\n".join(text))
 
 
