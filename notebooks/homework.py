@@ -38,7 +38,7 @@ from matinee.configuration import compose
 from matinee.experiment import build, load_run, train
 from matinee.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
 from matinee.recommendation import predict_ratings, recommend
-from matinee.report import report
+from matinee.report.reporting import report
 from matinee.run_folder import PER_USER, read_result
 
 # %matplotlib inline

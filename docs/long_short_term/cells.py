@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
+from matinee.report.significance import signed_rank
 from matinee.run_folder import CONFIG, PER_USER
-from matinee.significance import signed_rank
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2_000

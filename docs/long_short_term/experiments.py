@@ -17,8 +17,8 @@ from cells import MEASURES, Cell, Estimate, Study, estimate, p_value
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from matinee.report import as_markdown
-from matinee.significance import holm
+from matinee.markdown import as_markdown
+from matinee.report.significance import holm
 
 POPULARITY = ("popularity=low", "popularity=middle", "popularity=high")
 HISTORY = ("history=10-49", "history=50-199", "history=200+")

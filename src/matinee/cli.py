@@ -119,7 +119,7 @@ def _train(argv: list[str]) -> None:
             "resume=FOLDER goes on with the run's own config; leave other overrides out."
         )
     from matinee import experiment
-    from matinee.report import print_run
+    from matinee.report.printing import print_run
     from matinee.run_folder import RESULT
 
     folder = Path(resumed[0])
@@ -134,7 +134,7 @@ def _train_one(config: Any) -> None:
 
     from matinee import experiment
     from matinee.fitting import several_processes
-    from matinee.report import print_run
+    from matinee.report.printing import print_run
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and several_processes(config):
@@ -214,7 +214,8 @@ def _with_table(
         if rows:
             import pandas as pd
 
-            from matinee.report import print_run, print_table
+            from matinee.markdown import print_table
+            from matinee.report.printing import print_run
             from matinee.run_folder import RESULT
 
             print_table(pd.DataFrame(rows))
@@ -243,7 +244,7 @@ def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee import experiment
         from matinee.fitting import make_trainer
-        from matinee.report import print_evaluation
+        from matinee.report.printing import print_evaluation
         from matinee.run_folder import read_result
 
         folder = Path(str(config.run))
@@ -267,8 +268,8 @@ def _evaluate(argv: list[str]) -> None:
 
 def _recommend(argv: list[str]) -> None:
     def run(config: Any) -> None:
+        from matinee.markdown import print_table
         from matinee.recommendation import answer
-        from matinee.report import print_table
 
         table = answer(config)
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
@@ -301,13 +302,13 @@ def _report(argv: list[str]) -> None:
     )  # fmt: skip
     asked = parser.parse_intermixed_args(argv)
     if asked.by is not None:
-        from matinee.sweep import sweep
+        from matinee.report.sweep import sweep
 
         if asked.save or asked.html:
             raise MatineeError("--by writes its files by itself; leave --save and --html out.")
         print(sweep(asked.folders, asked.by))
         return
-    from matinee.report import report
+    from matinee.report.reporting import report
 
     print(report(asked.folders, asked.save, asked.html))
     tables = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []

@@ -21,7 +21,7 @@ from matinee.configuration import config_dir
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.recommendation import recommend
-from matinee.report import report
+from matinee.report.reporting import report
 from matinee.sources import lastfm, listening
 from matinee.sources.lastfm import load
 

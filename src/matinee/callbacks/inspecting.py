@@ -25,8 +25,8 @@ from matinee import metrics
 from matinee.interactions import with_year
 from matinee.loading import to_device
 from matinee.loggers import TensorBoard
+from matinee.markdown import as_markdown
 from matinee.metrics import FloatArray
-from matinee.report import as_markdown
 from matinee.tasks import RatingTask
 
 HEADLINES = ("rmse", "mae", "mrr", "recall@10", "ndcg@10")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir, suggest
 from matinee.errors import MatineeError
-from matinee.report import as_markdown
+from matinee.markdown import as_markdown
 from matinee.search.records import Records, Row, read_records
 from matinee.search.spaces import hash_id
 from matinee.search.trials import Search, prepare

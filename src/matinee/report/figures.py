@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from matinee.comparison import HEADLINES, Comparison
 from matinee.plotting import COLOURS
-from matinee.significance import Difference
+from matinee.report.comparison import HEADLINES, Comparison
+from matinee.report.significance import Difference
 
 WIDTH = 4.8  # inches; half a page, or the whole of a phone's
 LONGEST = 24  # characters of a line of a label

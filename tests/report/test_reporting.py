@@ -10,10 +10,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from matinee.cli import main
-from matinee.comparison import compare, facts, published
 from matinee.configuration import config_dir
 from matinee.errors import MatineeError
-from matinee.report import as_csv, as_markdown, report
+from matinee.markdown import as_markdown
+from matinee.report.comparison import compare, facts, published
+from matinee.report.reporting import as_csv, report
 from matinee.run_folder import read_result
 
 
@@ -254,7 +255,7 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
 
 
 def test_a_hundred_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
-    reference = Path(__file__).resolve().parents[1] / "lightning_logs/reference/ml-100k/random"
+    reference = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/random"
     for index, path in enumerate(sorted(reference.rglob("result.json")) * 6):
         folder = tmp_path / f"{index:03}"
         shutil.copytree(path.parent, folder)

@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from matinee import plotting, report_figures
-from matinee.comparison import HEADLINES, Comparison, Experiment, facts
-from matinee.report import EXPLANATION, differences_table, figures_table
-from matinee.runs import Run, changed_keys
-from matinee.significance import Difference
+from matinee import plotting
+from matinee.report import figures
+from matinee.report.comparison import HEADLINES, Comparison, Experiment, facts
+from matinee.report.runs import Run, changed_keys
+from matinee.report.significance import Difference
+from matinee.report.tables import EXPLANATION, differences_table, figures_table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 Tested = tuple[Mapping[str, Difference], Sequence[str]]
@@ -96,15 +97,15 @@ def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) 
     if any(f"test/{comparison.headline}" in figures for figures in comparison.published.values()):
         board += " Diamond: published by others."
     title = f"Test {HEADLINES[str(comparison.headline)]}"
-    yield _chart(f"{name}-board", report_figures.leaderboard(comparison), title, board)
-    curves = report_figures.curves(comparison)
+    yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
+    curves = figures.curves(comparison)
     if curves is not None:
         reading = "Mean over seeds, and their range; the best seven that have epochs."
         yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
     if found:
         yield _chart(
             f"{name}-apart",
-            report_figures.differences(comparison, found),
+            figures.differences(comparison, found),
             f"Difference from {comparison.experiments[-1].label}",
             "95 % intervals over users; filled where they do not hold 0.",
         )

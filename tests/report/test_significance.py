@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from matinee.comparison import compare
-from matinee.significance import (
+from matinee.report.comparison import compare
+from matinee.report.significance import (
     Difference,
     UserSums,
     differences,
@@ -44,7 +44,7 @@ def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
 
 def test_reference_runs_against_scipy() -> None:
     """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
-    folder = Path(__file__).resolve().parents[1] / "lightning_logs/reference/ml-100k/chronological"
+    folder = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/chronological"
     arrays = []
     for model in ("global_mean", "mf_bias"):
         with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
@@ -110,7 +110,7 @@ def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> No
             np.mean([metric("ours", draw, users) - metric("theirs", draw, users) for draw in held])
         )
 
-    monkeypatch.setattr("matinee.significance.RESAMPLES", 500)
+    monkeypatch.setattr("matinee.report.significance.RESAMPLES", 500)
     found = difference(model("ours"), model("theirs"))
     assert found.value == pytest.approx(by_hand(list("abcde")))
     drawn = np.random.default_rng(0).integers(5, size=(500, 5))
@@ -120,7 +120,7 @@ def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> No
 
 def test_intervals_cover_the_truth_and_the_test_keeps_its_level(monkeypatch) -> None:
     """Users differ in how many rows they have and how they are; no model is better."""
-    monkeypatch.setattr("matinee.significance.RESAMPLES", 1000)
+    monkeypatch.setattr("matinee.report.significance.RESAMPLES", 1000)
     rng = np.random.default_rng(3)
     covered, rejected = [], []
     for _ in range(300):

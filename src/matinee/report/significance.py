@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from matinee.comparison import Comparison, Experiment
 from matinee.errors import MatineeError
+from matinee.report.comparison import Comparison, Experiment
+from matinee.report.runs import Run
 from matinee.run_folder import PER_USER
-from matinee.runs import Run
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 10_000

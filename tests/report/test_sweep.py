@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from matinee.errors import MatineeError
+from matinee.report.sweep import sweep, sweep_table
 from matinee.run_folder import read_result
-from matinee.sweep import sweep, sweep_table
 from test_cli import failed, matinee
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from matinee import report_figures
-from matinee.comparison import compare
-from matinee.report import report
-from matinee.significance import differences
+from matinee.report import figures
+from matinee.report.comparison import compare
+from matinee.report.reporting import report
+from matinee.report.significance import differences
 
-REFERENCE = Path(__file__).resolve().parents[1] / "lightning_logs" / "reference"
+REFERENCE = Path(__file__).resolve().parents[2] / "lightning_logs" / "reference"
 HOSTILE = 'Amélie, "the <script>alert(1)</script>" & $\\frac{1}$\tone\ntwo — 映画'
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -115,7 +115,7 @@ def test_curves_are_means_of_what_all_seeds_reached(write_run, tmp_path: Path) -
         rows = "".join(f"{epoch},{value}\n" for epoch, value in enumerate(values))
         (write_run(f"{seed}", seed=seed) / "metrics.csv").write_text(f"epoch,val/rmse\n{rows}")
     (comparison,), _ = compare([tmp_path])
-    figure = report_figures.curves(comparison)
+    figure = figures.curves(comparison)
     assert figure is not None
     (line,) = figure.axes[0].lines
     assert line.get_xydata().tolist() == [[1, 5], [2, 3]]
@@ -123,7 +123,7 @@ def test_curves_are_means_of_what_all_seeds_reached(write_run, tmp_path: Path) -
 
 def test_figures_show_the_tables_numbers() -> None:
     (comparison,), _ = compare([REFERENCE / "ml-100k/random"])
-    board = report_figures.leaderboard(comparison).axes[0]
+    board = figures.leaderboard(comparison).axes[0]
     labels = [label.get_text() for label in board.get_yticklabels()]
     assert labels == [experiment.label for experiment in comparison.experiments]
     centres = {(round(x, 6), y) for line in board.lines for x, y in line.get_xydata()}
@@ -132,7 +132,7 @@ def test_figures_show_the_tables_numbers() -> None:
         assert {(round(v, 6), row - 0.25) for v in experiment.values("test/rmse")} <= centres
     assert (0.9924, labels.index("mf_bias")) in centres
     found, _ = differences(comparison)
-    apart = report_figures.differences(comparison, found).axes[0]
+    apart = figures.differences(comparison, found).axes[0]
     ends = [tuple(line.get_xdata()) for line in apart.lines]
     assert all((entry.low, entry.high) in ends for entry in found.values())
 

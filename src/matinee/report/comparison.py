@@ -14,9 +14,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from matinee.configuration import config_dir
-from matinee.runs import Run, changed_keys, find_runs
+from matinee.markdown import DECIMALS
+from matinee.report.runs import Run, changed_keys, find_runs
 
-DECIMALS = 4  # of the figures in a table
 HEADLINES = {"rmse": "RMSE", "mrr": "MRR"}  # what models are chosen by, in val/ and test/
 
 

@@ -1,0 +1,59 @@
+"""Markdown: tables for terminals, files and TensorBoard, whatever stands in their cells."""
+
+import re
+import unicodedata
+
+import pandas as pd
+
+DECIMALS = 4  # of a metric
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Print a table with aligned columns, numbers to the right."""
+    print(as_markdown(table))
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """Format a table in Markdown, columns aligned; what looks like a number stands to the right."""
+    cells = [[_cell(name) for name in table.columns]]
+    cells += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    numeric = [
+        all(not row[column] or re.match(r"[-+]?\d|< \d", row[column]) for row in cells[1:])
+        for column in range(len(widths))
+    ]
+    lines = [
+        "| "
+        + " | ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        + " |"
+        for row in cells
+    ]
+    rule = (
+        "-" * (width + 1) + (":" if right else "-")
+        for width, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
+
+
+def decimal(value: float | None) -> str:
+    """Write a metric as all tables do; nothing where there is none."""
+    return "" if value is None else f"{value:.{DECIMALS}f}"
+
+
+def literal(text: str) -> str:
+    """Keep Markdown from reading signs into a text that somebody else wrote."""
+    return _visible(re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text))
+
+
+def _cell(value: object) -> str:
+    """Write a value as a cell: a bar would end it."""
+    return _visible(str(value).replace("|", "\\|"))
+
+
+def _visible(text: str) -> str:
+    """Write line ends and control characters as Python does, so that a text stays on its line."""
+    controls = ("Cc", "Zl", "Zp")
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in controls else c for c in text)

@@ -1,0 +1,1 @@
+"""Reports: finished runs read back, compared only under one protocol, and shown."""
