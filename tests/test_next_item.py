@@ -366,7 +366,12 @@ def test_a_run_goes_on_only_under_its_own_protocol(run) -> None:
 
 def test_dropping_the_oldest_leaves_the_evaluation(compose_train) -> None:
     """Fewer rows are learned from; windows, targets, segments and fingerprint are those of all."""
-    options = [*SEQUENCE, "model=gru", "split=leave_last_out", "data.segments=[popularity,history]"]
+    options = [
+        *SEQUENCE,
+        "model=gru",
+        "split=leave_last_out",
+        "data.segments=[popularity,history,warmth]",
+    ]
     whole = experiment.build(compose_train(*options)).datamodule
     part = experiment.build(compose_train(*options, "data.drop_oldest=0.9")).datamodule
     for stage in ("train", "val", "test"):

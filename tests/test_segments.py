@@ -78,6 +78,19 @@ def test_columns_of_the_tables(interactions: Interactions) -> None:
     assert "genres=" not in masks
 
 
+def test_numbers_are_cut_into_thirds_of_the_table(interactions: Interactions) -> None:
+    """Whatever a stage holds: the oldest films alone are low, and no stage has other names."""
+    years = sorted(interactions.items["year"].dropna())
+    first, second = years[-(-len(years) // 3) - 1], years[-(-2 * len(years) // 3) - 1]
+    year = interactions.items["year"].reindex(interactions.item_ids).to_numpy(float, na_value=0)
+    old = np.flatnonzero((year > 0) & (year <= first))[:9]
+    for rows in (old, np.arange(400)):
+        evaluated = evaluated_of(interactions, rows)
+        masks = segment_masks(["item.year"], evaluated, interactions, np.arange(10))
+        assert masks["year=low"].tolist() == ((year[rows] > 0) & (year[rows] <= first)).tolist()
+        assert masks["year=high"].tolist() == (year[rows] > second).tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -11,7 +11,8 @@
     those of train for a rating, all that precede the target for a next item.
 ``item.COLUMN`` and ``user.COLUMN``
     By any column of the item or user table, such as ``item.genres`` and ``user.gender``. A text with
-    bars ``|`` lies in several segments; numbers of more than ten values are cut into thirds.
+    bars ``|`` lies in several segments; numbers of more than ten values are cut into thirds of the
+    table, so that a name means the same in every stage.
 """
 
 from collections.abc import Sequence
@@ -107,9 +108,10 @@ def _by_column(name: str, table: pd.DataFrame, ids: NDArray[np.integer]) -> Mask
             f"data.segments holds {name!r}, but the columns of these data are: {known}."
         )
     values = table[column].reindex(ids)
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_VALUES:
+    whole = table[column].dropna()
+    if pd.api.types.is_numeric_dtype(whole) and whole.nunique() > MOST_VALUES:
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        return _thirds(column, numbers, numbers[~np.isnan(numbers)])
+        return _thirds(column, numbers, whole.to_numpy(dtype=np.float64))
     texts = values.astype("string").fillna("")
     parts = texts.str.split("|", regex=False).explode()
     places = np.repeat(np.arange(len(texts)), texts.str.count(r"\|").to_numpy(dtype=np.int64) + 1)

@@ -66,10 +66,7 @@ class Split:
             For ``"validation"`` and ``"test"``: the numbers of cold ``users`` and ``items`` and of
             the ``rows`` that touch at least one of them.
         """
-        warm_users = np.zeros(interactions.num_users + 1, dtype=bool)
-        warm_items = np.zeros(interactions.num_items + 1, dtype=bool)
-        warm_users[interactions.user_ids[self.train]] = True
-        warm_items[interactions.item_ids[self.train]] = True
+        warm_users, warm_items = warm_ids(interactions, self.train)
         counts = {}
         for part, rows in (("validation", self.validation), ("test", self.test)):
             user_ids, item_ids = interactions.user_ids[rows], interactions.item_ids[rows]
@@ -80,6 +77,17 @@ class Split:
                 "rows": int(np.count_nonzero(cold_user | cold_item)),
             }
         return counts
+
+
+def warm_ids(
+    interactions: Interactions, rows: Rows
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Mark the ids that some rows hold, users (num_users + 1,) and items (num_items + 1,)."""
+    users = np.zeros(interactions.num_users + 1, dtype=np.bool_)
+    items = np.zeros(interactions.num_items + 1, dtype=np.bool_)
+    users[interactions.user_ids[rows]] = True
+    items[interactions.item_ids[rows]] = True
+    return users, items
 
 
 def chronological(interactions: Interactions, quantile: float = 0.8) -> Split:

@@ -1,22 +1,21 @@
-"""Datamodules: a split becomes loaders of whole batches."""
+"""Windows of users' histories, for next-item recommendation."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
 
+from matinee.datamodules.parts import PARTS, SplitDataModule
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
-from matinee.loading import BatchLoader, in_order, shuffled, to_device
+from matinee.loading import BatchLoader, in_order
 from matinee.perturbation import Perturbation
-from matinee.segments import Evaluated, Masks, check_segments, segment_masks
+from matinee.segments import Evaluated
 from matinee.sequences import (
     Histories,
-    SequenceBatch,
     Windows,
     bucketed_batches,
     cut_windows,
@@ -24,119 +23,7 @@ from matinee.sequences import (
     last_target_only,
     windows_ending_at,
 )
-from matinee.splits import Rows, Split
-
-PARTS = {"train": "train", "val": "validation", "test": "test"}  # logged prefix -> part of a split
-
-
-class RatingBatch(NamedTuple):
-    """Rated pairs, one row each; every tensor has shape (batch,)."""
-
-    user_ids: Tensor  # int32, 0 where unknown
-    item_ids: Tensor  # int32, 0 where unknown
-    ratings: Tensor  # float32
-
-
-class RatingDataModule(pl.LightningDataModule):
-    """Rated pairs of a split, for rating prediction.
-
-    Args:
-        interactions: The whole table, with ratings.
-        split: Which rows are train, validation and test.
-        batch_size: Pairs of a training batch, at least 1.
-        eval_batch_size: Pairs of a batch outside training, at least 1; results do not depend on it.
-        segments: Subsets that metrics are told for, too, see :mod:`matinee.segments`.
-        seed: Seed of the order of training rows, at least 0.
-
-    Raises:
-        MatineeError: If the interactions have no ratings, a number is out of range or a segment is
-            unknown.
-    """
-
-    def __init__(
-        self,
-        interactions: Interactions,
-        split: Split,
-        batch_size: int = 1024,
-        eval_batch_size: int = 65536,
-        segments: Sequence[str] = ("warmth",),
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        if interactions.ratings is None:
-            raise MatineeError(
-                "rating models need ratings and the dataset has none; "
-                "name the column with dataset.rating=..."
-            )
-        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        self.interactions = interactions
-        self.split = split
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.segment_names = check_segments(segments, interactions)
-        self.seed = seed
-
-    def columns(self, stage: str) -> RatingBatch:
-        """Return all rows of a stage (``train``, ``val`` or ``test``) as one batch."""
-        rows: Rows = getattr(self.split, PARTS[stage])
-        table = self.interactions
-        assert table.ratings is not None
-        columns = (table.user_ids, table.item_ids, table.ratings)
-        return RatingBatch(*(torch.from_numpy(column[rows]) for column in columns))
-
-    @cached_property
-    def warm(self) -> tuple[Tensor, Tensor]:
-        """Which user ids and which item ids occur in train."""
-        return warm_ids(self.interactions, self.split.train)
-
-    def evaluated(self, stage: str) -> Evaluated:
-        """Tell the pairs of a stage, in the order of :meth:`columns`."""
-        train, users, items = self.split.train, *self.columns(stage)[:2]
-        counts = np.bincount(
-            self.interactions.user_ids[train], minlength=self.interactions.num_users + 1
-        )
-        warm = self.warm[0][users] & self.warm[1][items]
-        return Evaluated(users.numpy(), items.numpy(), counts[users], warm.numpy())
-
-    def segments(self, stage: str) -> Masks:
-        """Mark the rows of a stage that lie in each segment, in the order of :meth:`columns`."""
-        names, table, train = self.segment_names, self.interactions, self.split.train
-        return segment_masks(names, self.evaluated(stage), table, train) if names else {}
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What was split how, for the record of a run."""
-        return split_protocol(self.interactions, self.split)
-
-    def train_dataloader(self) -> BatchLoader:
-        """Batches of train, in an order of (seed, epoch)."""
-        columns = self.columns("train")
-        rank, world_size = _process(self)
-        plan = shuffled(len(columns.ratings), self.batch_size, self.seed, rank, world_size)
-        share = -(-len(columns.ratings) // world_size)
-        return BatchLoader(plan, _take(columns), -(-share // self.batch_size))
-
-    def val_dataloader(self) -> BatchLoader:
-        """Batches of validation, in order."""
-        return self.evaluation_dataloader("val")
-
-    def test_dataloader(self) -> BatchLoader:
-        """Batches of test, in order."""
-        return self.evaluation_dataloader("test")
-
-    def evaluation_dataloader(self, stage: str) -> BatchLoader:
-        """Batches of any stage in the order of its rows, train included, for measuring."""
-        columns = self.columns(stage)
-        num_batches = -(-len(columns.ratings) // self.eval_batch_size)
-        plan = in_order(len(columns.ratings), self.eval_batch_size)
-        return BatchLoader(plan, _take(columns), num_batches)
-
-    def transfer_batch_to_device(
-        self, batch: RatingBatch, device: torch.device, dataloader_idx: int
-    ) -> RatingBatch:
-        """Move a batch; one that is there already costs nothing."""
-        moved: RatingBatch = to_device(batch, device)
-        return moved
+from matinee.splits import Split, warm_ids
 
 
 class RankingBatch(NamedTuple):
@@ -150,7 +37,7 @@ class RankingBatch(NamedTuple):
     seen_items: Tensor  # int64, (pairs,)
 
 
-class SequenceDataModule(pl.LightningDataModule):
+class SequenceDataModule(SplitDataModule):
     """Windows of users' histories, for next-item recommendation.
 
     Training windows are cut from the rows of train alone. In evaluation, every ``eval_stride``-th
@@ -194,25 +81,21 @@ class SequenceDataModule(pl.LightningDataModule):
         segments: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        _check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size, min_length=min_length)
-        _check_sizes(stride=stride, eval_length=eval_length, eval_stride=eval_stride)
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "stride": stride}
+        sizes |= {"eval_length": eval_length, "eval_stride": eval_stride, "min_length": min_length}
+        super().__init__(interactions, split, segments, seed, **sizes)
         if length < 2:
             raise MatineeError(
                 f"data.length is {length}: a window needs a history and a next item; give at least 2."
             )
         if not 0 <= drop_oldest < 1:
             raise MatineeError(f"data.drop_oldest is {drop_oldest}; give a share in [0, 1).")
-        self.interactions = interactions
-        self.split = split
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.eval_length = eval_length
         self.eval_stride = eval_stride
         self.min_length = min_length
         self.filter_seen = filter_seen
-        self.segment_names = check_segments(segments, interactions)
-        self.seed = seed
         self.perturbation: Perturbation | None = None
         whole = Histories.from_rows(interactions, split.train)
         self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
@@ -251,17 +134,14 @@ class SequenceDataModule(pl.LightningDataModule):
         ends = (windows.starts + windows.lengths - 1).numpy()
         user_ids, item_ids = windows.user_ids.numpy(), histories.item_ids[ends]
         before = ends - histories.offsets[user_ids]
-        return Evaluated(user_ids, item_ids, before, self.warm[1].numpy()[item_ids])
-
-    def segments(self, stage: str) -> Masks:
-        """Mark the windows of a stage that lie in each segment, in the order of :meth:`evaluation`."""
-        names, table, train = self.segment_names, self.interactions, self.split.train
-        return segment_masks(names, self.evaluated(stage), table, train) if names else {}
+        _, warm_items = warm_ids(self.interactions, self.split.train)
+        return Evaluated(user_ids, item_ids, before, warm_items[item_ids])
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
         """Which user ids and which item ids occur in what is learned from."""
-        return warm_ids(self.interactions, self.histories.rows)
+        users, items = warm_ids(self.interactions, self.histories.rows)
+        return torch.from_numpy(users), torch.from_numpy(items)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -271,7 +151,7 @@ class SequenceDataModule(pl.LightningDataModule):
             windows["min_length"] = self.min_length
         counts = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
         return {
-            **split_protocol(self.interactions, self.split),
+            **super().protocol,
             "windows": windows,
             "evaluated_windows": counts,
             "candidates": "all items but the padding",
@@ -280,7 +160,7 @@ class SequenceDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Length-bucketed batches of train, in an order of (seed, epoch)."""
-        rank, world_size = _process(self)
+        rank, world_size = self.process
         items = torch.from_numpy(self.histories.item_ids)
         num_batches = -(-len(self.windows.starts) // self.batch_size)
 
@@ -294,14 +174,6 @@ class SequenceDataModule(pl.LightningDataModule):
             lambda index: gather(items, self.windows.take(index)),
             -(-num_batches // world_size),
         )
-
-    def val_dataloader(self) -> BatchLoader:
-        """Windows of validation, in the order of :meth:`evaluation`."""
-        return self.evaluation_dataloader("val")
-
-    def test_dataloader(self) -> BatchLoader:
-        """Windows of test, in the order of :meth:`evaluation`."""
-        return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, stage: str) -> BatchLoader:
         """Windows of any stage in the order of :meth:`evaluation`, train included, for measuring."""
@@ -327,13 +199,6 @@ class SequenceDataModule(pl.LightningDataModule):
         plan = in_order(count, self.eval_batch_size)
         return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
 
-    def transfer_batch_to_device(
-        self, batch: SequenceBatch | RankingBatch, device: torch.device, dataloader_idx: int
-    ) -> SequenceBatch | RankingBatch:
-        """Move a batch; one that is there already costs nothing."""
-        moved: SequenceBatch | RankingBatch = to_device(batch, device)
-        return moved
-
 
 def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     """List what each window's user met before its last item, as pairs (row of the windows, item).
@@ -351,50 +216,3 @@ def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor
     rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
     places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
     return rows, items[starts[rows] + places].long()
-
-
-def warm_ids(interactions: Interactions, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Mark the ids that some rows hold: bool, (num_users + 1,) and (num_items + 1,)."""
-    users = np.zeros(interactions.num_users + 1, dtype=bool)
-    items = np.zeros(interactions.num_items + 1, dtype=bool)
-    users[interactions.user_ids[rows]] = True
-    items[interactions.item_ids[rows]] = True
-    return torch.from_numpy(users), torch.from_numpy(items)
-
-
-def split_protocol(interactions: Interactions, split: Split) -> dict[str, Any]:
-    """Describe the data and the split: what must be equal for figures to be comparable."""
-    return {
-        "dataset": {
-            "sha256": interactions.fingerprint,
-            "rows": len(interactions),
-            "users": interactions.num_users,
-            "items": interactions.num_items,
-            "duplicates_resolved": interactions.duplicates_resolved,
-            **({"source": dict(interactions.source)} if interactions.source else {}),
-        },
-        "split": {
-            "name": split.name,
-            "options": dict(split.options),
-            "fingerprint": split.fingerprint,
-            "rows": split.sizes,
-            "cold": split.cold(interactions),
-        },
-    }
-
-
-def _take(columns: RatingBatch) -> Any:
-    return lambda chosen: RatingBatch(*(column[chosen] for column in columns))
-
-
-def _process(datamodule: pl.LightningDataModule) -> tuple[int, int]:
-    trainer: Any = datamodule.trainer
-    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for option, size in sizes.items():
-        if not 1 <= size < 2**31:
-            raise MatineeError(
-                f"data.{option} is {size}; give a whole number from 1 to {2**31 - 1}."
-            )

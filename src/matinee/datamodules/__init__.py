@@ -1,0 +1,14 @@
+"""Datamodules: a split becomes loaders of whole batches."""
+
+from matinee.datamodules.parts import PARTS
+from matinee.datamodules.rating import RatingBatch, RatingDataModule
+from matinee.datamodules.sequence import RankingBatch, SequenceDataModule, met_before
+
+__all__ = [
+    "PARTS",
+    "RankingBatch",
+    "RatingBatch",
+    "RatingDataModule",
+    "SequenceDataModule",
+    "met_before",
+]
