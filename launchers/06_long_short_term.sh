@@ -43,8 +43,19 @@ if [[ ! $jobs =~ ^[1-9][0-9]*$ ]]; then
     echo "JOBS is $jobs; give a number of processes of at least 1" >&2
     exit 1
 fi
+if [[ ! $seeds =~ ^[0-9]+(,[0-9]+)*$ ]]; then
+    echo "SEEDS is $seeds; give whole numbers with commas between them" >&2
+    exit 1
+fi
 plain_and_user=gru,user_gru
 every=${MODELS:-gru,user_gru,attention,user_attention,dnc,user_dnc}
+IFS=, read -ra named <<<"$every"
+for choice in "dataset/$DATASET" "${named[@]/#/model/}"; do
+    if [[ ! -f configs/$choice.yaml ]]; then
+        echo "there is no ${choice/\// }; choose of $(commas "configs/${choice%%/*}"/*.yaml | sed 's|configs/[a-z]*/||g; s|\.yaml||g')" >&2
+        exit 1
+    fi
+done
 folds=0,1,2,3,4,5,6,7,8,9
 dropped=0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9
 sizes=8,16,32,64,128
@@ -63,6 +74,7 @@ fi
 logs=${LOGS:-lightning_logs/long_short_term/$DATASET}
 mkdir -p "$logs"
 
+shopt -s nullglob
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 # Starts a command beside others; finish waits for all and fails if one of them did.
 started=()
@@ -113,18 +125,23 @@ sequence_length() {
             "data.batch_size=$((1280 / length))"
     done
 }
+changed=(shuffled last_in_place last_5 last_2 last_1) # histories
 order() {
-    local run part number=0 parts=()
+    local run histories part number=0 parts=()
     train "$every" "${whole[@]}" data.length=20 data.stride=10
-    for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*; do
-        [[ -f $run/order/last_1/evaluation.json ]] && continue # the one that is made last
-        part=$((number++ % jobs))
-        parts[part]+=${parts[part]:+,}$run
+    for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*/result.json; do
+        run=${run%/result.json}
+        for histories in "${changed[@]}"; do
+            [[ -f $run/order/$histories/evaluation.json ]] && continue
+            part=$((number++ % jobs))
+            parts[part]+=${parts[part]:+,}$run
+            break
+        done
     done
     for part in "${parts[@]}"; do
         # shellcheck disable=SC2016
         start matinee evaluate -m "run=$part" 'output=${run}/order/${histories}' \
-            histories=shuffled,last_in_place,last_5,last_2,last_1 "${device[@]}"
+            "histories=$(commas "${changed[@]}")" "${device[@]}"
     done
     finish
 }

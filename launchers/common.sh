@@ -12,7 +12,13 @@ if [[ ${1:-} == --fast ]]; then
     shift
 fi
 
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+if [[ ${LOGS:-} && $LOGS != /* && $caller != "$PWD" ]]; then LOGS=$caller/$LOGS; fi
+if [[ ${LOGS:-} == *[\,={}\[\]\(\)\'\"\$\\]* ]]; then
+    echo "LOGS is $LOGS; name a folder without commas, equals signs, brackets, quotes, \$ and \\" >&2
+    exit 1
+fi
 [[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small models are fastest so, and figures agree to the last bit
 device=("trainer=${ACCELERATOR:-auto}" "trainer.devices=${DEVICES:-1}")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from matinee.run_folder import read_result
+from matinee.errors import MatineeError
+from matinee.run_folder import PER_USER, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
+LAUNCHER = ROOT / "launchers" / "06_long_short_term.sh"
 RUNS = ROOT / "lightning_logs" / "long_short_term" / "ml-100k"
 
 
@@ -137,10 +140,9 @@ def test_the_page_tells_what_the_tables_show() -> None:
 
 
 def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None:
-    launcher = ROOT / "launchers" / "06_long_short_term.sh"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [launcher, "--fast", "5", "model.embedding_dim=64"], capture_output=True, text=True,
+        [LAUNCHER, "--fast", "5", "model.embedding_dim=64"], capture_output=True, text=True,
         env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "LOGS": str(tmp_path / "logs")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -152,11 +154,40 @@ def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None
     figures = pd.read_csv(tmp_path / "logs" / "figures.csv")
     assert set(figures["measure"]) == {"Recall@1", "Recall@20", "MRR@20"}
 
-    for arguments in (["6"], ["1", "2"]):
-        done = subprocess.run([launcher, *arguments], capture_output=True, text=True)
-        assert done.returncode == 1 and "name one experiment, 1 to 5" in done.stderr
-    done = subprocess.run([launcher, "seed=3"], capture_output=True, text=True)
-    assert done.returncode == 1 and "set LOGS=folder" in done.stderr
-    environment = {**os.environ, "JOBS": "0"}
-    done = subprocess.run([launcher, "4"], capture_output=True, text=True, env=environment)
-    assert done.returncode == 1 and "JOBS is 0" in done.stderr
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "sentence"),
+    [
+        (["6"], {}, "name one experiment, 1 to 5"),
+        (["1", "2"], {}, "name one experiment, 1 to 5"),
+        (["seed=3"], {}, "set LOGS=folder"),
+        (["4"], {"JOBS": "0"}, "JOBS is 0"),
+        (["4"], {"SEEDS": "0,x"}, "SEEDS is 0,x"),
+        (["4"], {"MODELS": "gru,grru"}, "there is no model grru; choose of attention,"),
+        (["4"], {"DATASET": "lastfm"}, "there is no dataset lastfm; choose of counting,lastfm-1k,"),
+        (["4"], {"LOGS": "one,two"}, "LOGS is one,two"),
+    ],
+)
+def test_the_launcher_refuses_before_it_begins(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], sentence: str
+) -> None:
+    environment = {**os.environ, "LOGS": str(tmp_path / "logs")} | variables
+    if arguments == ["seed=3"]:
+        del environment["LOGS"]
+    done = subprocess.run([LAUNCHER, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_other_ranks_are_refused(cells: ModuleType, run: Callable[..., Path]) -> None:
+    folder = run("experiment=user_based/popularity")
+    assert cells.read([folder]).seeds == 1
+    with np.load(folder / PER_USER) as file:
+        arrays = dict(file)
+    np.savez(folder / PER_USER, **arrays | {"rank": arrays["rank"] + 1})
+    with pytest.raises(MatineeError, match="makes an MRR of"):
+        cells.read([folder])
+    (folder / PER_USER).write_bytes(b"junk")
+    with pytest.raises(MatineeError, match="cannot be read"):
+        cells.read([folder])

@@ -4,18 +4,21 @@ A figure is a mean over test windows and seeds. Its interval holds 95 % of 2,000
 whole users and of seeds; a difference or a ratio of two cells is taken within each resample.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
+from matinee.errors import MatineeError
 from matinee.report.significance import signed_rank
-from matinee.run_folder import CONFIG, PER_USER
+from matinee.run_folder import CONFIG, EVALUATION, PER_USER, RESULT
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2_000
@@ -103,22 +106,40 @@ class Study:
 
 def read(folders: Sequence[Path]) -> Cell:
     """Read the windows of several seeds, which have the same ones."""
-    arrays = []
-    for folder in folders:
-        with np.load(folder / PER_USER) as file:
-            # windows lie by length, those of a user in time order, which this makes the same at any length
-            order = np.argsort(file["user"], kind="stable")
-            arrays.append({name: file[name][order] for name in file.files})
+    arrays = [read_windows(folder) for folder in folders]
     first = arrays[0]
     for other in arrays[1:]:
         if not np.array_equal(other["user"], first["user"]):
-            raise ValueError(f"{folders} were measured on different windows")
+            raise MatineeError(f"{folders[0]} and its other seeds have different windows.")
     values = {
         name: np.stack([measure(array["rank"].astype(float)) for array in arrays])
         for name, measure in MEASURES.items()
     }
     masks = {name: array for name, array in first.items() if array.dtype == np.bool_}
     return Cell(first["user"], values, masks)
+
+
+def read_windows(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read what a run or an evaluation ranked, user by user, in time order.
+
+    Raises:
+        MatineeError: If it cannot be read or is not what made the recorded figures.
+    """
+    recorded = folder / (RESULT if (folder / RESULT).exists() else EVALUATION)
+    try:
+        with np.load(folder / PER_USER) as file:
+            # windows lie by length, those of a user in time order, which this makes the same at any length
+            order = np.argsort(file["user"], kind="stable")
+            arrays = {name: file[name][order] for name in file.files}
+        figure = json.loads(recorded.read_text())["metrics"]["test/mrr"]
+        found = np.mean(1 / arrays["rank"].astype(np.float64))
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise MatineeError(
+            f"{recorded} or {PER_USER} beside it cannot be read ({error})."
+        ) from error
+    if not np.isclose(found, figure, rtol=1e-5):
+        raise MatineeError(f"{folder / PER_USER} makes an MRR of {found:.6f}, not {figure:.6f}.")
+    return arrays
 
 
 def pooled(cells: Sequence[Cell]) -> Cell:

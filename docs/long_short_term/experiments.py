@@ -17,6 +17,7 @@ from cells import MEASURES, Cell, Estimate, Study, estimate, p_value
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from matinee.errors import MatineeError
 from matinee.markdown import as_markdown
 from matinee.report.significance import holm
 
@@ -122,7 +123,7 @@ def time_folds(study: Study) -> Result:
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set(title=f"items of at least {least} rows", xlabel="tenth of the data")
     panels[0].set_ylabel("MRR@20, user_gru - gru")
-    panels[0].legend(fontsize=8)
+    panels[1].legend(fontsize=8, loc="lower right")
     return Result(figure, cells, [differences])
 
 
@@ -171,7 +172,9 @@ def embedding_size(study: Study) -> Result:
     for number, model in enumerate(("gru", "user_gru")):
         runs = {size: study.run(model, dim=size) for size in sizes}
         cells += [(f"{model}, {size} dimensions", cell) for size, cell in runs.items()]
-        by_size += [(f"{model}, {x} - 64 dimensions", runs[x], runs[64]) for x in sizes if x != 64]
+        by_size += [
+            (f"{model}, {x} - 64 dimensions", runs[x], runs.get(64)) for x in sizes if x != 64
+        ]
         draw(
             axes,
             {x: estimate(c) for x, c in runs.items() if c},
@@ -201,7 +204,9 @@ def sequence_length(study: Study) -> Result:
     for number, model in enumerate(MODELS):
         runs = {length: study.run(model, length=length) for length in lengths}
         cells += [(f"{model}, length {length}", cell) for length, cell in runs.items()]
-        by_length += [(f"{model}, length {x} - 20", runs[x], runs[20]) for x in lengths if x != 20]
+        by_length += [
+            (f"{model}, length {x} - 20", runs[x], runs.get(20)) for x in lengths if x != 20
+        ]
         for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
             points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
             look = {"color": f"C{number // 2}", "linestyle": "-" if number % 2 == 0 else "--"}
@@ -266,8 +271,15 @@ EXPERIMENTS = (time_folds, shrinking_history, embedding_size, sequence_length, o
 
 def main() -> None:
     """Write tables and figures of the experiments that a folder holds."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit("name one folder of runs: python docs/long_short_term/experiments.py FOLDER")
     folder = Path(sys.argv[1])
-    study = Study(folder)
+    try:
+        study = Study(folder)
+    except MatineeError as error:
+        sys.exit(str(error))
+    if not study.cells:
+        sys.exit(f"{folder} holds no finished runs of launchers/06_long_short_term.sh.")
     text, rows = [], []
     for number, experiment in enumerate(EXPERIMENTS, start=1):
         result = experiment(study)

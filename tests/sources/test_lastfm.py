@@ -272,10 +272,16 @@ def test_other_files_are_refused(tmp_path, content, message):
 def test_other_archives_are_refused(events, tmp_path):
     with pytest.raises(MatineeError, match=f"holds no {EVENTS}"):
         load(packed(tmp_path / "empty.tar.gz", {"README.txt": b"x"}))
+    twice = {f"a/{EVENTS}": events.read_bytes(), f"b/{EVENTS}": events.read_bytes()}
+    with pytest.raises(MatineeError, match=f"holds two {EVENTS}"):
+        load(packed(tmp_path / "two.tar.gz", twice))
     (tmp_path / "none.tar.gz").write_bytes(b"no archive")
     whole = packed(tmp_path / "whole.tar.gz", {EVENTS: events.read_bytes()}).read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
-    for name in ("none.tar.gz", "cut.tar.gz"):
+    flipped = bytearray(whole)
+    flipped[-6] ^= 1  # in the checksum at the end
+    (tmp_path / "flipped.tar.gz").write_bytes(flipped)
+    for name in ("none.tar.gz", "cut.tar.gz", "flipped.tar.gz"):
         with pytest.raises(MatineeError, match=f"{name} cannot be read"):
             load(tmp_path / name)
 

@@ -7,6 +7,7 @@ http://ocelma.net/MusicRecommendationDataset/lastfm-1K.html. For non-commercial 
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import tarfile
 import zlib
@@ -110,12 +111,15 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with file.open("rb") as stream:
                     yield name, stream
         return
-    with tarfile.open(path, "r|*") as archive:
-        for member in archive:
-            name = PurePosixPath(member.name).name
-            content = archive.extractfile(member) if member.isfile() else None
-            if name in (EVENTS, _PROFILES) and content:
-                yield name, content
+    with path.open("rb") if path.suffix == ".tar" else gzip.open(path) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name
+                content = archive.extractfile(member) if member.isfile() else None
+                if name in (EVENTS, _PROFILES) and content:
+                    yield name, content
+        while stream.read(2**20):  # to the checksum at the end
+            pass
 
 
 def _build(path: Path, items: Items, min_item_count: int) -> Interactions:
@@ -123,6 +127,10 @@ def _build(path: Path, items: Items, min_item_count: int) -> Interactions:
     try:
         for name, stream in _members(path):
             if name == EVENTS:
+                if events is not None:
+                    raise MatineeError(
+                        f"{path} holds two {EVENTS}; set dataset.path to one of them."
+                    )
                 events = Events(stream, path, items)
             else:
                 users = _read_profiles(stream, path)
