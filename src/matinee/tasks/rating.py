@@ -181,9 +181,9 @@ class RatingTask(Task):
         """Predict the ratings of a batch, shape (batch,)."""
         return self(batch.user_ids, batch.item_ids)  # type: ignore[no-any-return]
 
-    def validation_step(self, batch: RatingBatch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Predict; the callbacks measure."""
-        return self.predict_step(batch)
+        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
 
 
 def penalty(rows: Rows) -> Tensor:
