@@ -20,7 +20,6 @@ from matinee.sequences import (
     gather,
     last_target_only,
     to_matrix,
-    token_batches,
     windows_ending_at,
 )
 
@@ -199,7 +198,6 @@ def test_nothing_at_all():
     assert to_matrix(items_of(histories), windows, 4).shape == (0, 4)
     assert histories.positions(np.array([1])).tolist() == []
     assert bucketed_batches(windows.lengths, 4, 0, 0) == []
-    assert token_batches(windows.lengths, 4, 0, 0) == []
 
 
 def test_take_by_index_slice_and_mask():
@@ -252,26 +250,11 @@ def test_bucketed_batches_hold_every_window_once_in_even_sizes(lengths, batch_si
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
-@given(lengths=LENGTHS, batch_tokens=st.integers(1, 2000))
-def test_token_batches_hold_every_window_once_in_even_shares(lengths, batch_tokens):
-    lengths = torch.tensor(lengths, dtype=torch.int32)
-    batches = token_batches(lengths, batch_tokens, 0, 0)
-    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
-    tokens = [int(lengths[batch].sum()) for batch in batches]
-    assert all(tokens)
-    longest = int(lengths.max()) if len(lengths) else 0
-    share = int(lengths.sum()) / max(1, -(-int(lengths.sum()) // batch_tokens))
-    assert max(tokens, default=0) <= share + longest
-    if longest <= share:  # no batch is skipped by a long window
-        assert min(tokens, default=share) >= share - longest
-
-
-@pytest.mark.parametrize("make", [bucketed_batches, token_batches])
-def test_the_order_is_a_function_of_seed_and_epoch(make):
+def test_the_order_is_a_function_of_seed_and_epoch():
     lengths = torch.randint(1, 50, (500,), generator=torch.Generator().manual_seed(0)).int()
 
     def order(seed, epoch):
-        return torch.cat(make(lengths, 32, seed, epoch)).tolist()
+        return torch.cat(bucketed_batches(lengths, 32, seed, epoch)).tolist()
 
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - to show that the global state does not matter
@@ -295,8 +278,6 @@ def test_companions_are_of_similar_length_yet_change():
 def test_refused_batch_sizes():
     with pytest.raises(MatineeError, match="batch size is 0"):
         bucketed_batches(torch.ones(3), 0, 0, 0)
-    with pytest.raises(MatineeError, match="at least 1"):
-        token_batches(torch.ones(3), 0, 0, 0)
 
 
 def test_windows_go_through_a_network_in_any_company():

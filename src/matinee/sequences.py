@@ -257,46 +257,12 @@ def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) ->
     if batch_size < 1:
         raise MatineeError(f"the batch size is {batch_size}; give a whole number of at least 1.")
     generator = np.random.default_rng((seed, epoch))
-    order = _blurred_order(lengths, generator)
+    # by length times a draw from 1 to 1.1, which also breaks ties
+    blur = generator.random(len(lengths), dtype=np.float32)
+    order = np.argsort(lengths.numpy() * (1 + blur / 10))
     num_batches = -(-len(order) // batch_size)
     batches = [torch.from_numpy(part) for part in np.array_split(order, max(num_batches, 1))]
     return [batches[place] for place in generator.permutation(num_batches)]
-
-
-def token_batches(lengths: Tensor, batch_tokens: int, seed: int, epoch: int) -> list[Tensor]:
-    """Group windows of similar length into batches of nearly equally many items.
-
-    As :func:`bucketed_batches`, but the batches hold equal shares of all items, to within one
-    window: few long windows or many short ones.
-
-    Args:
-        lengths: Length of each window, shape (windows,).
-        batch_tokens: Items of a batch to aim at, padding not counted, at least 1.
-        seed: As in :func:`bucketed_batches`.
-        epoch: As in :func:`bucketed_batches`.
-
-    Returns:
-        Indices of the windows of each batch, int64; together every window once.
-
-    Raises:
-        MatineeError: If ``batch_tokens`` is not positive.
-    """
-    if batch_tokens < 1:
-        raise MatineeError(f"a batch of {batch_tokens} items is none; give at least 1.")
-    generator = np.random.default_rng((seed, epoch))
-    order = _blurred_order(lengths, generator)
-    ends = np.cumsum(lengths.numpy()[order], dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    num_batches = -(-total // batch_tokens)
-    cuts = np.searchsorted(ends, np.arange(1, num_batches) * (total / max(num_batches, 1)))
-    parts = [torch.from_numpy(part) for part in np.split(order, cuts) if len(part)]
-    return [parts[place] for place in generator.permutation(len(parts))]
-
-
-def _blurred_order(lengths: Tensor, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Order windows by length times a draw from 1 to 1.1, which also breaks ties."""
-    blur = generator.random(len(lengths), dtype=np.float32)
-    return np.argsort(lengths.numpy() * (1 + blur / 10))
 
 
 def _gather(item_ids: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
