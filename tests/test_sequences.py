@@ -108,20 +108,6 @@ def test_dropping_the_oldest_against_a_loop():
         assert Histories.from_rows(log, rows).without_oldest(share).tolist() == wanted
 
 
-@given(users=USERS, asked=st.lists(st.integers(0, 5), max_size=6))
-def test_seen_lists_the_items_of_each_asked_user(users, asked):
-    log = log_of(users)
-    histories = Histories.from_rows(log, np.arange(len(log)))
-    asked = [min(user, log.num_users) for user in asked]
-    rows, item_ids = histories.seen(np.array(asked, dtype=np.int32))
-    expected = [
-        (row, item)
-        for row, user in enumerate(asked)
-        for item in log.item_ids[log.user_ids == user].tolist()
-    ]
-    assert list(zip(rows.tolist(), item_ids.tolist(), strict=True)) == expected
-
-
 @given(
     users=USERS, length=st.integers(1, 8), stride=st.integers(1, 10), min_length=st.integers(1, 8)
 )

@@ -97,7 +97,7 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
         scores: Scores of all items, (n, num_items + 1); column 0, the padding, is no candidate.
         target_ids: The item to rank in each row, integers in 1..num_items, (n,).
         excluded: Items that are no candidates, such as those already met, as pairs (row, item id)
-            in any order, repeats allowed; see :meth:`matinee.sequences.Histories.seen`. A row's
+            in any order, repeats allowed; see :func:`matinee.datamodules.met_before`. A row's
             target stays a candidate even if it is among them.
 
     Returns:

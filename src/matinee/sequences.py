@@ -71,21 +71,6 @@ class Histories:
         # the small term keeps 100 rows at a share of 0.29 from 28.999...
         return self.rows[places >= np.repeat(np.floor(counts * share + 1e-9), counts)]
 
-    def seen(self, user_ids: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        """List what users have met, in the form that :func:`matinee.metrics.ranks` excludes.
-
-        Args:
-            user_ids: One user of each scored row, shape (n,).
-
-        Returns:
-            Index pairs (row in 0..n-1, item id), two int64 tensors of one length, rows ascending.
-        """
-        starts, ends = self.offsets[user_ids], self.offsets[np.add(user_ids, 1)]
-        counts = ends - starts
-        rows = np.repeat(np.arange(len(counts)), counts)
-        positions = np.arange(len(rows)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        return torch.from_numpy(rows), torch.from_numpy(self.item_ids[positions].astype(np.int64))
-
 
 class Windows(NamedTuple):
     """Stretches of histories: offsets into ``Histories.item_ids``, all of shape (windows,)."""
