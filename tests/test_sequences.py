@@ -19,7 +19,6 @@ from matinee.sequences import (
     cut_windows,
     gather,
     last_target_only,
-    to_matrix,
     windows_ending_at,
 )
 
@@ -111,7 +110,7 @@ def test_dropping_the_oldest_against_a_loop():
 @given(
     users=USERS, length=st.integers(1, 8), stride=st.integers(1, 10), min_length=st.integers(1, 8)
 )
-def test_windows_batches_and_matrix_against_a_loop(users, length, stride, min_length):
+def test_windows_and_batches_against_a_loop(users, length, stride, min_length):
     histories = histories_of(users)
     min_length = min(min_length, length)
     windows = cut_windows(histories, length, stride, min_length)
@@ -128,13 +127,6 @@ def test_windows_batches_and_matrix_against_a_loop(users, length, stride, min_le
     assert last.target_ids.tolist() == slow_batch(expected, last_only=True)[1]
     assert last.histories.tolist() == histories_expected
     assert (last.target_ids != 0).sum(1).tolist() == [1] * len(expected)
-
-    for columns in (None, 1, length + 2):
-        matrix = to_matrix(items_of(histories), windows, columns)
-        width = columns or max((len(items) for _, items in expected), default=0)
-        padded = [([0] * width + items)[len(items) :][-width:] for _, items in expected]
-        assert matrix.shape == (len(expected), width)
-        assert matrix.tolist() == padded
 
 
 def test_a_batch_in_full():
@@ -180,8 +172,6 @@ def test_nothing_at_all():
     batch = gather(items_of(histories), windows)
     assert batch.histories.shape == batch.target_ids.shape == (0, 0)
     assert last_target_only(batch).target_ids.shape == (0, 0)
-    assert to_matrix(items_of(histories), windows).shape == (0, 0)
-    assert to_matrix(items_of(histories), windows, 4).shape == (0, 4)
     assert histories.positions(np.array([1])).tolist() == []
     assert bucketed_batches(windows.lengths, 4, 0, 0) == []
 

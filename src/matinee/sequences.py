@@ -201,26 +201,6 @@ def last_target_only(batch: SequenceBatch) -> SequenceBatch:
     return batch._replace(target_ids=target_ids)
 
 
-def to_matrix(item_ids: Tensor, windows: Windows, length: int | None = None) -> Tensor:
-    """Return windows as the classical matrix: one row each, padded with 0 on the LEFT.
-
-    Args:
-        item_ids: The flat items of the histories, shape (rows,).
-        windows: The windows.
-        length: Columns; None is the longest window. Of longer windows the last items are kept.
-
-    Returns:
-        Item ids, int64, shape (windows, length).
-    """
-    if length is None:
-        length = int(windows.lengths.max()) if len(windows.lengths) else 0
-    before = torch.arange(length, 0, -1, device=item_ids.device)  # distance from the window's end
-    lengths = windows.lengths.long().unsqueeze(1)
-    places = windows.starts.unsqueeze(1) + lengths - before
-    matrix = item_ids[places.clamp_(min=0)].long() if length else places
-    return matrix.masked_fill_(before > lengths, 0)
-
-
 def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Group windows of similar length into batches of nearly equally many windows.
 
