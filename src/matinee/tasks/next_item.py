@@ -108,12 +108,13 @@ class NextItemTask(Task):
             sampler.fit(counts)
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
         longest = int(datamodule.windows.lengths.max())
-        limit = getattr(getattr(network, "encoder", None), "max_length", longest)
-        if longest > limit:
-            raise ValueError(
-                f"training windows have {longest} items and model.encoder.max_length is {limit}; "
-                f"set it to at least {longest}, or data.length to at most {limit}."
-            )
+        for name, part in network.named_modules():
+            limit = getattr(part, "max_length", longest)
+            if longest > limit:
+                raise ValueError(
+                    f"training windows have {longest} items and model.{name}.max_length is {limit}; "
+                    f"set it to at least {longest}, or data.length to at most {limit}."
+                )
         return cls(
             network,
             loss,
