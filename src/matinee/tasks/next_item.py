@@ -177,9 +177,18 @@ class NextItemTask(Task):
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Rank each row's target: ``ranks`` (batch,) and ``best_items``, their ids (batch, k)."""
-        return self._rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
+        return self.rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
 
-    def _rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
+    def rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
+        """Rank each row's target among the candidates, and list the best of them.
+
+        Args:
+            batch: What to rank.
+            best: Length of the lists, at most the number of items.
+
+        Returns:
+            ``ranks`` (batch,) and ``best_items``, ids (batch, best), 0 where candidates are fewer.
+        """
         target_ids = batch.target_ids.sum(1)  # one target a row, 0 elsewhere
         parts = []
         rows_at_once = max(1, RANKED_AT_ONCE // len(self.warm_items))
@@ -198,7 +207,7 @@ class NextItemTask(Task):
 
     def validation_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Rank the targets; the callbacks measure."""
-        return self._rank(batch, best=0)
+        return self.rank(batch, best=0)
 
     def measure(
         self,
