@@ -20,6 +20,7 @@ from matinee.fitting import make_trainer
 from matinee.run_folder import read_result, sole_writer
 
 Run = Callable[..., Path]
+NEXT_ITEM = ["experiment=user_based/gru", "model.embedding_dim=8"]
 
 
 def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
@@ -90,14 +91,15 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> No
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_trainer_test_goes_the_same_way(run: Run) -> None:
-    folder = run()
+@pytest.mark.parametrize("experiment_of", [[], NEXT_ITEM])
+def test_trainer_test_gives_the_recorded_figures(run: Run, experiment_of: list[str]) -> None:
+    folder = run(*experiment_of)
     loaded = experiment.load_run(folder)
     trainer = make_trainer(loaded.config, folder)
-    measured = trainer.test(loaded.task, loaded.datamodule, verbose=False)[0]
+    measured = trainer.test(loaded.task, datamodule=loaded.datamodule, verbose=False)[0]
     recorded = read_result(folder)["metrics"]
-    assert measured == pytest.approx({name: recorded[name] for name in measured}, rel=1e-6)
-    assert "test/rmse" in measured
+    assert measured == {name: np.float32(recorded[name]) for name in measured}, "logged as float32"
+    assert ("test/mrr" if experiment_of else "test/rmse") in measured
 
 
 def test_a_run_folder_is_never_overwritten(run: Run) -> None:

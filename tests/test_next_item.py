@@ -252,7 +252,11 @@ def test_users_of_train_have_rows_and_others_share_row_0(
             "exclude_target=true",
         ),
         (["model.sparse=true"], "optimizer=row_adam"),
-        (["model=attention", "model.encoder.max_length=5"], "max_length is 5"),
+        (["model=attention", "model.encoder.max_length=5"], r"model\.encoder\.max_length is 5"),
+        (
+            ["model=user_attention", "model.encoder.encoder.max_length=5"],
+            r"model\.encoder\.encoder\.max_length is 5",
+        ),
         (
             [
                 "model=cnn",

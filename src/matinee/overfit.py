@@ -29,7 +29,9 @@ from matinee.one_batch import OneBatch, fixed_batch
 from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
 
 RECORD = "overfit.json"
-HINDRANCES = {"dropout", "weight_decay", "l2", "unknown_users", "unknown_items"}
+HINDRANCES = {
+    "dropout", "user_dropout", "weight_decay", "l2", "unknown_users", "unknown_items",
+}  # fmt: skip
 RATING_TOLERANCE = 1 / 40  # of the scale: a tenth of a star of five
 RANKING_TOLERANCE = 0.05  # nats, margins or shares: a target gets 95 % of the softmax's probability
 LAST = 10  # steps whose mean loss counts: sampled losses differ from step to step
