@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'EOT'
-usage: [SEEDS=0,1] [MODELS=...] [LOGS=folder] [DATASET=name] [JOBS=1]
+usage: [SEEDS=0,1,2] [MODELS=...] [LOGS=folder] [DATASET=name] [JOBS=1]
        launchers/06_long_short_term.sh [--fast] [all|1..5] [override...]
 
 Runs the experiments of docs/long_short_term.md, all of them or one:
@@ -37,7 +37,12 @@ if [[ -z ${DATASET:-} ]]; then
     DATASET=ml-100k
     [[ -e $cache/lastfm-dataset-1K || -e $cache/lastfm-dataset-1K.tar.gz ]] && DATASET=lastfm-1k
 fi
-seeds=${SEEDS:-0,1}
+seeds=${SEEDS:-0,1,2}
+jobs=${JOBS:-1}
+if [[ ! $jobs =~ ^[1-9][0-9]*$ ]]; then
+    echo "JOBS is $jobs; give a number of processes of at least 1" >&2
+    exit 1
+fi
 plain_and_user=gru,user_gru
 every=${MODELS:-gru,user_gru,attention,user_attention,dnc,user_dnc}
 folds=0,1,2,3,4,5,6,7,8,9
@@ -59,23 +64,29 @@ logs=${LOGS:-lightning_logs/long_short_term/$DATASET}
 mkdir -p "$logs"
 
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-# Runs a command in JOBS processes that share its runs; fails if one of them does.
-share() {
-    local job status=0 jobs=()
-    echo "$*"
-    for ((job = 0; job < ${JOBS:-1}; job++)); do
-        "$@" >>"$logs/train.log" &
-        jobs+=($!)
-    done
-    for job in "${jobs[@]}"; do wait "$job" || status=1; done
+# Starts a command beside others; finish waits for all and fails if one of them did.
+started=()
+start() {
+    "$@" >>"$logs/train.log" &
+    started+=($!)
+}
+finish() {
+    local process status=0
+    for process in "${started[@]}"; do wait "$process" || status=1; done
+    started=()
     return $status
 }
 
-# Trains models, "train MODEL,... override...", each in a folder named by what is varied.
+# Trains models, "train MODEL,... override...", each in a folder named by what is varied; JOBS processes
+# are given all of the runs, and leave to each other what one is at work on.
 train() {
-    share matinee train -m resume=true experiment=long_short_term "model=$1" "seed=$seeds" \
-        "name=long_short_term/\${hydra:runtime.choices.model}" "log_dir=$logs" "${device[@]}" \
-        "${@:2}" "${overrides[@]}"
+    local command job
+    command=(matinee train -m resume=true experiment=long_short_term "model=$1" "seed=$seeds"
+        "name=long_short_term/\${hydra:runtime.choices.model}" "log_dir=$logs" "${device[@]}"
+        "${@:2}" "${overrides[@]}")
+    echo "${command[*]}"
+    for ((job = 0; job < jobs; job++)); do start "${command[@]}"; done
+    finish
 }
 # shellcheck disable=SC2016  # Hydra fills in these names
 {
@@ -103,15 +114,19 @@ sequence_length() {
     done
 }
 order() {
-    local run missing=()
+    local run part number=0 parts=()
     train "$every" "${whole[@]}" data.length=20 data.stride=10
-    for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*; do # last_1 is made last
-        [[ -f $run/order/last_1/evaluation.json ]] || missing+=("$run")
+    for run in "$logs"/runs/*/dim64_length20_drop0.0_seed*; do
+        [[ -f $run/order/last_1/evaluation.json ]] && continue # the one that is made last
+        part=$((number++ % jobs))
+        parts[part]+=${parts[part]:+,}$run
     done
-    ((${#missing[@]})) || return 0
-    # shellcheck disable=SC2016
-    JOBS=1 share matinee evaluate -m "run=$(commas "${missing[@]}")" 'output=${run}/order/${histories}' \
-        histories=shuffled,last_in_place,last_5,last_2,last_1 "${device[@]}"
+    for part in "${parts[@]}"; do
+        # shellcheck disable=SC2016
+        start matinee evaluate -m "run=$part" 'output=${run}/order/${histories}' \
+            histories=shuffled,last_in_place,last_5,last_2,last_1 "${device[@]}"
+    done
+    finish
 }
 
 experiments=(time_folds shrinking_history embedding_size sequence_length order)
