@@ -84,8 +84,9 @@ def _figures_table(rows: list[tuple[str, Cell | None]]) -> str:
         if cell is not None:
             row = {"": label} | {m: f"{estimate(cell, measure=m):.4f}" for m in MEASURES}
             for name in (*POPULARITY, *HISTORY):
-                if name in cell.segments and cell.segments[name].any():
-                    row[f"MRR@20, {name}"] = f"{estimate(cell, segment=name).value:.4f}"
+                if name in cell.segments:
+                    found = estimate(cell, segment=name).value
+                    row[f"MRR@20, {name}"] = "" if np.isnan(found) else f"{found:.4f}"
             table.append({**row, "seeds": str(cell.seeds)})
     return as_markdown(pd.DataFrame(table).fillna("")) if table else ""
 
