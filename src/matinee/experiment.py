@@ -17,6 +17,7 @@ from matinee.callbacks import Inspection
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
 from matinee.errors import MatineeError, Stopped
+from matinee.files import write_whole
 from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
 from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
@@ -36,7 +37,6 @@ from matinee.run_folder import (
     read_result,
     sole_writer,
     write_json,
-    write_whole,
 )
 
 

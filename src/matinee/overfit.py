@@ -24,9 +24,10 @@ from matinee.configuration import check_config
 from matinee.datamodules import RankingBatch, RatingBatch
 from matinee.errors import MatineeError
 from matinee.experiment import build
+from matinee.files import write_whole
 from matinee.fitting import make_part, make_trainer, probe, refuse_several
 from matinee.one_batch import OneBatch, fixed_batch
-from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
+from matinee.run_folder import CONFIG, claim_folder, write_json
 
 RECORD = "overfit.json"
 HINDRANCES = {"dropout", "weight_decay", "l2", "unknown_users", "unknown_items"}

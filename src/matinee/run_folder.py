@@ -2,15 +2,14 @@
 
 import datetime
 import json
-import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import check_config
 from matinee.errors import MatineeError
+from matinee.files import write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
 RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
@@ -133,24 +133,6 @@ def sole_writer(folder: Path) -> Iterator[None]:
     finally:
         (folder / ".lock").unlink(missing_ok=True)
         lock.release()
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its target and rename it: it is there whole or not at all.
-
-    Raises:
-        MatineeError: If it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise MatineeError(
-            f"{path} could not be written ({error}); free disk space, then resume."
-        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,7 +1,6 @@
 """Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from matinee.errors import MatineeError
+from matinee.files import part_file
 from matinee.run_folder import checkpoint_path
 
 
@@ -122,12 +122,10 @@ class EpochTable(Callback):
                 csv.DictWriter(file, list(row)).writerow(row)
 
     def _write(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with part_file(path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(part, path)
 
     @staticmethod
     def _path(trainer: pl.Trainer) -> Path:
@@ -150,16 +148,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            with part_file(path) as part, part.open("wb") as file:
+                torch.save(checkpoint, file)  # by its path, the part's name would stand within
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             raise MatineeError(
                 f"the checkpoint {path} could not be written ({error}); "
                 "free disk space or choose another run_folder=... and resume."

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from matinee.errors import MatineeError
-from matinee.run_folder import write_whole
+from matinee.files import write_whole
 
 Row = dict[str, Any]  # trial, hash_ID, test_mrr, validation_mrr, hyperparameters, failure
 POLL_SECONDS = 0.2
