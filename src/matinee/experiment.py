@@ -37,6 +37,7 @@ from matinee.run_folder import (
     read_result,
     sole_writer,
     write_json,
+    write_yaml,
 )
 
 
@@ -96,8 +97,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     try:
         config.run_folder = str(folder)
         trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-        _write_yaml(folder / CONFIG, config)
-        _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
+        write_yaml(folder / CONFIG, config)
+        write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
         write_json(folder / PROTOCOL, experiment.datamodule.protocol)
         _fit_and_record(experiment, trainer, folder, started)
     except Stopped:
@@ -349,11 +350,6 @@ def _check_protocol(experiment: Experiment, folder: Path) -> None:
                 f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
                 "now); restore its config.yaml or train again."
             )
-
-
-def _write_yaml(path: Path, content: Any) -> None:
-    text = OmegaConf.to_yaml(content, resolve=True).encode()
-    write_whole(path, lambda file: file.write(text))
 
 
 def _load_weights(task: Any, path: Path) -> None:

@@ -140,6 +140,12 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
 
+def write_yaml(path: Path, content: Any) -> None:
+    """Write a config or a list as YAML without interpolations, whole or not at all."""
+    text = OmegaConf.to_yaml(content, resolve=True).encode()
+    write_whole(path, lambda file: file.write(text))
+
+
 def load_config(folder: Path) -> DictConfig:
     """Read the config of a run folder, whose place may have changed, to build its parts.
 
