@@ -1,6 +1,5 @@
 """Experiments: from a config to objects, a fit, its measurement and the run folder as its record."""
 
-import json
 import shutil
 import sys
 import time
@@ -27,6 +26,7 @@ from matinee.run_folder import (
     PER_USER,
     PROTOCOL,
     RESULT,
+    check_protocol,
     check_same,
     checkpoint_path,
     claim_folder,
@@ -121,7 +121,7 @@ def resume(folder: Path) -> Path:
     if not (folder / RESULT).exists():
         started = time.perf_counter()
         experiment = build(config)
-        _check_protocol(experiment, folder)
+        check_protocol(folder, experiment.datamodule.protocol)
         if not is_first_process():
             _help(experiment, folder)
         trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
@@ -191,7 +191,7 @@ def load_run(
     if segments is not None:
         config.data.segments = list(segments)
     experiment = build(config)
-    _check_protocol(experiment, folder)
+    check_protocol(folder, experiment.datamodule.protocol)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     if histories is not None:
         if not isinstance(experiment.datamodule, SequenceDataModule):
@@ -326,30 +326,6 @@ def _help(experiment: Experiment, folder: Path) -> NoReturn:
         sys.exit(0)
     trainer = make_trainer(experiment.config, folder)
     take_part(lambda: _fit(experiment, trainer, folder))
-
-
-def _check_protocol(experiment: Experiment, folder: Path) -> None:
-    """Refuse data or a split that are not those the run began with."""
-    path = folder / PROTOCOL
-    try:
-        began: dict[str, Any] = json.loads(path.read_text())
-        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
-    now = experiment.datamodule.protocol
-    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
-    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
-        if then != here:
-            raise MatineeError(
-                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
-                f"{here[:12]}... now); restore them or train again."
-            )
-    for key, here in json.loads(json.dumps(now)).items():
-        if began.get(key) != here:
-            raise MatineeError(
-                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
-                "now); restore its config.yaml or train again."
-            )
 
 
 def _load_weights(task: Any, path: Path) -> None:

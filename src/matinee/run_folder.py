@@ -107,6 +107,37 @@ def check_same(folder: Path, config: DictConfig) -> None:
             )
 
 
+def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
+    """Refuse data, a split or rules of evaluation that are not those a run began with.
+
+    Args:
+        folder: The run folder.
+        now: The protocol of the data as they are.
+
+    Raises:
+        MatineeError: Naming what has changed; or if ``protocol.json`` is missing or broken.
+    """
+    path = folder / PROTOCOL
+    try:
+        began: dict[str, Any] = json.loads(path.read_text())
+        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
+    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
+    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
+        if then != here:
+            raise MatineeError(
+                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
+                f"{here[:12]}... now); restore them or train again."
+            )
+    for key, here in json.loads(json.dumps(now)).items():
+        if began.get(key) != here:
+            raise MatineeError(
+                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
+                "now); restore its config.yaml or train again."
+            )
+
+
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(config, dict):
         return {prefix: config}
