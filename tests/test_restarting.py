@@ -12,7 +12,14 @@ from filelock import FileLock
 
 from matinee import cli, experiment
 from matinee.errors import MatineeError
-from matinee.run_folder import CONFIG, RESULT, checkpoint_path, read_result
+from matinee.run_folder import (
+    CONFIG,
+    RESULT,
+    check_same,
+    checkpoint_path,
+    read_result,
+    write_yaml,
+)
 
 
 def options(folder: Path, *more: str) -> list[str]:
@@ -43,6 +50,13 @@ def test_another_run_is_refused(compose_train, tmp_path: Path) -> None:
     ]:
         with pytest.raises(MatineeError, match=sentence):
             experiment.train_or_resume(compose_train(*options(tmp_path / "run", override)), [])
+
+
+def test_a_group_that_the_run_did_not_have_is_refused(compose_train, tmp_path: Path) -> None:
+    write_yaml(tmp_path / CONFIG, compose_train("scheduler=none"))
+    with pytest.raises(MatineeError, match=r"scheduler=\{\}, not None"):
+        check_same(tmp_path, compose_train("scheduler=cosine"))
+    check_same(tmp_path, compose_train("scheduler=none", "name=other", "log_dir=elsewhere"))
 
 
 def test_a_stopped_run_goes_on_and_one_without_a_checkpoint_begins_anew(

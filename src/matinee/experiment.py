@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from matinee.callbacks import Inspection
 from matinee.configuration import check_config
@@ -98,7 +98,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         config.run_folder = str(folder)
         trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
         write_yaml(folder / CONFIG, config)
-        write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
+        write_yaml(folder / OVERRIDES, list(overrides))
         write_json(folder / PROTOCOL, experiment.datamodule.protocol)
         _fit_and_record(experiment, trainer, folder, started)
     except Stopped:

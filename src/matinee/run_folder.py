@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.configuration import check_config
+from matinee.configuration import check_config, flatten
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 
@@ -99,8 +99,10 @@ def check_same(folder: Path, config: DictConfig) -> None:
     Raises:
         MatineeError: Naming the first key that differs.
     """
-    now = _flat(OmegaConf.to_container(config, resolve=True))
-    for key, recorded in _flat(OmegaConf.to_container(load_config(folder))).items():
+    here: Any = OmegaConf.to_container(config, resolve=True)
+    there: Any = OmegaConf.to_container(load_config(folder))
+    now = flatten(here)
+    for key, recorded in flatten(there).items():
         if key not in OF_THE_PLACE and now.get(key) != recorded:
             raise MatineeError(
                 f"{folder} holds a run with {key}={recorded}, not {now.get(key)}; name another folder."
@@ -136,15 +138,6 @@ def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
                 f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
                 "now); restore its config.yaml or train again."
             )
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(config, dict):
-        return {prefix: config}
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        values |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return values
 
 
 @contextmanager
