@@ -17,7 +17,8 @@ from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
 from matinee.errors import MatineeError, Stopped
 from matinee.files import write_whole
-from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
+from matinee.fitting import fit, make_trainer, without_advice
+from matinee.parts import call_part, make_part
 from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
     CONFIG,

@@ -25,8 +25,9 @@ from matinee.datamodules import RankingBatch, RatingBatch
 from matinee.errors import MatineeError
 from matinee.experiment import build
 from matinee.files import write_whole
-from matinee.fitting import make_part, make_trainer, probe, refuse_several
+from matinee.fitting import make_trainer, probe, refuse_several
 from matinee.one_batch import OneBatch, fixed_batch
+from matinee.parts import make_part
 from matinee.run_folder import CONFIG, claim_folder, write_json, write_yaml
 
 RECORD = "overfit.json"
