@@ -3,7 +3,8 @@
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +16,8 @@ from omegaconf import DictConfig
 from matinee.callbacks import Inspection
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
-from matinee.errors import MatineeError, Stopped
-from matinee.files import write_whole
+from matinee.errors import AtWork, MatineeError, Stopped
+from matinee.files import remove_parts, write_whole
 from matinee.fitting import fit, make_trainer, without_advice
 from matinee.parts import call_part, make_part
 from matinee.processes import is_first_process, take_part
@@ -32,7 +33,6 @@ from matinee.run_folder import (
     checkpoint_path,
     claim_folder,
     environment,
-    in_work,
     load_config,
     read_checkpoint,
     read_result,
@@ -40,6 +40,8 @@ from matinee.run_folder import (
     write_json,
     write_yaml,
 )
+
+Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
 
 
 @dataclass(frozen=True)
@@ -89,25 +91,30 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         Stopped: If a signal ended the fit; it can be resumed.
         MatineeError: For everything a user can mend; a run without a checkpoint leaves nothing.
     """
+    return _train(config, overrides, sole_writer)
+
+
+def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
     check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
-    try:
-        config.run_folder = str(folder)
-        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-        write_yaml(folder / CONFIG, config)
-        write_yaml(folder / OVERRIDES, list(overrides))
-        write_json(folder / PROTOCOL, experiment.datamodule.protocol)
-        _fit_and_record(experiment, trainer, folder, started)
-    except Stopped:
-        raise
-    except BaseException:
-        if not checkpoint_path(folder, "last").exists():
-            shutil.rmtree(folder)
-        raise
+    with hold(folder):
+        try:
+            config.run_folder = str(folder)
+            trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+            write_yaml(folder / CONFIG, config)
+            write_yaml(folder / OVERRIDES, list(overrides))
+            write_json(folder / PROTOCOL, experiment.datamodule.protocol)
+            _fit_and_record(experiment, trainer, folder, started)
+        except Stopped:
+            raise
+        except BaseException:
+            if not checkpoint_path(folder, "last").exists():
+                shutil.rmtree(folder)
+            raise
     return folder
 
 
@@ -115,20 +122,31 @@ def resume(folder: Path) -> Path:
     """Go on with a run that was stopped, from its last checkpoint; a finished run stays as it is.
 
     Raises:
+        AtWork: If another process works on it.
         MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or
             split are no longer those it began with.
     """
-    config = load_config(folder)
+    load_config(folder)
     if not (folder / RESULT).exists():
-        started = time.perf_counter()
-        experiment = build(config)
-        check_protocol(folder, experiment.datamodule.protocol)
-        if not is_first_process():
-            _help(experiment, folder)
-        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-        _fit_and_record(experiment, trainer, folder, started)
+        hold: Hold = sole_writer if is_first_process() else nullcontext
+        with hold(folder):
+            _go_on(folder)
     read_result(folder)
     return folder
+
+
+def _go_on(folder: Path) -> None:
+    if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
+        return
+    started = time.perf_counter()
+    experiment = build(load_config(folder))
+    check_protocol(folder, experiment.datamodule.protocol)
+    if not is_first_process():
+        _help(experiment, folder)
+    remove_parts(folder)
+    remove_parts(checkpoint_path(folder, "last").parent)
+    trainer = make_trainer(experiment.config, folder, alone=experiment.task.closed_form)
+    _fit_and_record(experiment, trainer, folder, started)
 
 
 def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None:
@@ -151,17 +169,28 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)
-    with in_work(folder) as is_ours:
-        if not is_ours:
-            return None
-        if (folder / PROTOCOL).exists():
+    try:
+        with sole_writer(folder):
+            if (folder / PROTOCOL).exists():
+                check_same(folder, config)
+                _go_on(folder)
+                read_result(folder)
+                return folder
+            _clear_what_a_kill_left(folder, config)
+            return _train(config, overrides, nullcontext)
+    except AtWork:
+        return None
+
+
+def _clear_what_a_kill_left(folder: Path, config: DictConfig) -> None:
+    """Remove a run that was killed before its fit began; whatever else is there stays."""
+    for name in (CONFIG, OVERRIDES, PROTOCOL):
+        remove_parts(folder, name)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if CONFIG in found and found <= {CONFIG, OVERRIDES}:
+        if (folder / CONFIG).stat().st_size:  # else it was claimed and no more
             check_same(folder, config)
-            return resume(folder)
-        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        claimed = found == {CONFIG} and (folder / CONFIG).stat().st_size == 0
-        if claimed or found == {CONFIG, OVERRIDES}:  # killed before the fit began
-            shutil.rmtree(folder)
-        return train(config, overrides)
+        shutil.rmtree(folder)
 
 
 def load_run(
@@ -262,11 +291,6 @@ def record_evaluation(
 def _fit_and_record(
     experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
 ) -> None:
-    with sole_writer(folder):
-        _record(experiment, trainer, folder, started)
-
-
-def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float) -> None:
     config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
     device = trainer.strategy.root_device.type
     device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"

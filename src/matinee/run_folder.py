@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import check_config, flatten
-from matinee.errors import MatineeError
+from matinee.errors import AtWork, MatineeError
 from matinee.files import write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
@@ -70,26 +70,28 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
 
 
 @contextmanager
-def in_work(folder: Path) -> Iterator[bool]:
-    """Tell whether a run folder is ours to work on; a process that dies lets go of it.
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run folder; a process that dies lets go of it.
 
     Raises:
+        AtWork: If another process works on it.
         MatineeError: If the folder above cannot be written.
     """
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
+    path = folder.resolve()
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
-        yield False
-        return
+    except Timeout as error:
+        raise AtWork(f"another process is at work on {folder}; wait for it.") from error
     except OSError as error:
         raise MatineeError(
-            f"{folder.parent} cannot be written ({error}); set run_folder=..."
+            f"{path.parent} cannot be written ({error}); set run_folder=..."
         ) from error
     try:
-        yield True
+        yield
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # filelock sees it, if another has opened it
         lock.release()
 
 
@@ -138,25 +140,6 @@ def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
                 f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
                 "now); restore its config.yaml or train again."
             )
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from fitting in a run folder; a process that dies lets go.
-
-    Raises:
-        MatineeError: If another process fits there.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise MatineeError(f"another process is training in {folder}; wait for it.") from error
-    try:
-        yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
 
 
 def write_json(path: Path, content: Any) -> None:
