@@ -109,7 +109,7 @@ def _train(argv: list[str]) -> None:
     resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
     if resumed == ["true"]:
         argv = [entry for entry in argv if entry != "resume=true"]
-        _with_config("train", argv, _train_or_resume_one)
+        _with_config("train", argv, lambda config: _train_one(config, resume=True))
         return
     if not resumed:
         _with_config("train", argv, _train_one)
@@ -128,7 +128,7 @@ def _train(argv: list[str]) -> None:
     print_run(experiment.resume(folder))
 
 
-def _train_one(config: Any) -> None:
+def _train_one(config: Any, resume: bool = False) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -138,19 +138,15 @@ def _train_one(config: Any) -> None:
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and several_processes(config):
-        _train_apart(list(hydra.overrides.task))
+        _train_apart([*["resume=true"] * resume, *hydra.overrides.task])
         return
-    print_run(experiment.train(config, _name_run(config)))
-
-
-def _train_or_resume_one(config: Any) -> None:
-    from matinee import experiment
-
-    folder = experiment.train_or_resume(config, _name_run(config))
-    if folder is None:
-        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
-    else:
+    overrides = _name_run(config)
+    if not resume:
+        print_run(experiment.train(config, overrides))
+    elif folder := experiment.train_or_resume(config, overrides):
         print(folder)
+    else:
+        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
 
 
 def _name_run(config: Any) -> list[str]:
