@@ -1,4 +1,4 @@
-"""The verb: all runs below some folders as text, CSV and one page."""
+"""The report: all runs below some folders as text, CSV and one page."""
 
 import csv
 import hashlib
