@@ -35,9 +35,15 @@ class Checkpoints(Checkpoint):
         self.sign = 1.0 if mode == "min" else -1.0
         self.best_score: float | None = None
         self.best_epoch: int | None = None
+        self._stopped = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop where a resumed run had stopped early: Lightning's loops forget it."""
+        trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's checkpoints."""
+        """Write the epoch's checkpoints; callbacks that stop a fit early have been called before."""
+        self._stopped = trainer.should_stop
         if self._is_best(trainer):
             self.best_epoch = trainer.current_epoch
             trainer.save_checkpoint(
@@ -68,12 +74,17 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best epoch."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        """Return what is known of the best epoch, and whether a callback has stopped the fit."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "stopped": self._stopped,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was known of the best epoch."""
+        """Take up what was known; checkpoints of before may lack whether the fit was stopped."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        self._stopped = state_dict.get("stopped", False)
 
 
 class EpochTable(Callback):
