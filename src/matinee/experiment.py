@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 from omegaconf import DictConfig
 
-from matinee.callbacks import Inspection
+from matinee.callbacks import Checkpoints, Inspection
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
 from matinee.errors import AtWork, MatineeError, Stopped
@@ -298,13 +298,14 @@ def _fit_and_record(
     prepared = time.perf_counter()
     _fit(experiment, trainer, folder)
     fitted = time.perf_counter()
+    checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    seconds = checkpoints.seconds
     _load_weights(task, checkpoint_path(folder, "best"))
     metrics, per_user = evaluate(experiment, make_trainer(config, None))
-    best_epoch = next(c.best_epoch for c in trainer.callbacks if hasattr(c, "best_epoch"))  # type: ignore[attr-defined]
     result = {
         "metrics": metrics,
         "fit": {
-            "best_epoch": best_epoch,
+            "best_epoch": checkpoints.best_epoch,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "parameters": sum(p.numel() for p in task.parameters()),
@@ -316,7 +317,7 @@ def _fit_and_record(
             "devices": trainer.world_size,
             "seconds": {
                 "prepare": round(prepared - started, 3),
-                "fit": round(fitted - prepared, 3),
+                "fit": round(seconds, 3),
                 "evaluate": round(time.perf_counter() - fitted, 3),
             },
         },

@@ -1,6 +1,7 @@
 """Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ class Checkpoints(Checkpoint):
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self._stopped = False
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """What the fit has taken, with that part of earlier processes that led to the checkpoint."""
+        return time.perf_counter() - self._began
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin to count."""
+        self._began = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop where a resumed run had stopped early: Lightning's loops forget it."""
@@ -74,17 +85,19 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best epoch, and whether a callback has stopped the fit."""
+        """Return what is known of the best epoch and of the fit as a whole."""
         return {
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "stopped": self._stopped,
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was known; checkpoints of before may lack whether the fit was stopped."""
+        """Take up what was known; of the fit as a whole older checkpoints know nothing."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
         self._stopped = state_dict.get("stopped", False)
+        self._began -= state_dict.get("seconds", 0.0)
 
 
 class EpochTable(Callback):
