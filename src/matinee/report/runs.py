@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from matinee.configuration import flatten
 from matinee.errors import MatineeError
 from matinee.run_folder import CONFIG, OVERRIDES, RESULT, read_config, read_result
 
@@ -105,19 +106,6 @@ def changed_keys(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         key for key in keys if any(e.get(key, missing) != flat[0].get(key, missing) for e in flat)
     ]
     return [{key: entries[key] for key in differing if key in entries} for entries in flat]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Name every leaf of nested mappings by its dotted path.
-
-    >>> flatten({"a": {"b": 1, "c": [2]}})
-    {'a.b': 1, 'a.c': [2]}
-    """
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, Mapping) and value
-        leaves |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return leaves
 
 
 def without(node: Any, keys: set[str]) -> Any:

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from matinee.configuration import flatten
 from matinee.errors import MatineeError
+from matinee.files import write_whole
 from matinee.markdown import as_markdown
 from matinee.plotting import save_figure, sweep_curve
-from matinee.report.runs import PLACES, SEEDS, flatten, without
+from matinee.report.runs import PLACES, SEEDS, without
 from matinee.report.tables import COLUMNS
-from matinee.run_folder import RESULT, load_config, read_result, write_whole
+from matinee.run_folder import RESULT, load_config, read_result
 
 DRAWN = ("val/rmse", "test/rmse"), ("val/mrr", "test/mrr")  # the first pair that the runs have
 
