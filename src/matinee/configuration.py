@@ -353,3 +353,16 @@ def dotted_keys(config: DictConfig | ListConfig, prefix: str = "") -> list[str]:
             if isinstance(child, DictConfig):
                 keys += dotted_keys(child, f"{full_key}.")
     return keys
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name every leaf of nested mappings by its dotted path.
+
+    >>> flatten({"a": {"b": 1, "c": [2]}})
+    {'a.b': 1, 'a.c': [2]}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and value
+        leaves |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return leaves

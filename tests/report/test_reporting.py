@@ -10,12 +10,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from matinee.cli import main
-from matinee.configuration import config_dir
+from matinee.configuration import compose, config_dir
 from matinee.errors import MatineeError
 from matinee.markdown import as_markdown
 from matinee.report.comparison import compare, facts, published
 from matinee.report.reporting import as_csv, report
 from matinee.run_folder import read_result
+
+REFERENCE = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k"
 
 
 def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> None:
@@ -31,8 +33,8 @@ def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> Non
     rows = {line.split("|")[1].strip(): line for line in figures}
     mean = sum(results) / 2
     deviation = abs(results[0] - results[1]) / 2**0.5
-    assert f"{mean:.4f} ± {deviation:.4f}" in rows["mf"]
-    assert "±" not in rows["bias"]
+    assert f"{mean:.4f} ± {deviation:.4f}" in rows["mf trainer.max_epochs=2"]
+    assert "±" not in rows["bias trainer.max_epochs=2"]
 
 
 def test_a_seed_counts_once(run, tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_a_seed_counts_once(run, tmp_path: Path) -> None:
 def test_what_was_changed_is_told(run, tmp_path: Path) -> None:
     run("model=mf", "name=mf", folder="a")
     run("model=mf", "name=mf", "loss=huber", folder="b")
-    assert "| mf loss=huber" in report([tmp_path])
+    assert "| mf trainer.max_epochs=2 loss=huber" in report([tmp_path])
 
 
 def test_published_figures_stand_beside_the_same_data_and_split_only() -> None:
@@ -136,12 +138,51 @@ def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:
     write_run("d", overrides=("split.seed=3",), split={"seed": 3})
     rows = [line.split("|")[1].strip() for line in report([tmp_path]).splitlines() if "|" in line]
     for label in (
-        "mf model.dim=32",
+        "mf trainer.max_epochs=5 model.dim=32",
         "mf trainer.max_epochs=5",
         "mf trainer.max_epochs=9",
         "mf split.seed=3",
     ):
         assert label in rows
+
+
+def test_epochs_are_told_and_what_changes_no_figure_is_not(write_run, tmp_path: Path) -> None:
+    epochs = ("trainer.max_epochs=1", "trainer.devices=1", "trainer.precision=bf16-mixed")
+    write_run("a", overrides=("experiment=chronological/mf", *epochs))
+    quiet = ("dataset@dataset.source=ml-100k", "~callbacks.inspection", "++data.segments=[history]")
+    write_run("b", model="ncf", overrides=(*quiet, "trainer.accelerator=cpu", "logger=none"))
+    (comparison,), _ = compare([tmp_path])
+    assert {experiment.label for experiment in comparison.experiments} == {
+        "mf trainer.max_epochs=1 trainer.precision=bf16-mixed",
+        "ncf",
+    }
+
+
+@pytest.mark.parametrize("name", ["chronological/mf_bias", "user_based/gru"])
+def test_a_run_of_today_replaces_that_of_an_earlier_version(tmp_path: Path, name: str) -> None:
+    shutil.copytree(REFERENCE / name, tmp_path / "then")
+    for folder in sorted(path.parent for path in (tmp_path / "then").rglob("result.json")):
+        overrides = OmegaConf.load(folder / "overrides.yaml")
+        copied = shutil.copytree(folder, tmp_path / "now" / folder.name)
+        config = compose(*overrides, "trainer=cpu", "data.segments=[history]", "log_dir=elsewhere")
+        (copied / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    (comparison,), remarks = compare([tmp_path])
+    assert [experiment.label for experiment in comparison.experiments] == [Path(name).name]
+    assert len(comparison.experiments[0].runs) == 3
+    assert remarks == ["3 runs that a later one of the same seed replaces"]
+
+
+def test_published_figures_stay_with_a_model_whose_options_have_changed(tmp_path: Path) -> None:
+    for index, rate in enumerate((0.001, 0.002)):
+        copied = shutil.copytree(REFERENCE / "chronological/mf_bias", tmp_path / str(index))
+        for path in copied.rglob("config.yaml"):
+            config = OmegaConf.load(path)
+            config.optimizer.lr = rate
+            path.write_text(OmegaConf.to_yaml(config))
+    (comparison,), _ = compare([tmp_path])
+    labels = [f"mf_bias optimizer.lr={rate}" for rate in (0.001, 0.002)]
+    assert [experiment.label for experiment in comparison.experiments] == labels
+    assert report([tmp_path]).count("1.5070") == 2
 
 
 def test_the_best_on_validation_stands_last_whatever_its_digits(write_run, tmp_path: Path) -> None:
@@ -255,8 +296,7 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
 
 
 def test_a_hundred_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
-    reference = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/random"
-    for index, path in enumerate(sorted(reference.rglob("result.json")) * 6):
+    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 6):
         folder = tmp_path / f"{index:03}"
         shutil.copytree(path.parent, folder)
         overrides = folder / "overrides.yaml"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from matinee.configuration import config_dir
+from matinee.configuration import config_dir, flatten
 from matinee.markdown import DECIMALS
-from matinee.report.runs import Run, changed_keys, find_runs
+from matinee.report.runs import Run, changed_keys, find_runs, without_seeds
 
 HEADLINES = {"rmse": "RMSE", "mrr": "MRR"}  # what models are chosen by, in val/ and test/
 
@@ -26,6 +26,11 @@ class Experiment:
 
     label: str
     runs: Sequence[Run]
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What was asked for, seeds aside."""
+        return without_seeds(self.runs[0].work)
 
     def values(self, metric: str) -> list[float]:
         """Return a metric such as ``test/rmse`` of every run that has it."""
@@ -63,6 +68,10 @@ class Comparison:
         known = {metric for entry in self.experiments for metric in entry.runs[0].result["metrics"]}
         return next((name for name in HEADLINES if f"test/{name}" in known), None)
 
+    def reference(self, experiment: Experiment, metric: str) -> float | None:
+        """Return what others have published of a model as its experiment is, changed by no override."""
+        return self.published.get(experiment.runs[0].label, {}).get(metric)
+
     @property
     def remark(self) -> str:
         """Say which figures are means over other draws of the split than those of the best."""
@@ -95,7 +104,7 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
     tables: dict[str, dict[str, dict[str, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         experiments = tables[_protocol_key(run)]
-        experiments[run.label + run.key(without_seeds=True)][run.key(without_seeds=False)] = run
+        experiments[run.label + run.key(of_all_seeds=True)][run.key(of_all_seeds=False)] = run
     kept = sum(len(runs) for experiments in tables.values() for runs in experiments.values())
     if kept < len(runs):
         replaced = len(runs) - kept
@@ -164,7 +173,7 @@ def _told_apart(experiments: Sequence[Experiment]) -> list[Experiment]:
         twins[experiment.label].append(index)
     labelled = list(experiments)
     for indices in twins.values():
-        changes = changed_keys([experiments[index].runs[0].config for index in indices])
+        changes = changed_keys([experiments[index].work for index in indices])
         for index, change in zip(indices, changes, strict=True):
             words = [experiments[index].label, *(f"{key}={value}" for key, value in change.items())]
             labelled[index] = replace(experiments[index], label=" ".join(words))
@@ -179,7 +188,9 @@ def _headings(named_protocols: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     for heading in short:
         index = len(headings)
         twins = [i for i, other in enumerate(short) if other == heading]
-        changes = changed_keys([named_protocols[twin][1] for twin in twins])[twins.index(index)]
+        changes = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])[
+            twins.index(index)
+        ]
         if "dataset.sha256" in changes:  # its size follows
             changes = {
                 key: value

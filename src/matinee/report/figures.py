@@ -38,7 +38,7 @@ def leaderboard(comparison: Comparison) -> Figure:
             axes.errorbar(np.mean(values), row, xerr=deviation, color=COLOURS[0], capsize=3)
             axes.plot(values, [row - 0.25] * len(values), "o", color=COLOURS[5], markersize=3)
         axes.plot(np.mean(values), row, "o", color=COLOURS[0], markersize=6)
-        reference = comparison.published.get(experiment.label, {}).get(metric)
+        reference = comparison.reference(experiment, metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
     figure.supxlabel(
