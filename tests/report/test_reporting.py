@@ -114,6 +114,7 @@ def test_no_column_mixes_protocols(write_run, tmp_path: Path, other: dict) -> No
     text = report([tmp_path])
     assert text.count("| model") == 2 and "difference" not in text
     assert len(set(headings(text))) == 2, "headings tell the tables apart"
+    assert "split.fingerprint" not in text or "dataset.sha256" not in text
     rows = list(csv.DictReader(io.StringIO(as_csv(compare([tmp_path])[0]))))
     assert len({row["protocol"] for row in rows}) == 2
 
@@ -129,6 +130,23 @@ def test_draws_of_one_split_share_a_table_but_a_split_that_draws_nothing_is_one(
     text = report([tmp_path])
     assert text.count("| model") == 3
     assert len(set(headings(text))) == 3
+
+
+def test_a_part_of_the_data_is_named_as_a_person_would(write_run, tmp_path: Path) -> None:
+    for name, options in (
+        ("a", {"fold": 2, "folds": 10, "min_item_count": 20}),
+        ("b", {"fold": 2, "folds": 10, "min_item_count": 1}),
+        ("c", {"fold": 0, "folds": 1, "min_item_count": 5}),
+    ):
+        source = {"_target_": "matinee.sources.movielens.load", "name": "toy"}
+        dataset = {"_target_": "matinee.sources.subset.load", "source": source, **options}
+        protocol = {"dataset": {"sha256": name, "rows": 9, "users": 3, "items": 4}}
+        write_run(name, dataset=dataset, protocol=protocol, draw=name, split={"_target_": "x"})
+    assert [comparison.heading for comparison in compare([tmp_path])[0]] == [
+        "part 3 of 10 of toy, items of 20 rows and more, random split",
+        "part 3 of 10 of toy, random split",
+        "toy, items of 5 rows and more, random split",
+    ]
 
 
 def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:

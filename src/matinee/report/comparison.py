@@ -128,12 +128,20 @@ def _protocol_key(run: Run) -> str:
 def _name(dataset: Mapping[str, Any]) -> str:
     reader = str(dataset.get("_target_")).removeprefix("matinee.sources.")
     if reader.startswith("subset."):
-        return f"part of {_name(dataset['source'])}"
+        return _part(dataset)
     if reader.startswith("lastfm."):
         return "lastfm-1k"
     if reader.startswith("synthetic."):
         return reader.removeprefix("synthetic.")
     return str(dataset.get("name") or Path(dataset.get("path") or "made up").name)
+
+
+def _part(dataset: Mapping[str, Any]) -> str:
+    """Name a part of another data set as a person counts: the oldest is part 1."""
+    folds, least = dataset.get("folds", 1), dataset.get("min_item_count", 1)
+    name = _name(dataset["source"])
+    words = name if folds == 1 else f"part {dataset.get('fold', 0) + 1} of {folds} of {name}"
+    return words if least == 1 else f"{words}, items of {least} rows and more"
 
 
 def _without_draw(run: Run) -> dict[str, Any]:
@@ -191,11 +199,11 @@ def _headings(named_protocols: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
         changes = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])[
             twins.index(index)
         ]
-        if "dataset.sha256" in changes:  # its size follows
+        if "dataset.sha256" in changes:  # its size and the rows of a split follow
             changes = {
                 key: value
                 for key, value in changes.items()
-                if key.endswith("sha256") or "dataset." not in key
+                if key == "dataset.sha256" or not key.startswith(("dataset.", "split.fingerprint"))
             }
         words = [
             f"{key.removeprefix('split.options.')}={str(value)[:12] if _is_hash(key) else value}"

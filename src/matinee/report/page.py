@@ -101,7 +101,9 @@ def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) 
     yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
     curves = figures.curves(comparison)
     if curves is not None:
-        reading = "Mean over seeds, and their range; the best seven that have epochs."
+        drawn = len(curves.axes[0].lines)
+        which = f"the best {drawn}" if drawn == figures.MOST_CURVES else "all"
+        reading = f"Mean over seeds, and their range; {which} of those that kept two epochs."
         yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
     if found:
         yield _chart(
