@@ -188,7 +188,7 @@ def load_run(
         raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
     config = load_config(folder)
     if segments is not None:
-        config.data.segments = list(segments)
+        config.data.segments = segments
     experiment = build(config)
     _check_protocol(experiment, folder)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
