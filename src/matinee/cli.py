@@ -242,26 +242,9 @@ def _train_apart(overrides: list[str]) -> None:
 
 def _evaluate(argv: list[str]) -> None:
     def run(config: Any) -> None:
-        from matinee import experiment
-        from matinee.fitting import make_trainer
-        from matinee.report.printing import print_evaluation
-        from matinee.run_folder import read_result
+        from matinee.evaluation import evaluate_again
 
-        folder = Path(str(config.run))
-        histories = None if config.histories is None else str(config.histories)
-        loaded = experiment.load_run(folder, config.checkpoint, config.segments, histories)
-        loaded.config.trainer = config.trainer
-        stages = ("train", "val", "test") if histories is None else ("val", "test")
-        metrics, per_user = experiment.evaluate(loaded, make_trainer(loaded.config, None), stages)
-        if config.output is not None:
-            asked = {key: str(config[key]) for key in ("run", "checkpoint", "histories")}
-            output = Path(str(config.output))
-            experiment.record_evaluation(loaded, output, asked, metrics, per_user)
-        same = print_evaluation(metrics, read_result(folder)["metrics"])
-        if histories is None and config.checkpoint == "best" and not same:
-            raise MatineeError(
-                f"the figures of {folder} are not those recorded in its result.json."
-            )
+        evaluate_again(config)
 
     _with_config("evaluate", argv, run)
 

@@ -131,9 +131,9 @@ def _read(folder: Path) -> Run:
         (seconds, {"fit"}),
     )
     whole = all(isinstance(part, dict) and keys <= set(part) for part, keys in parts)
-    if not whole or not all(isinstance(x, int | float) for x in result["metrics"].values()):
+    if not whole:
         raise MatineeError(
-            f"{folder / RESULT} lacks part of a run's protocol or figures; restore it or train again."
+            f"{folder / RESULT} lacks part of a run's protocol; restore it or train again."
         )
     if not {"dataset", "split", "name", "seed"} <= set(config):
         raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")
