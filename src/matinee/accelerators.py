@@ -189,7 +189,7 @@ def _available(accelerator: str) -> str:
             return name
     reason = load_npu() if accelerator == "npu" else "PyTorch sees no GPU here"
     raise MatineeError(
-        f"trainer.accelerator is {accelerator}, but {reason}; or choose trainer=cpu."
+        f"trainer.accelerator is {accelerator}, but {reason}; choose trainer=cpu."
     )
 
 
