@@ -168,10 +168,12 @@ def _name_run(config: Any) -> list[str]:
 
 def _overfit(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
         from matinee.overfit import overfit, record, row
 
         _name_run(config)
-        result = overfit(config)
+        result = overfit(config, HydraConfig.get().runtime.choices.get("loss"))
         folders.append(record(config, result))
         rows.append(row(config, result))
         if not result.passed:
