@@ -199,6 +199,7 @@ def _find_lr(argv: list[str]) -> None:
             )
         if config.train:
             overrides.append(f"optimizer.lr={result.suggestion:g}")
+            print(f"{config.name}: {overrides[-1]} is suggested, training", file=sys.stderr)
             folders.append(experiment.train(training_config(config, result.suggestion), overrides))
 
     _with_table("find-lr", argv, run)
