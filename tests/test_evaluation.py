@@ -36,11 +36,11 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
         cli.main(["evaluate", f"run={folder}{again}", f"output={output}"])
     printed = capsys.readouterr()
     recorded = read_result(folder)["metrics"]
-    assert f"to the last bit, in all {len(recorded)} figures" in printed.out
+    assert f"to the last bit, in all its {len(recorded)} figures" in printed.out
     assert f"written: {output / 'evaluation.json'}" in printed.err
 
     cli.main(["evaluate", f"run={folder}", "segments=[popularity]"])
-    assert f"in 6 of the {len(recorded)} figures" in capsys.readouterr().out
+    assert f"in 6 of its {len(recorded)} figures" in capsys.readouterr().out
 
     of_run = [f"run={folder}", "segments=[popularity]"]
     for arguments, sentence in (
@@ -98,6 +98,6 @@ def test_what_was_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(now, "best", "shuffled") == f"the histories were changed (shuffled); {most}"
     assert said(now, "last") == f"this is the last checkpoint, not the best; {most}"
     same = "identical to the record, to the last bit, in"
-    assert said({"val/mrr": 0.5}, "best") == f"{same} 1 of the 3 figures"
-    assert said(recorded) == f"{same} all 3 figures"
+    assert said({"val/mrr": 0.5}, "best") == f"{same} 1 of its 3 figures"
+    assert said(recorded) == f"{same} all its 3 figures"
     assert said({"x": np.nan}) == "the record holds none of these figures"

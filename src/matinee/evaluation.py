@@ -14,6 +14,7 @@ from matinee.report.printing import print_evaluation
 from matinee.run_folder import CONFIG, EVALUATION, PER_USER, RESULT, asked_folder, read_result
 
 QUESTION = ("run", "checkpoint", "histories", "segments")  # what an evaluation answers
+VARIED = ("checkpoint", "histories")  # of it, what may stand in the name of a folder
 
 
 def evaluate_again(config: Any) -> None:
@@ -83,7 +84,8 @@ def _check_same(folder: Path, asked: Mapping[str, str]) -> None:
         if key == "run":
             there, here = str(Path(there).resolve()), str(Path(here).resolve())
         if there != here:
+            hint = f", such as 'output={folder}/${{{key}}}'" if key in VARIED else ""
             raise MatineeError(
-                f"output={folder} holds the evaluation of {key}={known[key]}, not {value}; name another, in "
-                f"a multirun such as 'output=DIR/${{{key}}}'."
+                f"output={folder} holds the evaluation of {key}={known[key]}, not {value}; name "
+                f"another{hint}."
             )

@@ -58,8 +58,10 @@ def print_evaluation(
     words = [f"the histories were changed ({histories})"] * (histories is not None)
     words += ["this is the last checkpoint, not the best"] * (checkpoint != "best")
     if same:
-        of = "all" if len(shared) == len(recorded) else f"{len(shared)} of the"
-        words.append(f"identical to the record, to the last bit, in {of} {len(recorded)} figures")
+        of = "all" if len(shared) == len(recorded) else f"{len(shared)} of"
+        words.append(
+            f"identical to the record, to the last bit, in {of} its {len(recorded)} figures"
+        )
     elif shared:
         name = max(apart, key=lambda name: abs(apart[name]))
         words.append(f"{name} differs most from the record, by {apart[name]:+.2g}")
