@@ -149,6 +149,19 @@ def test_a_part_of_the_data_is_named_as_a_person_would(write_run, tmp_path: Path
     ]
 
 
+def test_a_heading_tells_data_by_their_hash_and_rows_only_where_that_does_not(
+    write_run, tmp_path: Path
+) -> None:
+    for name, data in (("a", "one"), ("b", "one"), ("c", "two")):
+        protocol = {"dataset": {"sha256": data, "rows": 9, "users": 3, "items": 4}}
+        write_run(name, protocol=protocol, draw=name, split={"_target_": "x"})
+    assert [comparison.heading for comparison in compare([tmp_path])[0]] == [
+        "toy, random split (dataset.sha256=one, split.fingerprint=a)",
+        "toy, random split (dataset.sha256=one, split.fingerprint=b)",
+        "toy, random split (dataset.sha256=two)",
+    ]
+
+
 def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:
     write_run("a", overrides=("model=mf", "seed=1", "trainer.max_epochs=5", "model.dim=32"))
     write_run("b", overrides=("model=mf",), trainer={"max_epochs": 5})

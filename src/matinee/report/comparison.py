@@ -196,14 +196,16 @@ def _headings(named_protocols: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     for heading in short:
         index = len(headings)
         twins = [i for i, other in enumerate(short) if other == heading]
-        changes = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])[
-            twins.index(index)
-        ]
-        if "dataset.sha256" in changes:  # its size and the rows of a split follow
+        every = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])
+        changes = every[twins.index(index)]
+        if "dataset.sha256" in changes:  # its size follows; where all data differ, so do all rows
+            others = [change for change in every if change is not changes]
+            alone = all(change["dataset.sha256"] != changes["dataset.sha256"] for change in others)
+            follows = ("dataset.", "split.fingerprint") if alone else ("dataset.",)
             changes = {
                 key: value
                 for key, value in changes.items()
-                if key == "dataset.sha256" or not key.startswith(("dataset.", "split.fingerprint"))
+                if key == "dataset.sha256" or not key.startswith(follows)
             }
         words = [
             f"{key.removeprefix('split.options.')}={str(value)[:12] if _is_hash(key) else value}"
