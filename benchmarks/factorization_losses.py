@@ -29,7 +29,7 @@ from torch import nn
 
 from matinee import ranking_losses
 from matinee.interactions import Interactions
-from matinee.metrics import mean_reciprocal_rank_over_relevant, ranks
+from matinee.metrics import ranks
 from matinee.networks.sequence import SequenceRecommender
 from matinee.networks.users import UserFactors
 from matinee.ranking_losses import RankingScores
@@ -124,9 +124,22 @@ def mean_reciprocal_rank(
     excluded = row_of_user[train_users], train_items
     scores = network.score_all(represent(network, torch.from_numpy(users[:, 0]).long()))
     ranked = [ranks(scores, targets[:, column], excluded) for column in range(TEST_ITEMS)]
-    return mean_reciprocal_rank_over_relevant(
-        torch.stack(ranked, 1).flatten().numpy(), users.flatten()
-    )
+    return over_relevant(torch.stack(ranked, 1).numpy())
+
+
+def over_relevant(target_ranks: npt.NDArray[np.floating]) -> float:
+    """Average the reciprocal ranks of all test items of a user, (users, items), over the users.
+
+    The user's other test items are candidates, so even a perfect ranking of ten of them has 0.29,
+    not 1. This is the MRR of Spotlight's factorization models; the usual one counts a user's first
+    relevant item only.
+
+    >>> over_relevant(np.array([[1.0, 2.0], [4.0, 4.0]]))
+    0.5
+    >>> round(over_relevant(np.arange(1.0, 11).reshape(1, 10)), 4)
+    0.2929
+    """
+    return float(np.mean(1 / target_ranks.astype(np.float64)))
 
 
 def main() -> None:

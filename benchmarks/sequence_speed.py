@@ -44,7 +44,7 @@ from matinee.datamodules import SequenceDataModule
 from matinee.interactions import Interactions
 from matinee.networks.factorization import embedding_table
 from matinee.ranking_losses import FullSoftmax
-from matinee.sequences import Histories, cut_windows, gather, to_matrix
+from matinee.sequences import Histories, Windows, cut_windows, gather
 from matinee.splits import Split
 from matinee.tasks import NextItemTask
 
@@ -141,6 +141,14 @@ def softmax_step(rounds: int, num_items: int = 1_000_000) -> None:
 # 2. windows
 
 
+def to_matrix(items: Tensor, windows: Windows) -> Tensor:
+    """Return windows as the classical matrix: one row each, padded with 0 on the left."""
+    before = torch.arange(LENGTH, 0, -1)  # distance from the window's end
+    lengths = windows.lengths.long().unsqueeze(1)
+    places = windows.starts.unsqueeze(1) + lengths - before
+    return items[places.clamp_(min=0)].long().masked_fill_(before > lengths, 0)
+
+
 def measure_windows(num_rows: int, copied: int) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     num_users = num_rows // ROWS_PER_USER
@@ -161,7 +169,7 @@ def measure_windows(num_rows: int, copied: int) -> dict[str, Any]:
         matrix = torch.empty(count, LENGTH, dtype=torch.int32)
         for start in range(0, count, 10_000):
             chosen = slice(start, start + 10_000)
-            matrix[chosen] = to_matrix(items, windows.take(chosen), LENGTH)
+            matrix[chosen] = to_matrix(items, windows.take(chosen))
         held = matrix.nbytes
     else:
         arrays = (histories.item_ids, histories.offsets, histories.rows, *windows)

@@ -153,6 +153,6 @@ else
     "${experiments[only - 1]}"
 fi
 echo
-python docs/long_short_term/experiments.py "$logs"
+python docs/long_short_term/experiments.py "$logs" "$only"
 echo
 echo "The runs are in $logs"

@@ -197,3 +197,19 @@ def test_runs_of_a_multirun_on_two_devices_have_commands_of_their_own(
     assert "item_damping is -1" in errors and "1 of the runs failed" in errors
     (result,) = tmp_path.rglob("result.json")
     assert read_result(result.parent)["environment"]["devices"] == 1, "a closed form needs no help"
+
+
+def test_a_grid_on_two_devices_is_started_again(table_overrides: list[str], tmp_path: Path) -> None:
+    folder = f"{tmp_path}/${{hydra:runtime.choices.model}}"
+    grid = [
+        "-m", "resume=true", *table_overrides, "model=mf,mf_bias", "trainer.devices=2",
+        "trainer.max_epochs=2", "callbacks.inspection=null", "logger=none", f"log_dir={tmp_path}",
+        f"run_folder={folder}",
+    ]  # fmt: skip
+    finish(start(*grid))
+    finished = read_result(tmp_path / "mf_bias")
+    assert finished["environment"]["devices"] == 2
+    (tmp_path / "mf_bias" / "result.json").unlink()
+    output, _ = finish(start(*grid))
+    assert output.split() == [f"{tmp_path}/mf", f"{tmp_path}/mf_bias"]
+    assert read_result(tmp_path / "mf_bias")["metrics"] == finished["metrics"]

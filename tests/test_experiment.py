@@ -1,12 +1,15 @@
 """A run from config to run folder, measured again, and resumed."""
 
 import csv
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +18,12 @@ import torch
 from omegaconf import OmegaConf
 
 from matinee import experiment
-from matinee.errors import MatineeError
+from matinee.errors import AtWork, MatineeError
 from matinee.fitting import make_trainer
-from matinee.run_folder import read_result, sole_writer
+from matinee.run_folder import checkpoint_path, read_result, sole_writer
 
 Run = Callable[..., Path]
+NEXT_ITEM = ["experiment=user_based/gru", "model.embedding_dim=8"]
 
 
 def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
@@ -90,14 +94,15 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> No
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_trainer_test_goes_the_same_way(run: Run) -> None:
-    folder = run()
+@pytest.mark.parametrize("experiment_of", [[], NEXT_ITEM])
+def test_trainer_test_gives_the_recorded_figures(run: Run, experiment_of: list[str]) -> None:
+    folder = run(*experiment_of)
     loaded = experiment.load_run(folder)
     trainer = make_trainer(loaded.config, folder)
-    measured = trainer.test(loaded.task, loaded.datamodule, verbose=False)[0]
+    measured = trainer.test(loaded.task, datamodule=loaded.datamodule, verbose=False)[0]
     recorded = read_result(folder)["metrics"]
-    assert measured == pytest.approx({name: recorded[name] for name in measured}, rel=1e-6)
-    assert "test/rmse" in measured
+    assert measured == {name: np.float32(recorded[name]) for name in measured}, "logged as float32"
+    assert ("test/mrr" if experiment_of else "test/rmse") in measured
 
 
 def test_a_run_folder_is_never_overwritten(run: Run) -> None:
@@ -397,13 +402,39 @@ def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
         experiment.resume(folder)
 
 
-def test_one_process_at_a_time_trains_in_a_folder(run) -> None:
+def test_one_process_at_a_time_trains_in_a_folder(
+    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = run("model=mf")
+    recorded = (folder / "result.json").read_bytes()
     (folder / "result.json").unlink()
-    with sole_writer(folder), pytest.raises(MatineeError, match="another process"):
+    with sole_writer(folder), pytest.raises(AtWork, match="another process"):
         experiment.resume(folder)
+    monkeypatch.chdir(folder)
+    part = checkpoint_path(folder, "last").with_name(".last.ckpt.12.part")
+    part.touch()  # of a process that was killed
+    experiment.resume(Path())
+    assert not part.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "no lock is left"
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        (folder / "result.json").write_bytes(recorded)  # another finishes before it lets go
+        yield
+
+    (folder / "result.json").unlink()
+    monkeypatch.setattr(experiment, "sole_writer", late)
     experiment.resume(folder)
-    assert not (folder / ".lock").exists()
+    assert (folder / "result.json").read_bytes() == recorded, "nothing is done twice"
+
+
+def test_a_lock_that_its_owner_has_removed_is_none(tmp_path: Path) -> None:
+    with sole_writer(tmp_path / "run"):
+        held = os.open(tmp_path / ".run.lock", os.O_RDWR)  # one who came too early
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with sole_writer(tmp_path / "run"):
+        assert not os.fstat(held).st_nlink
+    os.close(held)
 
 
 @pytest.mark.parametrize("words", [["callbacks=ranking"], ["model=gru", "task=next_item",

@@ -1,6 +1,7 @@
 """What TensorBoard is given, read back with TensorBoard's own reader."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from matinee import experiment
-from matinee.callbacks.inspecting import hyperparameters
+from matinee.callbacks.inspecting import hyperparameters, samples
 from matinee.run_folder import load_config, read_result
 
 AWKWARD = 'Tab\there, "quoted" | line\nbreak <b>é</b>'
@@ -94,6 +95,24 @@ def test_a_measured_run_is_shown(kind: str, titled: list[str], run: Callable[...
             ids if name.startswith("user") and not ids[0].isdigit() else [int(i) for i in ids]
         )
         np.testing.assert_allclose(vectors, table[rows_of], atol=6e-5)
+
+
+def test_samples_rank_what_was_measured(run: Callable[..., Path]) -> None:
+    folder = run(
+        *MODELS["next item"], "split=leave_last_out", "data.eval_length=100", "data.filter_seen=true",
+        "logger=none", "callbacks.inspection=null",
+    )  # fmt: skip
+    with np.load(folder / "per_user.npz") as values:
+        ranks = values["rank"]
+    shown = samples(experiment.load_run(folder), len(ranks)).split("**After** ")[1:]
+    listed = 0
+    for text_of_one, rank in zip(shown, ranks, strict=True):
+        history, *table = text_of_one.splitlines()
+        recommended = {line.split("|")[2].strip() for line in table if re.match(r"\| +\d", line)}
+        assert not recommended & set(history.split(", ")), "seen items are no candidates"
+        assert text_of_one.rstrip().endswith(f"at rank {rank:g}.")
+        listed += len(recommended)
+    assert 0 < listed <= 10 * len(ranks)
 
 
 def test_the_table_of_hyperparameters_holds_the_final_figures(run: Callable[..., Path]) -> None:

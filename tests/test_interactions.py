@@ -61,7 +61,7 @@ def test_columns_dtypes_and_time_order():
     assert dtypes == [np.int32, np.int32, np.float32, np.int64]
     assert (len(log), log.num_users, log.num_items) == (4, 3, 3)
     assert log.rating_scale == (1.0, 4.0)
-    assert log.rating_levels.tolist() == [1, 2, 3, 4]
+    assert np.unique(log.ratings).tolist() == [1, 2, 3, 4]
     assert all(array.flags.writeable for array in (log.user_ids, log.ratings, log.timestamps))
 
 
@@ -174,7 +174,6 @@ def test_without_ratings_and_times_the_source_order_stays():
     assert log.ratings is None
     assert log.timestamps is None
     assert log.rating_scale is None
-    assert log.rating_levels.tolist() == []
 
 
 @pytest.mark.parametrize(

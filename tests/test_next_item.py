@@ -252,7 +252,11 @@ def test_users_of_train_have_rows_and_others_share_row_0(
             "exclude_target=true",
         ),
         (["model.sparse=true"], "optimizer=row_adam"),
-        (["model=attention", "model.encoder.max_length=5"], "max_length is 5"),
+        (["model=attention", "model.encoder.max_length=5"], r"model\.encoder\.max_length is 5"),
+        (
+            ["model=user_attention", "model.encoder.encoder.max_length=5"],
+            r"model\.encoder\.encoder\.max_length is 5",
+        ),
         (
             [
                 "model=cnn",
@@ -386,5 +390,13 @@ def test_dropping_the_oldest_leaves_the_evaluation(compose_train) -> None:
         assert learned[mine].tolist() == [False] * dropped + [True] * (len(mine) - dropped)
     warm = np.unique(part.interactions.item_ids[learned])
     assert np.flatnonzero(part.warm[1].numpy()).tolist() == warm.tolist()
-    with pytest.raises(MatineeError, match="drop_oldest is 1"):
-        experiment.build(compose_train(*options, "data.drop_oldest=1.0"))
+    for override, sentence in [
+        ("data.drop_oldest=1.0", "drop_oldest is 1"),
+        (
+            "data.drop_oldest=0.999",
+            r"no user of train has 2 items that data\.drop_oldest=0\.999 leaves",
+        ),
+        ("data.min_length=99", r"data\.min_length is 99, and windows have at most data\.length="),
+    ]:
+        with pytest.raises(MatineeError, match=sentence):
+            experiment.build(compose_train(*options, override))

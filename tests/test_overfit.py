@@ -56,6 +56,16 @@ def test_what_hinders_learning_by_heart_is_switched_off(composed) -> None:
     assert config.task.unknown_users == config.task.unknown_items == 0
 
 
+@pytest.mark.parametrize("model", ["user_gru", "user_lstm", "user_dnc", "user_attention"])
+def test_rows_of_users_are_dropped_no_more(composed, model: str) -> None:
+    config = composed(
+        "experiment=user_based/gru", f"model={model}", *CHAIN, "examples=8", "steps=2"
+    )
+    assert config.model.encoder.user_dropout > 0
+    overfit(config)
+    assert config.model.encoder.user_dropout == config.model.dropout == 0
+
+
 @pytest.mark.parametrize("model", ["pooling", "gru", "lstm", "cnn", "attention", "dnc"])
 def test_sequence_models_learn_a_batch(composed, model: str) -> None:
     result = overfit(composed(f"experiment=user_based/{model}", *CHAIN, "examples=8"))

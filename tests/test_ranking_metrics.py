@@ -14,7 +14,6 @@ from scipy.stats import rankdata
 from matinee import metrics
 from matinee.metrics import (
     coverage,
-    mean_reciprocal_rank_over_relevant,
     ranking_metrics,
     ranks,
 )
@@ -157,16 +156,7 @@ def test_segments_average_over_their_own_rankings():
 def test_metrics_of_nothing():
     nothing = np.zeros(0)
     assert ranking_metrics(nothing) == {}
-    assert math.isnan(mean_reciprocal_rank_over_relevant(nothing, nothing.astype(int)))
     assert coverage(np.zeros((0, 10), int), num_items=5) == {"coverage@10": 0.0}
-
-
-def test_mrr_over_relevant_weighs_users_alike():
-    user_ids = np.array([4, 2, 4, 4])
-    found = mean_reciprocal_rank_over_relevant(np.array([1, 4, 2, 4]), user_ids)
-    assert found == pytest.approx(((1 + 1 / 2 + 1 / 4) / 3 + 1 / 4) / 2)
-    perfect = mean_reciprocal_rank_over_relevant(np.arange(1.0, 11), np.ones(10, int))
-    assert perfect == pytest.approx(0.2929, abs=1e-4)
 
 
 def test_coverage_counts_items_once_and_padding_never():

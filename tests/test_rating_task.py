@@ -62,8 +62,10 @@ def test_predictions_are_clamped_to_the_scale() -> None:
 def test_one_path_for_validation_test_and_prediction() -> None:
     task = make_task().eval()
     predicted = task.predict_step(BATCH)
-    assert torch.equal(task.validation_step(BATCH, 0), predicted)
-    assert torch.equal(task.test_step(BATCH, 0), predicted)
+    for step in (task.validation_step, task.test_step):
+        answer = step(BATCH, 0)
+        assert torch.equal(answer["predictions"], predicted)
+        assert torch.equal(answer["ratings"], BATCH.ratings)
 
 
 def test_unknown_shares_train_row_zero() -> None:

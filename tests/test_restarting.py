@@ -12,7 +12,16 @@ from filelock import FileLock
 
 from matinee import cli, experiment
 from matinee.errors import MatineeError
-from matinee.run_folder import CONFIG, RESULT, checkpoint_path, read_result
+from matinee.run_folder import (
+    CONFIG,
+    OVERRIDES,
+    PROTOCOL,
+    RESULT,
+    check_same,
+    checkpoint_path,
+    read_result,
+    write_yaml,
+)
 
 
 def options(folder: Path, *more: str) -> list[str]:
@@ -45,6 +54,13 @@ def test_another_run_is_refused(compose_train, tmp_path: Path) -> None:
             experiment.train_or_resume(compose_train(*options(tmp_path / "run", override)), [])
 
 
+def test_a_group_that_the_run_did_not_have_is_refused(compose_train, tmp_path: Path) -> None:
+    write_yaml(tmp_path / CONFIG, compose_train("scheduler=none"))
+    with pytest.raises(MatineeError, match=r"scheduler=\{\}, not None"):
+        check_same(tmp_path, compose_train("scheduler=cosine"))
+    check_same(tmp_path, compose_train("scheduler=none", "name=other", "log_dir=elsewhere"))
+
+
 def test_a_stopped_run_goes_on_and_one_without_a_checkpoint_begins_anew(
     compose_train, tmp_path: Path
 ) -> None:
@@ -69,12 +85,37 @@ def test_a_stopped_run_goes_on_and_one_without_a_checkpoint_begins_anew(
     assert read_result(folder)["metrics"] == finished
 
 
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [([], CONFIG), ([CONFIG], None), ([CONFIG], OVERRIDES), ([CONFIG, OVERRIDES], PROTOCOL)],
+)
+def test_a_run_that_was_killed_while_its_first_files_were_written_begins_anew(
+    compose_train, tmp_path: Path, whole: list[str], part: str | None
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / CONFIG).touch()
+    if CONFIG in whole:
+        write_yaml(folder / CONFIG, compose_train(*options(folder)))
+    if OVERRIDES in whole:
+        write_yaml(folder / OVERRIDES, [])
+    if part:
+        (folder / f".{part}.0123abcd.part").write_text("ha")
+    if whole:
+        with pytest.raises(MatineeError, match="seed=0, not 1"):
+            experiment.train_or_resume(compose_train(*options(folder, "seed=1")), [])
+    assert experiment.train_or_resume(compose_train(*options(folder)), []) == folder
+    assert read_result(folder)
+    assert not list(folder.glob(".*.part"))
+
+
 def test_a_run_in_work_is_left_alone(compose_train, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with FileLock(tmp_path / ".run.lock"):
         assert experiment.train_or_resume(compose_train(*options(folder)), []) is None
     assert not folder.exists()
     assert experiment.train_or_resume(compose_train(*options(folder)), []) == folder
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "no lock is left"
 
 
 def test_a_folder_is_needed(compose_train) -> None:

@@ -19,8 +19,6 @@ from matinee.sequences import (
     cut_windows,
     gather,
     last_target_only,
-    to_matrix,
-    token_batches,
     windows_ending_at,
 )
 
@@ -109,24 +107,10 @@ def test_dropping_the_oldest_against_a_loop():
         assert Histories.from_rows(log, rows).without_oldest(share).tolist() == wanted
 
 
-@given(users=USERS, asked=st.lists(st.integers(0, 5), max_size=6))
-def test_seen_lists_the_items_of_each_asked_user(users, asked):
-    log = log_of(users)
-    histories = Histories.from_rows(log, np.arange(len(log)))
-    asked = [min(user, log.num_users) for user in asked]
-    rows, item_ids = histories.seen(np.array(asked, dtype=np.int32))
-    expected = [
-        (row, item)
-        for row, user in enumerate(asked)
-        for item in log.item_ids[log.user_ids == user].tolist()
-    ]
-    assert list(zip(rows.tolist(), item_ids.tolist(), strict=True)) == expected
-
-
 @given(
     users=USERS, length=st.integers(1, 8), stride=st.integers(1, 10), min_length=st.integers(1, 8)
 )
-def test_windows_batches_and_matrix_against_a_loop(users, length, stride, min_length):
+def test_windows_and_batches_against_a_loop(users, length, stride, min_length):
     histories = histories_of(users)
     min_length = min(min_length, length)
     windows = cut_windows(histories, length, stride, min_length)
@@ -143,13 +127,6 @@ def test_windows_batches_and_matrix_against_a_loop(users, length, stride, min_le
     assert last.target_ids.tolist() == slow_batch(expected, last_only=True)[1]
     assert last.histories.tolist() == histories_expected
     assert (last.target_ids != 0).sum(1).tolist() == [1] * len(expected)
-
-    for columns in (None, 1, length + 2):
-        matrix = to_matrix(items_of(histories), windows, columns)
-        width = columns or max((len(items) for _, items in expected), default=0)
-        padded = [([0] * width + items)[len(items) :][-width:] for _, items in expected]
-        assert matrix.shape == (len(expected), width)
-        assert matrix.tolist() == padded
 
 
 def test_a_batch_in_full():
@@ -195,11 +172,8 @@ def test_nothing_at_all():
     batch = gather(items_of(histories), windows)
     assert batch.histories.shape == batch.target_ids.shape == (0, 0)
     assert last_target_only(batch).target_ids.shape == (0, 0)
-    assert to_matrix(items_of(histories), windows).shape == (0, 0)
-    assert to_matrix(items_of(histories), windows, 4).shape == (0, 4)
     assert histories.positions(np.array([1])).tolist() == []
     assert bucketed_batches(windows.lengths, 4, 0, 0) == []
-    assert token_batches(windows.lengths, 4, 0, 0) == []
 
 
 def test_take_by_index_slice_and_mask():
@@ -252,26 +226,11 @@ def test_bucketed_batches_hold_every_window_once_in_even_sizes(lengths, batch_si
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
-@given(lengths=LENGTHS, batch_tokens=st.integers(1, 2000))
-def test_token_batches_hold_every_window_once_in_even_shares(lengths, batch_tokens):
-    lengths = torch.tensor(lengths, dtype=torch.int32)
-    batches = token_batches(lengths, batch_tokens, 0, 0)
-    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
-    tokens = [int(lengths[batch].sum()) for batch in batches]
-    assert all(tokens)
-    longest = int(lengths.max()) if len(lengths) else 0
-    share = int(lengths.sum()) / max(1, -(-int(lengths.sum()) // batch_tokens))
-    assert max(tokens, default=0) <= share + longest
-    if longest <= share:  # no batch is skipped by a long window
-        assert min(tokens, default=share) >= share - longest
-
-
-@pytest.mark.parametrize("make", [bucketed_batches, token_batches])
-def test_the_order_is_a_function_of_seed_and_epoch(make):
+def test_the_order_is_a_function_of_seed_and_epoch():
     lengths = torch.randint(1, 50, (500,), generator=torch.Generator().manual_seed(0)).int()
 
     def order(seed, epoch):
-        return torch.cat(make(lengths, 32, seed, epoch)).tolist()
+        return torch.cat(bucketed_batches(lengths, 32, seed, epoch)).tolist()
 
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - to show that the global state does not matter
@@ -295,8 +254,6 @@ def test_companions_are_of_similar_length_yet_change():
 def test_refused_batch_sizes():
     with pytest.raises(MatineeError, match="batch size is 0"):
         bucketed_batches(torch.ones(3), 0, 0, 0)
-    with pytest.raises(MatineeError, match="at least 1"):
-        token_batches(torch.ones(3), 0, 0, 0)
 
 
 def test_windows_go_through_a_network_in_any_company():

@@ -1,8 +1,9 @@
 """Tables and figures of the study of long- and short-term dependencies, from its runs' result files.
 
-``python docs/long_short_term/experiments.py FOLDER`` reads what launchers/06_long_short_term.sh has trained
-below the folder and writes into it tables.md, figures.csv with every measure in every segment, and a figure
-for each experiment. docs/long_short_term.md says what they show.
+``python docs/long_short_term/experiments.py FOLDER [all|1..5]`` reads what launchers/06_long_short_term.sh
+has trained below the folder, writes into it tables.md, figures.csv with every measure in every segment, and
+a figure for each experiment, and prints the tables of one or of all. docs/long_short_term.md says what they
+show.
 """
 
 import sys
@@ -19,12 +20,20 @@ from matplotlib.figure import Figure
 
 from matinee.errors import MatineeError
 from matinee.markdown import as_markdown
+from matinee.plotting import COLOURS
 from matinee.report.significance import holm
 
 POPULARITY = ("popularity=low", "popularity=middle", "popularity=high")
 HISTORY = ("history=10-49", "history=50-199", "history=200+")
 MODELS = ("gru", "user_gru", "attention", "user_attention", "dnc", "user_dnc")
-ORDERS = ("whole", "last_in_place", "shuffled", "last_5", "last_2", "last_1")
+ORDERS = {
+    "whole": "all",
+    "last_in_place": "all, shuffled\nbut for the last",
+    "shuffled": "all, shuffled",
+    "last_5": "the last 5",
+    "last_2": "the last 2",
+    "last_1": "the last",
+}
 PAIRS = (("gru", "user_gru"), ("attention", "user_attention"), ("dnc", "user_dnc"))
 
 
@@ -75,8 +84,9 @@ def _figures_table(rows: list[tuple[str, Cell | None]]) -> str:
         if cell is not None:
             row = {"": label} | {m: f"{estimate(cell, measure=m):.4f}" for m in MEASURES}
             for name in (*POPULARITY, *HISTORY):
-                if name in cell.segments and cell.segments[name].any():
-                    row[f"MRR@20, {name}"] = f"{estimate(cell, segment=name).value:.4f}"
+                if name in cell.segments:
+                    found = estimate(cell, segment=name).value
+                    row[f"MRR@20, {name}"] = "" if np.isnan(found) else f"{found:.4f}"
             table.append({**row, "seeds": str(cell.seeds)})
     return as_markdown(pd.DataFrame(table).fillna("")) if table else ""
 
@@ -116,14 +126,20 @@ def time_folds(study: Study) -> Result:
             if (one := study.folds("user_gru", least, fold))
             and (two := study.folds("gru", least, fold))
         }
-        draw(axes, points, "differences of the tenths", marker="o", linestyle="")
+        draw(axes, points, "one tenth", linestyle="")
         if user and plain:
             whole = estimate(user, plain)
-            axes.axhspan(whole.low, whole.high, color="C1", alpha=0.3, label="all tenths")
+            axes.axhspan(
+                whole.low, whole.high, color=COLOURS[4], alpha=0.3, label="all tenths, 95 %"
+            )
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set(title=f"items of at least {least} rows", xlabel="tenth of the data")
+        axes.set(
+            title=f"items of at least {least} rows",
+            xlabel="tenth of the data, oldest first",
+            xticks=range(10),
+        )
     panels[0].set_ylabel("MRR@20, user_gru - gru")
-    panels[1].legend(fontsize=8, loc="lower right")
+    explain(panels[1], loc="lower right")
     return Result(figure, cells, [differences])
 
 
@@ -145,14 +161,14 @@ def shrinking_history(study: Study) -> Result:
             points = {
                 100 * x: estimate(cell, whole, ratio=True) for x, cell in runs.items() if cell
             }
-            draw(axes, points, model, marker="o", color=f"C{number}")
+            draw(axes, points, model, number)
     axes.plot([0, 90], [1, 0.1], color="grey", linestyle=":", label="share of the training data")
     axes.set(
         xlabel="% of each user's oldest training data dropped",
         ylabel="MRR@20, relative",
         ylim=(0, 1.15),
     )
-    axes.legend(fontsize=8)
+    explain(axes)
     by_user = [
         (
             f"user_gru - gru, {share:.0%} dropped",
@@ -175,13 +191,8 @@ def embedding_size(study: Study) -> Result:
         by_size += [
             (f"{model}, {x} - 64 dimensions", runs[x], runs.get(64)) for x in sizes if x != 64
         ]
-        draw(
-            axes,
-            {x: estimate(c) for x, c in runs.items() if c},
-            model,
-            marker="o",
-            color=f"C{number}",
-        )
+        points = {x * 1.03**number: estimate(cell) for x, cell in runs.items() if cell}
+        draw(axes, points, model, number)
     by_user = [
         (
             f"user_gru - gru, {size} dimensions",
@@ -192,13 +203,14 @@ def embedding_size(study: Study) -> Result:
     ]
     axes.set_xscale("log", base=2)
     axes.set(xlabel="embedding size", ylabel="MRR@20", xticks=sizes, xticklabels=sizes)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0)
+    explain(axes, loc="lower right")
     return Result(figure, cells, [by_size, by_user])
 
 
 def sequence_length(study: Study) -> Result:
     """(4) The length of windows, by popularity of what comes next."""
-    figure, panels = plt.subplots(2, 2, figsize=(8, 6), sharex=True, layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6.5), sharex=True, layout="constrained")
     lengths = study.swept("length")
     cells, by_length, by_user = [], [], []
     for number, model in enumerate(MODELS):
@@ -209,9 +221,8 @@ def sequence_length(study: Study) -> Result:
         ]
         for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
             points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
-            look = {"color": f"C{number // 2}", "linestyle": "-" if number % 2 == 0 else "--"}
-            draw(axes, points, model, marker="o", **look)
-            axes.set(title=segment or "all", ylim=(0, None))
+            draw(axes, points, model, number)
+            axes.set(title=f"{segment or 'all'}, its own scale", ylim=(0, None))
             axes.set_xscale("log")
             axes.set_xticks(lengths, lengths)
             axes.minorticks_off()
@@ -223,7 +234,8 @@ def sequence_length(study: Study) -> Result:
         axes.set_ylabel("MRR@20")
     for axes in panels[1]:
         axes.set_xlabel("items of a window, the next one included")
-    panels[0, 0].legend(fontsize=7, ncols=2)
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8, handlelength=5)
     return Result(figure, cells, [by_length, by_user])
 
 
@@ -238,21 +250,27 @@ def order(study: Study) -> Result:
         differences += [
             (f"{model}, {n} - whole", cell, whole) for n, cell in read_as.items() if n != "whole"
         ]
-        if whole:
-            places = enumerate(read_as.values())
-            points = {
-                x + 0.1 * number - 0.25: estimate(c, whole, ratio=True) for x, c in places if c
-            }
-            draw(axes, points, model, marker="o", linestyle="")
+        points = {
+            x + 0.1 * number - 0.25: estimate(cell, whole, ratio=True)
+            for x, cell in enumerate(read_as.values())
+            if x and cell and whole
+        }
+        draw(axes, points, model, number, linestyle="")
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(ORDERS)), ORDERS)
-    axes.set(ylabel="MRR@20, relative to whole", ylim=(0, None))
-    axes.legend(fontsize=7, ncols=3, loc="lower left")
+    axes.set_xticks(range(1, len(ORDERS)), list(ORDERS.values())[1:])
+    axes.set(xlabel="what is read of 19 items", ylabel="MRR@20, relative to all", ylim=(0, None))
+    explain(axes, ncols=3, loc="lower left")
     return Result(figure, cells, [differences])
 
 
-def draw(axes: Axes, points: dict[Any, Estimate], label: str, **look: Any) -> None:
-    """Draw estimates with their intervals."""
+def draw(
+    axes: Axes,
+    points: dict[Any, Estimate],
+    label: str,
+    number: int = 0,
+    linestyle: str | None = None,
+) -> None:
+    """Draw estimates with their intervals; those of models that know the user have dashed lines."""
     values = np.array([[e.value, e.value - e.low, e.high - e.value] for e in points.values()])
     if len(values):
         axes.errorbar(
@@ -260,20 +278,30 @@ def draw(axes: Axes, points: dict[Any, Estimate], label: str, **look: Any) -> No
             values[:, 0],
             values[:, 1:].T,
             label=label,
+            color=COLOURS[number],
+            marker="os^Dv*"[number],
+            linestyle=("-", "--")[number % 2] if linestyle is None else linestyle,
             capsize=2,
-            markersize=3,
-            **look,
+            markersize=4,
         )
+
+
+def explain(axes: Axes, **place: Any) -> None:
+    """Add a legend, where something was drawn."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, handlelength=3, **place)
 
 
 EXPERIMENTS = (time_folds, shrinking_history, embedding_size, sequence_length, order)
 
 
 def main() -> None:
-    """Write tables and figures of the experiments that a folder holds."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("name one folder of runs: python docs/long_short_term/experiments.py FOLDER")
-    folder = Path(sys.argv[1])
+    """Write tables and figures of the experiments that a folder holds; print one of them, or all."""
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(
+            "name a folder of runs: python docs/long_short_term/experiments.py FOLDER [all|1..5]"
+        )
+    folder, asked = Path(sys.argv[1]), (*sys.argv[2:], "all")[0]
     try:
         study = Study(folder)
     except MatineeError as error:
@@ -288,9 +316,11 @@ def main() -> None:
             result.figure.savefig(folder / f"{name}.png", dpi=90)
             text.append(f"## {experiment.__doc__}\n\n{result.text}\n\n![{name}]({name}.png)\n")
             rows += result.rows(experiment.__name__)
+            if asked in ("all", str(number)):
+                print(f"{experiment.__doc__}\n\n{result.text}\n")
     (folder / "tables.md").write_text("\n".join(text))
     pd.DataFrame(rows).to_csv(folder / "figures.csv", index=False, float_format="%.6f")
-    print("\n".join(text))
+    print(f"All tables and figures: {folder}/tables.md")
 
 
 if __name__ == "__main__":

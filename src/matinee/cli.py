@@ -3,21 +3,16 @@
 Only the standard library is imported before the verb is known, and PyTorch only once there is work.
 """
 
-import argparse
 import difflib
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from matinee import __version__
 from matinee.errors import MatineeError, Stopped
-
-IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
 
 HELP = """\
 matinee - rating prediction and next-item recommendation: train, compare, trust, repeat
@@ -41,16 +36,6 @@ Start here:
   matinee recommend run=lightning_logs/...         the folder that train printed last
 
   matinee VERB --help explains a verb and lists its choices.  matinee --version prints the version.
-"""
-
-REPORT = """\
-The tables of all finished runs below the folders: one for each protocol, for figures with other
-data, splits or rules do not belong in one column.
-
-Seeds of one experiment are aggregated (mean and standard deviation); of two runs of one seed the
-later one counts. Figures that others have published for the same data and split stand beside
-ours. A second table compares each model with the best on validation: the difference on test, an
-interval from resampled users, and a signed-rank test.
 """
 
 
@@ -106,13 +91,15 @@ def _fail(sentence: str, status: int = 1) -> None:
 
 
 def _train(argv: list[str]) -> None:
+    from matinee.composing import with_config
+
     resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
     if resumed == ["true"]:
         argv = [entry for entry in argv if entry != "resume=true"]
-        _with_config("train", argv, _train_or_resume_one)
+        with_config("train", argv, lambda config: _train_one(config, resume=True))
         return
     if not resumed:
-        _with_config("train", argv, _train_one)
+        with_config("train", argv, _train_one)
         return
     if len(argv) > 1:
         raise MatineeError(
@@ -128,29 +115,26 @@ def _train(argv: list[str]) -> None:
     print_run(experiment.resume(folder))
 
 
-def _train_one(config: Any) -> None:
+def _train_one(config: Any, resume: bool = False) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from matinee import experiment
     from matinee.fitting import several_processes
+    from matinee.processes import train_apart
     from matinee.report.printing import print_run
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and several_processes(config):
-        _train_apart(list(hydra.overrides.task))
+        train_apart([*["resume=true"] * resume, *hydra.overrides.task])
         return
-    print_run(experiment.train(config, _name_run(config)))
-
-
-def _train_or_resume_one(config: Any) -> None:
-    from matinee import experiment
-
-    folder = experiment.train_or_resume(config, _name_run(config))
-    if folder is None:
-        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
-    else:
+    overrides = _name_run(config)
+    if not resume:
+        print_run(experiment.train(config, overrides))
+    elif folder := experiment.train_or_resume(config, overrides):
         print(folder)
+    else:
+        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
 
 
 def _name_run(config: Any) -> list[str]:
@@ -209,10 +193,12 @@ def _with_table(
     verb: str, argv: list[str], task: Callable[[Any, list[dict[str, str]], list[Path]], None]
 ) -> None:
     """Run ``task`` for every config, then print one table of all the rows, and the folders."""
+    from matinee.composing import with_config
+
     rows: list[dict[str, str]] = []
     folders: list[Path] = []
     try:
-        _with_config(verb, argv, lambda config: task(config, rows, folders))
+        with_config(verb, argv, lambda config: task(config, rows, folders))
     finally:
         if rows:
             import pandas as pd
@@ -226,33 +212,20 @@ def _with_table(
                 print_run(folder) if (folder / RESULT).is_file() else print(folder)
 
 
-def _train_apart(overrides: list[str]) -> None:
-    """Train one run of a multirun by a command of its own, which its other processes can repeat."""
-    process = subprocess.Popen([sys.executable, "-m", "matinee", "train", *overrides])
-    forward: dict[int, Any] = {
-        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both
-        signal.SIGTERM: lambda number, frame: process.send_signal(number),
-    }
-    before = {number: signal.signal(number, handler) for number, handler in forward.items()}
-    status = process.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if status in (130, 143):
-        sys.exit(status)
-    if status:
-        raise MatineeError(f"the run of {' '.join(overrides)} failed, see above.")
-
-
 def _evaluate(argv: list[str]) -> None:
+    from matinee.composing import with_config
+
     def run(config: Any) -> None:
         from matinee.evaluation import evaluate_again
 
         evaluate_again(config)
 
-    _with_config("evaluate", argv, run)
+    with_config("evaluate", argv, run)
 
 
 def _recommend(argv: list[str]) -> None:
+    from matinee.composing import with_config
+
     def run(config: Any) -> None:
         from matinee.markdown import print_table
         from matinee.recommendation import answer
@@ -260,59 +233,17 @@ def _recommend(argv: list[str]) -> None:
         table = answer(config)
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
-    _with_config("recommend", argv, run)
+    with_config("recommend", argv, run)
 
 
 def _report(argv: list[str]) -> None:
-    parser = _Parser(
-        prog="matinee report",
-        usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] or --by KEY FOLDER...",
-        description=REPORT, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "folders", nargs="*", type=Path, default=[Path("lightning_logs")], metavar="FOLDER",
-        help="where the runs are, at any depth (lightning_logs)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--save", type=Path, metavar="FOLDER",
-        help="write the tables to report.md and every figure to report.csv, one a row",
-    )  # fmt: skip
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE",
-        help="write one page with tables, figures and curves; it needs no network",
-    )  # fmt: skip
-    parser.add_argument(
-        "--by", metavar="KEY",
-        help="only the runs of one model by a key that was swept, such as model.embedding_dim;\n"
-        "table and figure are also written into the first folder, as by_KEY.csv, .md and .png",
-    )  # fmt: skip
-    asked = parser.parse_intermixed_args(argv)
-    if asked.by is not None:
-        from matinee.report.sweep import sweep
+    from matinee.report.command import run
 
-        if asked.save or asked.html:
-            raise MatineeError("--by writes its files by itself; leave --save and --html out.")
-        print(sweep(asked.folders, asked.by))
-        return
-    from matinee.report.reporting import report
-
-    print(report(asked.folders, asked.save, asked.html))
-    tables = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
-    for path in [*tables, *([asked.html] if asked.html else [])]:
-        print(f"written: {path}", file=sys.stderr)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _, _, option = message.partition("unrecognized arguments: ")
-        if option:
-            near = difflib.get_close_matches(option.split()[0], ("--save", "--html", "--by"), n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; see 'matinee report --help'."
-            raise MatineeError(f"unknown option {option}{hint}")
-        raise MatineeError(f"{message}; see 'matinee report --help'.")
+    run(argv)
 
 
 def _search(argv: list[str]) -> None:
+    from matinee.composing import with_config
     from matinee.configuration import top_level
 
     of_train = {key for keys in top_level("train") for key in keys}
@@ -324,80 +255,4 @@ def _search(argv: list[str]) -> None:
 
         search(config, every_run)
 
-    _with_config("search", [entry for entry in argv if entry not in every_run], run)
-
-
-def _with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None:
-    """Compose ``configs/VERB.yaml`` with the overrides and hand it to ``task``."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from matinee.configuration import check_config, config_dir, explain
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # tables of several runs share lines
-    multirun = [entry for entry in argv if entry in ("-m", "--multirun")]
-    argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
-    called_as, sys.argv = sys.argv, [f"matinee {verb}", *argv]
-    failures: list[MatineeError] = []
-    stopped: list[Stopped] = []
-    composed = False
-
-    def run(config: Any) -> None:
-        nonlocal composed
-        composed = True
-        sys.argv = called_as  # processes of a distributed run are started by it
-        elsewhere = HydraConfig.get().launcher._target_ != IN_PROCESS
-        try:
-            if elsewhere and verb != "train":
-                raise MatineeError(f"{verb} takes no hydra/launcher=...; only train does.")
-            check_config(config, verb)
-            task(config)
-        except (MatineeError, HydraException, OmegaConfBaseException) as error:
-            failure = error if isinstance(error, MatineeError) else MatineeError(explain(error))
-            failures.append(failure)  # the other runs of a multirun go on
-            if multirun:
-                words = " ".join(HydraConfig.get().overrides.task)
-                print(f"matinee: {words}: {failure}", file=sys.stderr, flush=True)
-                if elsewhere:  # the list is a copy; Hydra brings what is raised
-                    raise MatineeError(f"{words}: {failure}") from error
-        except Stopped as stop:
-            stopped.append(stop)  # Hydra would print its own words
-            if multirun:
-                raise SystemExit from stop  # after an Exception Hydra goes on with the other runs
-
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
-    except (MatineeError, Stopped):  # of a run in another process, when all have ended
-        raise
-    except SystemExit:
-        if not stopped:
-            raise
-    except (HydraException, OmegaConfBaseException) as error:
-        raise MatineeError(explain(error, _known_keys(verb))) from error
-    except Exception as error:  # of many kinds, for configs that are no configs
-        launched = any(entry.startswith("hydra/launcher=") for entry in argv)
-        if launched and isinstance(error, ConnectionError):
-            raise MatineeError(f"the launcher finds no cluster: {error}") from error
-        if composed or launched:
-            raise
-        raise MatineeError(f"the config cannot be composed: {error}") from error
-    finally:
-        sys.argv = called_as
-    if stopped:
-        raise stopped[0]
-    if multirun and failures:
-        raise MatineeError(f"{len(failures)} of the runs failed, see above.")
-    if failures:
-        raise failures[0]
-
-
-def _known_keys(verb: str) -> list[str]:
-    from hydra import compose, initialize_config_dir
-
-    from matinee.configuration import config_dir, dotted_keys
-
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return dotted_keys(compose(verb))
+    with_config("search", [entry for entry in argv if entry not in every_run], run)

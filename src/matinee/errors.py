@@ -13,6 +13,10 @@ class Diverged(MatineeError, ValueError):  # noqa: N818 - it says what happened
     """A loss or a score is not finite: training went wrong, with settings that may be tried."""
 
 
+class AtWork(MatineeError):  # noqa: N818 - it says what happens
+    """Another process works on a run folder."""
+
+
 class Stopped(Exception):  # noqa: N818 - it is no error
     """A signal ended a fit that can be gone on with.
 

@@ -1,23 +1,25 @@
 """Experiments: from a config to objects, a fit, its measurement and the run folder as its record."""
 
-import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from matinee.callbacks import Inspection
+from matinee.callbacks import Checkpoints, Inspection
 from matinee.configuration import check_config
 from matinee.datamodules import PARTS, SequenceDataModule
-from matinee.errors import MatineeError, Stopped
-from matinee.fitting import call_part, fit, make_part, make_trainer, without_advice
+from matinee.errors import AtWork, MatineeError, Stopped
+from matinee.files import remove_parts, write_whole
+from matinee.fitting import fit, make_trainer, without_advice
+from matinee.parts import call_part, make_part
 from matinee.processes import is_first_process, take_part
 from matinee.run_folder import (
     CONFIG,
@@ -26,18 +28,20 @@ from matinee.run_folder import (
     PER_USER,
     PROTOCOL,
     RESULT,
+    check_protocol,
     check_same,
     checkpoint_path,
     claim_folder,
     environment,
-    in_work,
     load_config,
     read_checkpoint,
     read_result,
     sole_writer,
     write_json,
-    write_whole,
+    write_yaml,
 )
+
+Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
 
 
 @dataclass(frozen=True)
@@ -87,25 +91,30 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         Stopped: If a signal ended the fit; it can be resumed.
         MatineeError: For everything a user can mend; a run without a checkpoint leaves nothing.
     """
+    return _train(config, overrides, sole_writer)
+
+
+def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
     check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
-    try:
-        config.run_folder = str(folder)
-        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-        _write_yaml(folder / CONFIG, config)
-        _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
-        write_json(folder / PROTOCOL, experiment.datamodule.protocol)
-        _fit_and_record(experiment, trainer, folder, started)
-    except Stopped:
-        raise
-    except BaseException:
-        if not checkpoint_path(folder, "last").exists():
-            shutil.rmtree(folder)
-        raise
+    with hold(folder):
+        try:
+            config.run_folder = str(folder)
+            trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+            write_yaml(folder / CONFIG, config)
+            write_yaml(folder / OVERRIDES, list(overrides))
+            write_json(folder / PROTOCOL, experiment.datamodule.protocol)
+            _fit_and_record(experiment, trainer, folder, started)
+        except Stopped:
+            raise
+        except BaseException:
+            if not checkpoint_path(folder, "last").exists():
+                shutil.rmtree(folder)
+            raise
     return folder
 
 
@@ -113,20 +122,31 @@ def resume(folder: Path) -> Path:
     """Go on with a run that was stopped, from its last checkpoint; a finished run stays as it is.
 
     Raises:
+        AtWork: If another process works on it.
         MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or
             split are no longer those it began with.
     """
-    config = load_config(folder)
+    load_config(folder)
     if not (folder / RESULT).exists():
-        started = time.perf_counter()
-        experiment = build(config)
-        _check_protocol(experiment, folder)
-        if not is_first_process():
-            _help(experiment, folder)
-        trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-        _fit_and_record(experiment, trainer, folder, started)
+        hold: Hold = sole_writer if is_first_process() else nullcontext
+        with hold(folder):
+            _go_on(folder)
     read_result(folder)
     return folder
+
+
+def _go_on(folder: Path) -> None:
+    if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
+        return
+    started = time.perf_counter()
+    experiment = build(load_config(folder))
+    check_protocol(folder, experiment.datamodule.protocol)
+    if not is_first_process():
+        _help(experiment, folder)
+    remove_parts(folder)
+    remove_parts(checkpoint_path(folder, "last").parent)
+    trainer = make_trainer(experiment.config, folder, alone=experiment.task.closed_form)
+    _fit_and_record(experiment, trainer, folder, started)
 
 
 def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None:
@@ -149,17 +169,28 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)
-    with in_work(folder) as is_ours:
-        if not is_ours:
-            return None
-        if (folder / PROTOCOL).exists():
+    try:
+        with sole_writer(folder):
+            if (folder / PROTOCOL).exists():
+                check_same(folder, config)
+                _go_on(folder)
+                read_result(folder)
+                return folder
+            _clear_what_a_kill_left(folder, config)
+            return _train(config, overrides, nullcontext)
+    except AtWork:
+        return None
+
+
+def _clear_what_a_kill_left(folder: Path, config: DictConfig) -> None:
+    """Remove a run that was killed before its fit began; whatever else is there stays."""
+    for name in (CONFIG, OVERRIDES, PROTOCOL):
+        remove_parts(folder, name)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if CONFIG in found and found <= {CONFIG, OVERRIDES}:
+        if (folder / CONFIG).stat().st_size:  # else it was claimed and no more
             check_same(folder, config)
-            return resume(folder)
-        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        claimed = found == {CONFIG} and (folder / CONFIG).stat().st_size == 0
-        if claimed or found == {CONFIG, OVERRIDES}:  # killed before the fit began
-            shutil.rmtree(folder)
-        return train(config, overrides)
+        shutil.rmtree(folder)
 
 
 def load_run(
@@ -190,7 +221,7 @@ def load_run(
     if segments is not None:
         config.data.segments = segments
     experiment = build(config)
-    _check_protocol(experiment, folder)
+    check_protocol(folder, experiment.datamodule.protocol)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     if histories is not None:
         if not isinstance(experiment.datamodule, SequenceDataModule):
@@ -260,11 +291,6 @@ def record_evaluation(
 def _fit_and_record(
     experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
 ) -> None:
-    with sole_writer(folder):
-        _record(experiment, trainer, folder, started)
-
-
-def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float) -> None:
     config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
     device = trainer.strategy.root_device.type
     device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
@@ -272,13 +298,14 @@ def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: 
     prepared = time.perf_counter()
     _fit(experiment, trainer, folder)
     fitted = time.perf_counter()
+    checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    seconds = checkpoints.seconds
     _load_weights(task, checkpoint_path(folder, "best"))
     metrics, per_user = evaluate(experiment, make_trainer(config, None))
-    best_epoch = next(c.best_epoch for c in trainer.callbacks if hasattr(c, "best_epoch"))  # type: ignore[attr-defined]
     result = {
         "metrics": metrics,
         "fit": {
-            "best_epoch": best_epoch,
+            "best_epoch": checkpoints.best_epoch,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "parameters": sum(p.numel() for p in task.parameters()),
@@ -290,7 +317,7 @@ def _record(experiment: Experiment, trainer: pl.Trainer, folder: Path, started: 
             "devices": trainer.world_size,
             "seconds": {
                 "prepare": round(prepared - started, 3),
-                "fit": round(fitted - prepared, 3),
+                "fit": round(seconds, 3),
                 "evaluate": round(time.perf_counter() - fitted, 3),
             },
         },
@@ -325,35 +352,6 @@ def _help(experiment: Experiment, folder: Path) -> NoReturn:
         sys.exit(0)
     trainer = make_trainer(experiment.config, folder)
     take_part(lambda: _fit(experiment, trainer, folder))
-
-
-def _check_protocol(experiment: Experiment, folder: Path) -> None:
-    """Refuse data or a split that are not those the run began with."""
-    path = folder / PROTOCOL
-    try:
-        began: dict[str, Any] = json.loads(path.read_text())
-        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
-    now = experiment.datamodule.protocol
-    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
-    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
-        if then != here:
-            raise MatineeError(
-                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
-                f"{here[:12]}... now); restore them or train again."
-            )
-    for key, here in json.loads(json.dumps(now)).items():
-        if began.get(key) != here:
-            raise MatineeError(
-                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
-                "now); restore its config.yaml or train again."
-            )
-
-
-def _write_yaml(path: Path, content: Any) -> None:
-    text = OmegaConf.to_yaml(content, resolve=True).encode()
-    write_whole(path, lambda file: file.write(text))
 
 
 def _load_weights(task: Any, path: Path) -> None:

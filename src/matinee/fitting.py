@@ -14,8 +14,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.accelerators import DataParallel, hardware
 from matinee.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.errors import MatineeError, Stopped
+from matinee.parts import call_part, make_part
 from matinee.processes import is_first_process
 
 LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
@@ -39,38 +38,6 @@ ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
     ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
     ".*sync_dist=True.*",  # what we log is the same in every process
 )
-
-
-def make_part(config: DictConfig, group: str) -> Any:
-    """Instantiate a group of a config; an empty one is None.
-
-    Raises:
-        MatineeError: If its target refuses a value.
-    """
-    node = config.get(group)
-    return call_part(group, instantiate, node) if node else None
-
-
-def call_part(group: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call, and tell a refused value as the user's mistake in ``group``."""
-    try:
-        return function(*args, **kwargs)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise cause if isinstance(cause, MatineeError) else _refused(group, cause) from error
-    except (
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        RuntimeError,
-        OSError,
-        MisconfigurationException,
-    ) as error:
-        raise _refused(group, error) from error
-
-
-def _refused(group: str, error: BaseException) -> MatineeError:
-    return MatineeError(f"{group} cannot be built: {error or type(error).__name__}")
 
 
 def make_trainer(

@@ -131,11 +131,6 @@ class Interactions:
         return len(self.items)
 
     @cached_property
-    def rating_levels(self) -> NDArray[np.float32]:
-        """The distinct ratings in ascending order, float32; empty where there are none."""
-        return np.unique(self.ratings) if self.ratings is not None else np.empty(0, np.float32)
-
-    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the columns and raw ids: equal data, whatever its mirror or titles."""
         digest = hashlib.sha256()

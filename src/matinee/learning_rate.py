@@ -23,8 +23,9 @@ from torch import Tensor
 from matinee.configuration import check_config
 from matinee.errors import MatineeError
 from matinee.experiment import build
+from matinee.files import write_whole
 from matinee.fitting import make_trainer, probe, refuse_several
-from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
+from matinee.run_folder import CONFIG, claim_folder, write_json, write_yaml
 
 OWN_KEYS = ("min_lr", "max_lr", "steps", "train")  # of configs/find-lr.yaml
 LEAST_STEPS = 10  # with fewer there is no curve to read
@@ -181,8 +182,7 @@ def record(config: DictConfig, result: RangeTest) -> Path:
     )
     figure.axes[0].set_title(config.name)
     save_figure(figure, folder / "learning_rate.png")
-    written = OmegaConf.to_yaml(config, resolve=True)
-    write_whole(folder / CONFIG, lambda file: file.write(written.encode()))
+    write_yaml(folder / CONFIG, config)
     write_json(
         folder / "learning_rate.json",
         {

@@ -97,7 +97,7 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
         scores: Scores of all items, (n, num_items + 1); column 0, the padding, is no candidate.
         target_ids: The item to rank in each row, integers in 1..num_items, (n,).
         excluded: Items that are no candidates, such as those already met, as pairs (row, item id)
-            in any order, repeats allowed; see :meth:`matinee.sequences.Histories.seen`. A row's
+            in any order, repeats allowed; see :func:`matinee.datamodules.met_before`. A row's
             target stays a candidate even if it is among them.
 
     Returns:
@@ -203,35 +203,6 @@ def ranking_metrics(
         if mask.any():
             metrics |= {f"{name}{suffix}": float(np.mean(v[mask])) for name, v in values.items()}
     return metrics
-
-
-def mean_reciprocal_rank_over_relevant(
-    target_ranks: FloatArray, user_ids: npt.NDArray[np.integer]
-) -> float:
-    r"""Average the reciprocal rank over all relevant items of a user, then over the users.
-
-    .. math:: \frac{1}{|U|} \sum_u \frac{1}{|T_u|} \sum_{i \in T_u} \frac{1}{r_{ui}}
-
-    :math:`T_u` are the test items of user u, and :math:`r_{ui}` is the rank of one among all items
-    but the user's train items: to be given to :func:`ranks` as ``excluded``. The user's other test
-    items are candidates, so even a perfect ranking of ten of them has 0.29, not 1. This is the MRR
-    of Spotlight's factorization models; the usual one counts a user's first relevant item only.
-
-    Args:
-        target_ranks: The rank of each test item, from 1, shape (rows,).
-        user_ids: The user of each test item, shape (rows,).
-
-    Returns:
-        The mean over the users with rows; NaN if there are none.
-
-    >>> mean_reciprocal_rank_over_relevant(np.array([1.0, 2.0, 4.0]), np.array([7, 7, 9]))
-    0.5
-    """
-    users, rows, counts = np.unique(user_ids, return_inverse=True, return_counts=True)
-    if len(users) == 0:
-        return float("nan")
-    reciprocals = 1 / np.asarray(target_ranks, dtype=np.float64)
-    return float(np.mean(np.bincount(rows, weights=reciprocals) / counts))
 
 
 def coverage(

@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,12 +24,16 @@ from matinee.configuration import check_config
 from matinee.datamodules import RankingBatch, RatingBatch
 from matinee.errors import MatineeError
 from matinee.experiment import build
-from matinee.fitting import make_part, make_trainer, probe, refuse_several
+from matinee.files import write_whole
+from matinee.fitting import make_trainer, probe, refuse_several
 from matinee.one_batch import OneBatch, fixed_batch
-from matinee.run_folder import CONFIG, claim_folder, write_json, write_whole
+from matinee.parts import make_part
+from matinee.run_folder import CONFIG, claim_folder, write_json, write_yaml
 
 RECORD = "overfit.json"
-HINDRANCES = {"dropout", "weight_decay", "l2", "unknown_users", "unknown_items"}
+HINDRANCES = {
+    "dropout", "user_dropout", "weight_decay", "l2", "unknown_users", "unknown_items",
+}  # fmt: skip
 RATING_TOLERANCE = 1 / 40  # of the scale: a tenth of a star of five
 RANKING_TOLERANCE = 0.05  # nats, margins or shares: a target gets 95 % of the softmax's probability
 LAST = 10  # steps whose mean loss counts: sampled losses differ from step to step
@@ -137,12 +141,9 @@ def record(config: DictConfig, result: Overfit) -> Path:
     """
     folder = claim_folder(config.run_folder, Path(config.log_dir) / "overfit" / config.name)
     steps = [f"{step},{loss:.9g}\n" for step, loss in enumerate(result.losses, start=1)]
-    for name, text in (
-        (CONFIG, OmegaConf.to_yaml(config, resolve=True)),
-        ("loss.csv", "".join(["step,loss\n", *steps])),
-    ):
-        content = text.encode()
-        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    table = "".join(["step,loss\n", *steps]).encode()
+    write_yaml(folder / CONFIG, config)
+    write_whole(folder / "loss.csv", lambda file: file.write(table))
     write_json(
         folder / RECORD,
         {

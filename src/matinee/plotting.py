@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from matinee.files import write_whole
 from matinee.metrics import FloatArray
-from matinee.run_folder import write_whole
 
 # Okabe & Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

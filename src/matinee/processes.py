@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from matinee.errors import Stopped
+from matinee.errors import MatineeError, Stopped
 
 TELL_AFTER = 10  # seconds
 
@@ -41,6 +42,31 @@ def take_part(fit: Callable[[], None]) -> NoReturn:
         )  # an error that all have is told by the leader alone, which ends this
         raise
     sys.exit(0)
+
+
+def train_apart(overrides: list[str]) -> None:
+    """Train one run of a multirun by a command of its own, which its other processes can repeat.
+
+    Args:
+        overrides: What follows ``matinee train``.
+
+    Raises:
+        SystemExit: With status 130 or 143, if a signal ended it.
+        MatineeError: If it failed.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "matinee", "train", *overrides])
+    forward: dict[int, Any] = {
+        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both
+        signal.SIGTERM: lambda number, frame: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in forward.items()}
+    status = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if status in (130, 143):
+        sys.exit(status)
+    if status:
+        raise MatineeError(f"the run of {' '.join(overrides)} failed, see above.")
 
 
 def _end_with(parent: int) -> None:

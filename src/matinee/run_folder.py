@@ -2,22 +2,22 @@
 
 import datetime
 import json
-import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.configuration import check_config
-from matinee.errors import MatineeError
+from matinee.configuration import check_config, flatten
+from matinee.errors import AtWork, MatineeError
+from matinee.files import write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
 RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
@@ -70,26 +70,28 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
 
 
 @contextmanager
-def in_work(folder: Path) -> Iterator[bool]:
-    """Tell whether a run folder is ours to work on; a process that dies lets go of it.
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run folder; a process that dies lets go of it.
 
     Raises:
+        AtWork: If another process works on it.
         MatineeError: If the folder above cannot be written.
     """
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
+    path = folder.resolve()
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
-        yield False
-        return
+    except Timeout as error:
+        raise AtWork(f"another process is at work on {folder}; wait for it.") from error
     except OSError as error:
         raise MatineeError(
-            f"{folder.parent} cannot be written ({error}); set run_folder=..."
+            f"{path.parent} cannot be written ({error}); set run_folder=..."
         ) from error
     try:
-        yield True
+        yield
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # filelock sees it, if another has opened it
         lock.release()
 
 
@@ -99,63 +101,56 @@ def check_same(folder: Path, config: DictConfig) -> None:
     Raises:
         MatineeError: Naming the first key that differs.
     """
-    now = _flat(OmegaConf.to_container(config, resolve=True))
-    for key, recorded in _flat(OmegaConf.to_container(load_config(folder))).items():
+    here: Any = OmegaConf.to_container(config, resolve=True)
+    there: Any = OmegaConf.to_container(load_config(folder))
+    now = flatten(here)
+    for key, recorded in flatten(there).items():
         if key not in OF_THE_PLACE and now.get(key) != recorded:
             raise MatineeError(
                 f"{folder} holds a run with {key}={recorded}, not {now.get(key)}; name another folder."
             )
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(config, dict):
-        return {prefix: config}
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        values |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return values
+def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
+    """Refuse data, a split or rules of evaluation that are not those a run began with.
 
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from fitting in a run folder; a process that dies lets go.
+    Args:
+        folder: The run folder.
+        now: The protocol of the data as they are.
 
     Raises:
-        MatineeError: If another process fits there.
+        MatineeError: Naming what has changed; or if ``protocol.json`` is missing or broken.
     """
-    lock = FileLock(folder / ".lock")
+    path = folder / PROTOCOL
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise MatineeError(f"another process is training in {folder}; wait for it.") from error
-    try:
-        yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its target and rename it: it is there whole or not at all.
-
-    Raises:
-        MatineeError: If it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise MatineeError(
-            f"{path} could not be written ({error}); free disk space, then resume."
-        ) from error
+        began: dict[str, Any] = json.loads(path.read_text())
+        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
+    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
+    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
+        if then != here:
+            raise MatineeError(
+                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
+                f"{here[:12]}... now); restore them or train again."
+            )
+    for key, here in json.loads(json.dumps(now)).items():
+        if began.get(key) != here:
+            raise MatineeError(
+                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
+                "now); restore its config.yaml or train again."
+            )
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    """Write a config or a list as YAML without interpolations, whole or not at all."""
+    text = OmegaConf.to_yaml(content, resolve=True).encode()
+    write_whole(path, lambda file: file.write(text))
 
 
 def asked_folder(run: Any) -> Path:

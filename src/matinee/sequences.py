@@ -71,21 +71,6 @@ class Histories:
         # the small term keeps 100 rows at a share of 0.29 from 28.999...
         return self.rows[places >= np.repeat(np.floor(counts * share + 1e-9), counts)]
 
-    def seen(self, user_ids: npt.NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        """List what users have met, in the form that :func:`matinee.metrics.ranks` excludes.
-
-        Args:
-            user_ids: One user of each scored row, shape (n,).
-
-        Returns:
-            Index pairs (row in 0..n-1, item id), two int64 tensors of one length, rows ascending.
-        """
-        starts, ends = self.offsets[user_ids], self.offsets[np.add(user_ids, 1)]
-        counts = ends - starts
-        rows = np.repeat(np.arange(len(counts)), counts)
-        positions = np.arange(len(rows)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        return torch.from_numpy(rows), torch.from_numpy(self.item_ids[positions].astype(np.int64))
-
 
 class Windows(NamedTuple):
     """Stretches of histories: offsets into ``Histories.item_ids``, all of shape (windows,)."""
@@ -216,26 +201,6 @@ def last_target_only(batch: SequenceBatch) -> SequenceBatch:
     return batch._replace(target_ids=target_ids)
 
 
-def to_matrix(item_ids: Tensor, windows: Windows, length: int | None = None) -> Tensor:
-    """Return windows as the classical matrix: one row each, padded with 0 on the LEFT.
-
-    Args:
-        item_ids: The flat items of the histories, shape (rows,).
-        windows: The windows.
-        length: Columns; None is the longest window. Of longer windows the last items are kept.
-
-    Returns:
-        Item ids, int64, shape (windows, length).
-    """
-    if length is None:
-        length = int(windows.lengths.max()) if len(windows.lengths) else 0
-    before = torch.arange(length, 0, -1, device=item_ids.device)  # distance from the window's end
-    lengths = windows.lengths.long().unsqueeze(1)
-    places = windows.starts.unsqueeze(1) + lengths - before
-    matrix = item_ids[places.clamp_(min=0)].long() if length else places
-    return matrix.masked_fill_(before > lengths, 0)
-
-
 def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Group windows of similar length into batches of nearly equally many windows.
 
@@ -257,46 +222,12 @@ def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) ->
     if batch_size < 1:
         raise MatineeError(f"the batch size is {batch_size}; give a whole number of at least 1.")
     generator = np.random.default_rng((seed, epoch))
-    order = _blurred_order(lengths, generator)
+    # by length times a draw from 1 to 1.1, which also breaks ties
+    blur = generator.random(len(lengths), dtype=np.float32)
+    order = np.argsort(lengths.numpy() * (1 + blur / 10))
     num_batches = -(-len(order) // batch_size)
     batches = [torch.from_numpy(part) for part in np.array_split(order, max(num_batches, 1))]
     return [batches[place] for place in generator.permutation(num_batches)]
-
-
-def token_batches(lengths: Tensor, batch_tokens: int, seed: int, epoch: int) -> list[Tensor]:
-    """Group windows of similar length into batches of nearly equally many items.
-
-    As :func:`bucketed_batches`, but the batches hold equal shares of all items, to within one
-    window: few long windows or many short ones.
-
-    Args:
-        lengths: Length of each window, shape (windows,).
-        batch_tokens: Items of a batch to aim at, padding not counted, at least 1.
-        seed: As in :func:`bucketed_batches`.
-        epoch: As in :func:`bucketed_batches`.
-
-    Returns:
-        Indices of the windows of each batch, int64; together every window once.
-
-    Raises:
-        MatineeError: If ``batch_tokens`` is not positive.
-    """
-    if batch_tokens < 1:
-        raise MatineeError(f"a batch of {batch_tokens} items is none; give at least 1.")
-    generator = np.random.default_rng((seed, epoch))
-    order = _blurred_order(lengths, generator)
-    ends = np.cumsum(lengths.numpy()[order], dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    num_batches = -(-total // batch_tokens)
-    cuts = np.searchsorted(ends, np.arange(1, num_batches) * (total / max(num_batches, 1)))
-    parts = [torch.from_numpy(part) for part in np.split(order, cuts) if len(part)]
-    return [parts[place] for place in generator.permutation(len(parts))]
-
-
-def _blurred_order(lengths: Tensor, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Order windows by length times a draw from 1 to 1.1, which also breaks ties."""
-    blur = generator.random(len(lengths), dtype=np.float32)
-    return np.argsort(lengths.numpy() * (1 + blur / 10))
 
 
 def _gather(item_ids: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:

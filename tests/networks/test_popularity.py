@@ -43,7 +43,7 @@ def test_every_history_has_one_answer() -> None:
     every = network.score_all(representations)
     assert (every == network.item_scores).all()
     item_ids = torch.tensor([[1, 2, 3], [4, 3, 2]])
-    assert torch.equal(network(histories, item_ids), network.item_scores[item_ids])
+    assert torch.equal(network.score(representations, item_ids), network.item_scores[item_ids])
     several = item_ids.unsqueeze(-1).expand(2, 3, 5)
     assert torch.equal(network.score(representations, several), network.item_scores[several])
     weights, biases = network.item_table()

@@ -126,12 +126,13 @@ def test_scores_agree(network: SequenceRecommender, dtype: torch.dtype) -> None:
     close((representations @ weights.T + biases)[:, 1:], every[:, 1:])
 
 
-def test_forward_scores_every_position(network: SequenceRecommender) -> None:
-    histories, targets = random_histories(3, 6), random_histories(3, 6) + 1
-    every = network.score_all(network.represent(histories))
-    targets = targets.clamp(max=NUM_ITEMS)
-    close(network(histories, targets), every.gather(2, targets.unsqueeze(-1)).squeeze(-1))
-    close(network(histories, targets.unsqueeze(-1)), every.gather(2, targets.unsqueeze(-1)))
+def test_scores_agree_at_every_position(network: SequenceRecommender) -> None:
+    representations = network.represent(random_histories(3, 6))
+    every = network.score_all(representations)
+    targets = (random_histories(3, 6) + 1).clamp(max=NUM_ITEMS).unsqueeze(-1)
+    expected = every.gather(2, targets)
+    close(network.score(representations, targets), expected)
+    close(network.score(representations, targets.squeeze(-1)), expected.squeeze(-1))
 
 
 def test_bias_is_added_to_its_item() -> None:
@@ -218,7 +219,7 @@ def test_sparse_gradients_are_those_of_the_dense_tables() -> None:
     gradients = []
     for sparse in (False, True):
         network = recommender(GRU, sparse=sparse)
-        network(histories, targets).sum().backward()
+        network.score(network.represent(histories), targets).sum().backward()
         tables = [network.item_embeddings.weight.grad, network.item_biases.weight.grad]
         assert all(table is not None and table.is_sparse == sparse for table in tables)
         gradients.append([table.to_dense() for table in tables if table is not None])

@@ -17,7 +17,7 @@ import pytest
 
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
-from matinee.sources.fetch import cache_dir, download, extract, part_file, verify, with_copy
+from matinee.sources.fetch import cache_dir, download, extract, verify, with_copy
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -175,21 +175,6 @@ def test_a_damaged_archive(tmp_path, size):
     with pytest.raises(MatineeError, match="cannot be unpacked"):
         extract(archive, tmp_path / "target")
     assert visible(tmp_path) == ["archive"]
-
-
-def test_part_file_keeps_the_old_file_on_failure(tmp_path):
-    target = tmp_path / "file"
-    target.write_text("old")
-
-    def fail() -> None:
-        with part_file(target) as part:
-            part.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert target.read_text() == "old"
-    assert visible(tmp_path) == ["file"]
 
 
 class Source:

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from matinee import metrics
 from matinee.interactions import with_year
 from matinee.loading import to_device
 from matinee.loggers import TensorBoard
@@ -35,6 +34,7 @@ CHOSEN = re.compile(
     r"(split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|fused|T_max))|dataset$"
     r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision)"
 )
+SHOWN = 10  # recommendations to one user or after one history
 PROJECTED = 10_000  # rows; the projector grows slow beyond
 
 
@@ -202,22 +202,21 @@ def samples(experiment: Any, count: int) -> str:
 
 def _ranked_samples(experiment: Any, count: int) -> list[str]:
     task, datamodule = experiment.task, experiment.datamodule
-    histories, windows = datamodule.evaluation("test")
     items, texts = datamodule.interactions.items, []
-    for place in np.linspace(0, len(windows.starts) - 1, count).astype(int).tolist():
-        start, length = int(windows.starts[place]), int(windows.lengths[place])
-        *history, target = histories.item_ids[start : start + length].tolist()
-        scores = task(
-            torch.tensor([[0, *history]], device=task.device),
-            torch.tensor([length], device=task.device),
-            windows.user_ids[place : place + 1].to(task.device),
-        )
-        rank = float(metrics.ranks(scores, torch.tensor([target], device=task.device)))
+    loader, num_windows = (
+        datamodule.evaluation_dataloader("test"),
+        len(datamodule.evaluation("test")[1].starts),
+    )
+    for place in np.linspace(0, num_windows - 1, count).astype(int).tolist():
+        batch = to_device(loader.collate(slice(place, place + 1)), task.device)
+        answer = task.rank(batch, best=min(SHOWN, len(items)))
+        length, target = int(batch.lengths), int(batch.target_ids.sum())
+        history = batch.histories[0, 1:length].tolist()
         seen = ", ".join(_title(items, item) for item in history) or "nothing"
         texts += [
             f"**After** {seen}",
-            _top(scores[0], items, {target: "the next item"}),
-            f"The next item was {_title(items, target)}, at rank {rank:g}.",
+            _top(answer["best_items"][0], items, {target: "the next item"}),
+            f"The next item was {_title(items, target)}, at rank {answer['ranks'].item():g}.",
         ]
     return texts
 
@@ -238,6 +237,8 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
         scores = task(torch.full_like(every_item, user), every_item)
         scores[torch.from_numpy(table.item_ids[rated]).long()] = float("-inf")
         scores[0] = float("-inf")
+        values, best_items = scores.topk(min(SHOWN, len(table.items)))
+        best_items[values == float("-inf")] = 0  # fewer candidates
         truth = {
             item: f"later rated {rating:g}"
             for item, rating in zip(
@@ -247,16 +248,16 @@ def _rated_samples(experiment: Any, count: int) -> list[str]:
         liked = ", ".join(_title(table.items, item) for item in table.item_ids[best])
         texts += [
             f"**User** {table.users.loc[user, 'raw_id']}, who liked {liked}",
-            _top(scores, table.items, truth),
+            _top(best_items, table.items, truth),
         ]
     return texts
 
 
-def _top(scores: Tensor, items: pd.DataFrame, truth: Mapping[int, str]) -> str:
-    best = scores.topk(min(10, len(items))).indices.tolist()
+def _top(best_items: Tensor, items: pd.DataFrame, truth: Mapping[int, str]) -> str:
     rows = [
         {"rank": place, "recommended": _title(items, item), "truth": truth.get(item, "")}
-        for place, item in enumerate(best, start=1)
+        for place, item in enumerate(best_items.tolist(), start=1)
+        if item  # 0 stands for no item
     ]
     return as_markdown(pd.DataFrame(rows))
 

@@ -1,7 +1,7 @@
 """Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
 
 import csv
-import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from matinee.errors import MatineeError
+from matinee.files import part_file
 from matinee.run_folder import checkpoint_path
 
 
@@ -35,9 +36,25 @@ class Checkpoints(Checkpoint):
         self.sign = 1.0 if mode == "min" else -1.0
         self.best_score: float | None = None
         self.best_epoch: int | None = None
+        self._stopped = False
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """What the fit has taken, with that part of earlier processes that led to the checkpoint."""
+        return time.perf_counter() - self._began
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin to count."""
+        self._began = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop where a resumed run had stopped early: Lightning's loops forget it."""
+        trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's checkpoints."""
+        """Write the epoch's checkpoints; callbacks that stop a fit early have been called before."""
+        self._stopped = trainer.should_stop
         if self._is_best(trainer):
             self.best_epoch = trainer.current_epoch
             trainer.save_checkpoint(
@@ -68,12 +85,19 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best epoch."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        """Return what is known of the best epoch and of the fit as a whole."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "stopped": self._stopped,
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was known of the best epoch."""
+        """Take up what was known; of the fit as a whole older checkpoints know nothing."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        self._stopped = state_dict.get("stopped", False)
+        self._began -= state_dict.get("seconds", 0.0)
 
 
 class EpochTable(Callback):
@@ -122,12 +146,10 @@ class EpochTable(Callback):
                 csv.DictWriter(file, list(row)).writerow(row)
 
     def _write(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with part_file(path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(part, path)
 
     @staticmethod
     def _path(trainer: pl.Trainer) -> Path:
@@ -150,16 +172,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            with part_file(path) as part, part.open("wb") as file:
+                torch.save(checkpoint, file)  # by its path, the part's name would stand within
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             raise MatineeError(
                 f"the checkpoint {path} could not be written ({error}); "
                 "free disk space or choose another run_folder=... and resume."

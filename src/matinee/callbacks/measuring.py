@@ -16,11 +16,12 @@ from matinee.processes import gathered
 CHECK_EVERY = 50  # steps between looks at the losses; each look waits for the accelerator
 
 
-class TrainingSums(Callback):
-    """Sums over the steps of the running epoch of train, whole again after a resume in its middle.
+class EpochMetrics(Callback):
+    """Sums over the steps of the running epoch of train; all that the task says of val and test.
 
-    Steps are looked at in groups, since each look waits for the accelerator. A loss that is not
-    finite ends the fit, in all processes, before it can reach a checkpoint.
+    The sums are whole again after a resume in the middle of an epoch. Steps are looked at in
+    groups, since each look waits for the accelerator. A loss that is not finite ends the fit, in
+    all processes, before it can reach a checkpoint.
 
     Args:
         num_sums: How many sums there are.
@@ -31,6 +32,7 @@ class TrainingSums(Callback):
     def __init__(self, num_sums: int) -> None:
         self._steps: list[tuple[Tensor, ...]] = []  # the data loss first
         self._sums = np.zeros(num_sums)
+        self._outputs: list[dict[str, Tensor]] = []  # of the steps of validation or test
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a task of the other question.
@@ -59,6 +61,18 @@ class TrainingSums(Callback):
 
         Returns:
             As many numbers as there are sums.
+        """
+        raise NotImplementedError
+
+    def measure(
+        self, outputs: dict[str, Any], trainer: pl.Trainer, pl_module: Any
+    ) -> dict[str, float]:
+        """Measure a whole pass of validation or test.
+
+        Args:
+            outputs: The columns of what the task's steps returned, as arrays over all rows.
+            trainer: The Trainer.
+            pl_module: The task.
         """
         raise NotImplementedError
 
@@ -106,8 +120,44 @@ class TrainingSums(Callback):
         """Take up the sums of an epoch that was saved in its middle, in the first process."""
         self._sums[:] = checkpoint["train_sums"] if trainer.is_global_zero else 0
 
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last pass."""
+        self._outputs.clear()
 
-class RatingMetrics(TrainingSums):
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what the task says of a batch."""
+        self._outputs.append(outputs)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics of validation."""
+        self._log("val", trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics of test."""
+        self._log("test", trainer, pl_module)
+
+    def _log(self, stage: str, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        columns = {
+            name: torch.cat([output[name] for output in self._outputs]).cpu().numpy()
+            for name in self._outputs[0]
+        }
+        self._outputs.clear()
+        log_agreed(self.measure(columns, trainer, pl_module), stage, trainer, pl_module)
+
+
+class RatingMetrics(EpochMetrics):
     """Logs the loss of train, and RMSE and MAE of train, validation and test, once an epoch.
 
     The figures of train are those of the running epoch, with dropout and moving weights. A loss or a
@@ -118,7 +168,6 @@ class RatingMetrics(TrainingSums):
 
     def __init__(self) -> None:
         super().__init__(num_sums=4)  # loss * rows, squared error, absolute error, rows
-        self._predictions: list[tuple[Tensor, Tensor]] = []  # predictions, ratings
 
     def keep(self, outputs: dict[str, Tensor], batch: RatingBatch) -> tuple[Tensor, ...]:
         """Choose loss, scores and ratings."""
@@ -144,48 +193,19 @@ class RatingMetrics(TrainingSums):
                 }
             )
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last pass."""
-        self._predictions.clear()
-
-    on_test_epoch_start = on_validation_epoch_start
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: RatingBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the batch's predictions."""
-        self._predictions.append((outputs, batch.ratings))
-
-    on_test_batch_end = on_validation_batch_end
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of validation."""
-        self._log(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of test."""
-        self._log(trainer, pl_module, "test")
-
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        predictions, ratings = (
-            torch.cat(column).cpu().numpy() for column in zip(*self._predictions, strict=True)
-        )
+    def measure(
+        self, outputs: dict[str, Any], trainer: pl.Trainer, pl_module: Any
+    ) -> dict[str, float]:
+        """Measure predicted ratings."""
+        predictions = outputs["predictions"]
         if not np.isfinite(predictions).all():
             raise Diverged(
                 _diverged("a predicted rating", float("nan"), trainer, trainer.global_step)
             )
-        metrics = rating_metrics(predictions, ratings)
-        log_agreed(metrics, stage, trainer, pl_module)
-        self._predictions.clear()
+        return rating_metrics(predictions, outputs["ratings"])
 
 
-class RankingMetrics(TrainingSums):
+class RankingMetrics(EpochMetrics):
     """Logs the loss of train and the ranking metrics of validation and test, once an epoch.
 
     A loss that is not finite ends the fit before it can reach a checkpoint.
@@ -195,7 +215,6 @@ class RankingMetrics(TrainingSums):
 
     def __init__(self) -> None:
         super().__init__(num_sums=2)  # loss * targets, targets
-        self._ranks: list[Tensor] = []
 
     def keep(self, outputs: dict[str, Tensor], batch: Any) -> tuple[Tensor, ...]:
         """Choose loss and number of targets."""
@@ -212,38 +231,11 @@ class RankingMetrics(TrainingSums):
         if count > 0:
             pl_module.log("train/loss", total / count)
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last pass."""
-        self._ranks.clear()
-
-    on_test_epoch_start = on_validation_epoch_start
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the batch's ranks."""
-        self._ranks.append(outputs["ranks"])
-
-    on_test_batch_end = on_validation_batch_end
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of validation."""
-        self._log(trainer, pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of test."""
-        self._log(trainer, pl_module, "test")
-
-    def _log(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        metrics = ranking_metrics(torch.cat(self._ranks).cpu().numpy(), pl_module.top_k)
-        log_agreed(metrics, stage, trainer, pl_module)
-        self._ranks.clear()
+    def measure(
+        self, outputs: dict[str, Any], trainer: pl.Trainer, pl_module: Any
+    ) -> dict[str, float]:
+        """Measure the ranks of the targets."""
+        return ranking_metrics(outputs["ranks"], pl_module.top_k)
 
 
 def log_agreed(

@@ -19,6 +19,7 @@ AGREE_EVERY = 50  # steps between looks at a signal, which wait for all processe
 class SeedEachStep(Callback):
     """Makes every random draw of a training step a function of (seed, step, process).
 
+    Where gradients are accumulated, the batches of a step are counted one by one.
     Dropout, replaced ids and sampled negatives of a resumed run are thereby those of the
     uninterrupted one, on any accelerator, with no generator state in a checkpoint.
 
@@ -33,7 +34,7 @@ class SeedEachStep(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed the generators of the host and of the device in use."""
-        seed = mix_seed(self.seed, trainer.global_step, trainer.global_rank)
+        seed = mix_seed(self.seed, trainer.fit_loop.total_batch_idx, trainer.global_rank)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would cost a millisecond
         if pl_module.device.type != "cpu":
             torch.get_device_module(pl_module.device).manual_seed(seed)

@@ -1,6 +1,6 @@
 """Datamodules: a split becomes loaders of whole batches."""
 
-from matinee.datamodules.parts import PARTS
+from matinee.datamodules.base import PARTS
 from matinee.datamodules.rating import RatingBatch, RatingDataModule
 from matinee.datamodules.sequence import RankingBatch, SequenceDataModule, met_before
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinee.datamodules.parts import PARTS, SplitDataModule
+from matinee.datamodules.base import PARTS, SplitDataModule
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.loading import BatchLoader, in_order, shuffled

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinee.datamodules.parts import PARTS, SplitDataModule
+from matinee.datamodules.base import PARTS, SplitDataModule
 from matinee.errors import MatineeError
 from matinee.interactions import Interactions
 from matinee.loading import BatchLoader, in_order
@@ -88,6 +88,11 @@ class SequenceDataModule(SplitDataModule):
             raise MatineeError(
                 f"data.length is {length}: a window needs a history and a next item; give at least 2."
             )
+        if min_length > min(length, eval_length):
+            raise MatineeError(
+                f"data.min_length is {min_length}, and windows have at most data.length={length} and "
+                f"data.eval_length={eval_length} items; lower it."
+            )
         if not 0 <= drop_oldest < 1:
             raise MatineeError(f"data.drop_oldest is {drop_oldest}; give a share in [0, 1).")
         self.batch_size = batch_size
@@ -102,8 +107,10 @@ class SequenceDataModule(SplitDataModule):
         shortest = max(2, min_length)
         self.windows = cut_windows(self.histories, length, stride, shortest)
         if len(self.windows.starts) == 0:
+            left = f" that data.drop_oldest={drop_oldest} leaves" if drop_oldest else ""
             raise MatineeError(
-                f"no user of train has {shortest} items; bring longer histories or split otherwise."
+                f"no user of train has {shortest} items{left}; bring longer histories, drop less or split "
+                "otherwise."
             )
 
     def perturb(self, histories: str) -> None:

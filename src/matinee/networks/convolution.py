@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 LONGEST_REACH = 2**16  # positions that are padded for a layer
-DILATION_PERIOD = (
-    8  # layers after which the dilation starts from 1 again, as WaveNet repeats blocks
-)
+DILATION_PERIOD = 8  # layers, then the dilation starts from 1 again, as WaveNet repeats blocks
 
 
 class CNN(nn.Module):

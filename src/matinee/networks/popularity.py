@@ -54,7 +54,3 @@ class Popularity(nn.Module):
     def score_all(self, representations: Tensor) -> Tensor:
         """Score every item, (..., 1) to (..., num_items + 1); column 0 is minus infinity."""
         return self.item_scores.repeat(*representations.shape[:-1], 1)
-
-    def forward(self, histories: Tensor, item_ids: Tensor) -> Tensor:
-        """Score items as the next ones at every position, as a sequence recommender does."""
-        return self.score(self.represent(histories), item_ids)

@@ -120,18 +120,6 @@ class SequenceRecommender(nn.Module):
         scores[..., 0] = NEVER
         return scores
 
-    def forward(self, histories: Tensor, item_ids: Tensor) -> Tensor:
-        """Score items as the next ones at every position of a history.
-
-        Args:
-            histories: Ids (batch, length).
-            item_ids: Ids (batch, length), or (batch, length, k).
-
-        Returns:
-            Scores of the shape of ``item_ids``.
-        """
-        return self.score(self.represent(histories), item_ids)
-
 
 def _rows(table: nn.Embedding, ids: Tensor) -> Tensor:
     try:

@@ -1,4 +1,4 @@
-"""The verb: all runs below some folders as text, CSV and one page."""
+"""The report: all runs below some folders as text, CSV and one page."""
 
 import csv
 import hashlib
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from matinee.errors import MatineeError
+from matinee.files import write_whole
 from matinee.markdown import as_markdown, literal
 from matinee.report.comparison import Comparison, compare, facts
 from matinee.report.significance import Difference, differences
 from matinee.report.tables import EXPLANATION, against, differences_table, figures_table
-from matinee.run_folder import write_whole
 
 
 def report(folders: Sequence[Path], save: Path | None = None, html: Path | None = None) -> str:

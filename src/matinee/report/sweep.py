@@ -12,12 +12,13 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from matinee.errors import MatineeError
+from matinee.files import write_whole
 from matinee.markdown import as_markdown
 from matinee.plotting import save_figure, sweep_curve
 from matinee.report.runs import without_seeds
 from matinee.report.tables import COLUMNS
 from matinee.report.work import work
-from matinee.run_folder import RESULT, load_config, read_result, write_whole
+from matinee.run_folder import RESULT, load_config, read_result
 
 DRAWN = ("val/rmse", "test/rmse"), ("val/mrr", "test/mrr")  # the first pair that the runs have
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from matinee.configuration import flatten
 from matinee.errors import MatineeError
-from matinee.run_folder import write_whole
+from matinee.files import write_whole
 
 Row = dict[str, Any]  # trial, hash_ID, test_mrr, validation_mrr, hyperparameters, failure
 POLL_SECONDS = 0.2
@@ -152,19 +153,10 @@ def check_same(found: Mapping[str, Any], about: Mapping[str, Any], where: object
     Raises:
         MatineeError: Naming the first difference.
     """
-    if difference := _difference(found, about):
-        key, there, here = difference
-        raise MatineeError(
-            f"{where} holds a search of another {key} ({there} there, {here} here); set "
-            "log_dir=... to begin another one."
-        )
-
-
-def _difference(found: Any, about: Any, key: str = "") -> tuple[str, str, str] | None:
-    if isinstance(found, Mapping) and isinstance(about, Mapping):
-        for name in dict.fromkeys((*about, *found)):
-            path = f"{key}.{name}" if key else name
-            if difference := _difference(found.get(name), about.get(name), path):
-                return difference
-        return None
-    return None if found == about else (key, json.dumps(found), json.dumps(about))
+    there, here = flatten(found), flatten(about)
+    for key in dict.fromkeys((*here, *there)):
+        if there.get(key) != here.get(key):
+            raise MatineeError(
+                f"{where} holds a search of another {key} ({json.dumps(there.get(key))} there, "
+                f"{json.dumps(here.get(key))} here); set log_dir=... to begin another one."
+            )

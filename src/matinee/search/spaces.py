@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from matinee.errors import MatineeError
+from matinee.networks.convolution import DILATION_PERIOD
 
 Hyperparameters = dict[str, Any]
 
@@ -26,7 +27,6 @@ KEYS = {  # every model has these; any other hyperparameter is an option of its 
     "l2": "optimizer.weight_decay",
     "loss": "loss",
 }
-DILATION_PERIOD = 8
 
 
 class Space:

@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from matinee import experiment
 from matinee.configuration import check_config, config_dir, dotted_keys, explain
 from matinee.errors import Diverged, MatineeError, Stopped
-from matinee.fitting import fit, make_part, make_trainer
+from matinee.fitting import fit, make_trainer
 from matinee.markdown import decimal
+from matinee.parts import make_part
 from matinee.search.spaces import Space, as_overrides, hash_id
 
 KEEPING = ("checkpoints", "epoch_table", "progress_bar")  # callbacks that a trial does without

@@ -12,7 +12,6 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from matinee.errors import MatineeError
+from matinee.files import part_file, remove_parts
 from matinee.interactions import Interactions
 
 _ARRAYS = ("user_ids", "item_ids", "ratings", "timestamps")
@@ -60,19 +60,6 @@ def locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def part_file(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to write to; it becomes `target` at once, or nothing at all."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def verify(path: Path, checksum: str, name: Path | None = None) -> None:
@@ -113,8 +100,7 @@ def download(
     """
     with locked(target):
         if not target.exists():
-            for stale in target.parent.glob(f".{target.name}.*.part"):
-                stale.unlink(missing_ok=True)  # left by a killed process: we hold the lock
+            remove_parts(target.parent, target.name)  # nobody else writes: we hold the lock
             with part_file(target) as part:
                 _stream(url, part, target, size, timeout)
                 if checksum:

@@ -3,23 +3,21 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from matinee.datamodules import RankingBatch, SequenceDataModule
 from matinee.metrics import coverage, ranking_metrics, ranks
-from matinee.networks.averages import ClosedForm
 from matinee.ranking_losses import GBCE, FullSoftmax, RankingScores, SampledSoftmax
 from matinee.sampling import NegativeSampler, UniformSampler
 from matinee.sequences import SequenceBatch
-from matinee.tasks.optimization import OptimizerFactory, SchedulerFactory, optimization
+from matinee.tasks.base import OptimizerFactory, SchedulerFactory, Task
 
 RANKED_AT_ONCE = 2**24  # scores held at a time
 
 
-class NextItemTask(pl.LightningModule):
+class NextItemTask(Task):
     """Predict every next item of the training windows; rank the last item of evaluated ones.
 
     The loss is computed only where there is a target: representations are masked first and scored
@@ -43,8 +41,6 @@ class NextItemTask(pl.LightningModule):
     """
 
     callbacks_choice = "ranking"
-    warm_users: Tensor
-    warm_items: Tensor
 
     def __init__(
         self,
@@ -57,19 +53,13 @@ class NextItemTask(pl.LightningModule):
         top_k: Sequence[int] = (1, 10, 20),
         unknown_users: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(network, loss, warm, optimizer, scheduler)
         _check_pair(loss, sampler)
         if not top_k or min(top_k) < 1:
             raise ValueError(f"task.top_k is {list(top_k)}; give cut-offs of at least 1.")
         if not 0 <= unknown_users < 1:
             raise ValueError(f"task.unknown_users is {unknown_users}; give a share in [0, 1).")
-        self.network = network
-        self.loss = loss
         self.sampler = sampler
-        self.register_buffer("warm_users", warm[0])
-        self.register_buffer("warm_items", warm[1])
-        self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
         self.top_k = sorted(top_k)
         self.unknown_users = unknown_users
 
@@ -118,12 +108,13 @@ class NextItemTask(pl.LightningModule):
             sampler.fit(counts)
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
         longest = int(datamodule.windows.lengths.max())
-        limit = getattr(getattr(network, "encoder", None), "max_length", longest)
-        if longest > limit:
-            raise ValueError(
-                f"training windows have {longest} items and model.encoder.max_length is {limit}; "
-                f"set it to at least {longest}, or data.length to at most {limit}."
-            )
+        for name, part in network.named_modules():
+            limit = getattr(part, "max_length", longest)
+            if longest > limit:
+                raise ValueError(
+                    f"training windows have {longest} items and model.{name}.max_length is {limit}; "
+                    f"set it to at least {longest}, or data.length to at most {limit}."
+                )
         return cls(
             network,
             loss,
@@ -135,29 +126,13 @@ class NextItemTask(pl.LightningModule):
             unknown_users=unknown_users,
         )
 
-    def configure_optimizers(self) -> Any:
-        """Build the optimizer and its scheduler; a network in closed form has none."""
-        if self.closed_form:
-            return None
-        return optimization(self, self.make_optimizer, self.make_scheduler)
+    def learnt_columns(self, datamodule: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the items of train, in place of users and ratings, too: they do not matter."""
+        item_ids = torch.from_numpy(datamodule.histories.item_ids)
+        return item_ids, item_ids, item_ids
 
-    @property
-    def closed_form(self) -> bool:
-        """Whether the network is solved at the start of fitting instead of trained."""
-        return isinstance(self.network, ClosedForm)
-
-    def on_fit_start(self) -> None:
-        """Solve a network in closed form."""
-        if isinstance(self.network, ClosedForm):
-            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            item_ids = torch.from_numpy(datamodule.histories.item_ids)
-            self.network.fit(item_ids, item_ids, item_ids)
-
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any] | None:
-        """Compute the loss over the targets of a batch."""
-        if self.closed_form:
-            self.trainer.should_stop = True
-            return None
+    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Compute the loss over the targets of a batch, and their number."""
         known = torch.rand(len(batch.user_ids), device=self.device) >= self.unknown_users
         representations = self.network.represent(batch.histories, batch.user_ids * known)
         here = batch.target_ids != 0
@@ -202,9 +177,18 @@ class NextItemTask(pl.LightningModule):
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Rank each row's target: ``ranks`` (batch,) and ``best_items``, their ids (batch, k)."""
-        return self._rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
+        return self.rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
 
-    def _rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
+    def rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
+        """Rank each row's target among the candidates, and list the best of them.
+
+        Args:
+            batch: What to rank.
+            best: Length of the lists, at most the number of items.
+
+        Returns:
+            ``ranks`` (batch,) and ``best_items``, ids (batch, best), 0 where candidates are fewer.
+        """
         target_ids = batch.target_ids.sum(1)  # one target a row, 0 elsewhere
         parts = []
         rows_at_once = max(1, RANKED_AT_ONCE // len(self.warm_items))
@@ -223,11 +207,7 @@ class NextItemTask(pl.LightningModule):
 
     def validation_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Rank the targets; the callbacks measure."""
-        return self._rank(batch, best=0)
-
-    def test_step(self, batch: RankingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Rank the targets; the callbacks measure."""
-        return self._rank(batch, best=0)
+        return self.rank(batch, best=0)
 
     def measure(
         self,

@@ -3,19 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
 from matinee.datamodules import RatingBatch, RatingDataModule
 from matinee.losses import RatingLoss
 from matinee.metrics import rating_metrics, rating_metrics_per_user
-from matinee.networks.averages import ClosedForm
 from matinee.networks.factorization import Rows
-from matinee.tasks.optimization import OptimizerFactory, SchedulerFactory, optimization
+from matinee.tasks.base import OptimizerFactory, SchedulerFactory, Task
 
 
-class RatingTask(pl.LightningModule):
+class RatingTask(Task):
     r"""Rating prediction: train a pair network on a rating loss, predict on the data's own scale.
 
     The training objective of a batch of :math:`n` pairs is
@@ -44,8 +42,7 @@ class RatingTask(pl.LightningModule):
     """
 
     callbacks_choice = "rating"
-    warm_users: Tensor
-    warm_items: Tensor
+    loss: RatingLoss
     unknown_shares: Tensor
 
     def __init__(
@@ -60,29 +57,16 @@ class RatingTask(pl.LightningModule):
         unknown_users: float = 0.1,
         unknown_items: float = 0.01,
     ) -> None:
-        super().__init__()
+        super().__init__(network, loss, warm, optimizer, scheduler)
         if not l2 >= 0:
             raise ValueError(f"task.l2 is {l2}; give a number of at least 0.")
         for option, share in (("users", unknown_users), ("items", unknown_items)):
             if not 0 <= share < 1:
                 raise ValueError(f"task.unknown_{option} is {share}; give a share in [0, 1).")
-        self.network = network
-        self.loss = loss
-        self.register_buffer("warm_users", warm[0])
-        self.register_buffer("warm_items", warm[1])
         self.rating_scale = rating_scale
-        self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
         self.l2 = l2
         shares = torch.tensor([[unknown_users], [unknown_items]])
         self.register_buffer("unknown_shares", shares, persistent=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the running hook dozens of times a step; a module would look for weights
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     @classmethod
     def from_data(
@@ -138,29 +122,13 @@ class RatingTask(pl.LightningModule):
             unknown_items=unknown_items,
         )
 
-    def configure_optimizers(self) -> Any:
-        """Build the optimizer and its scheduler; a network in closed form has none."""
-        if self.closed_form:
-            return None
-        return optimization(self, self.make_optimizer, self.make_scheduler)
+    def learnt_columns(self, datamodule: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the columns of train."""
+        columns: RatingBatch = datamodule.columns("train")
+        return columns
 
-    @property
-    def closed_form(self) -> bool:
-        """Whether the network is solved at the start of fitting instead of trained."""
-        return isinstance(self.network, ClosedForm)
-
-    def on_fit_start(self) -> None:
-        """Solve a network in closed form."""
-        if isinstance(self.network, ClosedForm):
-            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            columns = datamodule.columns("train")
-            self.network.fit(*columns)  # on the host: some accelerators lack float64
-
-    def training_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor] | None:
-        """Compute the objective of a batch; a network in closed form has nothing left to learn."""
-        if self.closed_form:
-            self.trainer.should_stop = True
-            return None
+    def step(self, batch: RatingBatch) -> dict[str, Tensor]:
+        """Compute the objective of a batch, its loss without the penalty, and the scores."""
         user_ids, item_ids, ratings = batch
         known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_shares
         user_ids, item_ids = user_ids * known[0], item_ids * known[1]
@@ -213,13 +181,9 @@ class RatingTask(pl.LightningModule):
         """Predict the ratings of a batch, shape (batch,)."""
         return self(batch.user_ids, batch.item_ids)  # type: ignore[no-any-return]
 
-    def validation_step(self, batch: RatingBatch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Predict; the callbacks measure."""
-        return self.predict_step(batch)
-
-    def test_step(self, batch: RatingBatch, batch_idx: int) -> Tensor:
-        """Predict; the callbacks measure."""
-        return self.predict_step(batch)
+        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
 
 
 def penalty(rows: Rows) -> Tensor:
