@@ -4,12 +4,14 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shlex
 import signal
 import sys
 import time
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -25,7 +27,7 @@ from matinee.configuration import check_config, config_dir
 from matinee.errors import MatineeError
 from matinee.run_folder import read_result
 from matinee.search.guided import Pruning, Study
-from matinee.search.searching import published_rows, search
+from matinee.search.searching import print_rows, published_rows, search
 from matinee.search.spaces import Space, as_overrides, hash_id
 from matinee.search.trials import compose_trial, prepare
 
@@ -222,8 +224,10 @@ def test_a_published_hash_can_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
         "space=cnn", "hash=945213785f1412f8282351c34195d526", f"log_dir={tmp_path}",
         overrides=[*DATA, "+trainer.limit_train_batches=1"],
     )  # fmt: skip
-    output = capsys.readouterr().out
-    assert "| validation_mrr |" in output and " 0.0190 |" in output
+    printed = capsys.readouterr()
+    assert "| validation_mrr |" in printed.out and " 0.0190 |" in printed.out
+    told = r"945213785f1412f8282351c34195d526: test_mrr 0\.\d{4}, validation_mrr 0\.\d{4}, [\d.]+ s"
+    assert re.search(told, printed.err)
 
 
 def test_a_diverged_run_is_a_result_without_figures(
@@ -232,12 +236,16 @@ def test_a_diverged_run_is_a_result_without_figures(
     hopeless = ["learning_rate=[1e30]", "loss=[hinge]", "n_iter=[2,3]"]
     options = ["trials=2", f"log_dir={tmp_path}", *(f"space.choices.{one}" for one in hopeless)]
     run_search(*options)
+    printed = capsys.readouterr()
+    assert ": 2 combinations on markov" in printed.out
     path = tmp_path / "markov" / "pooling-cpu.jsonl"
     before = path.read_bytes()
     for row in map(json.loads, lines(path)[1:]):
         assert row["test_mrr"] is None and row["validation_mrr"] is None
         assert "NaN" in row["failure"] or "nan" in row["failure"]
-    assert capsys.readouterr().err.count("trial ") == 2
+    assert printed.err.count("trial ") == 2
+    print_rows(SimpleNamespace(folder=path.parent), "pooling", [row])
+    assert "pooling: 1 combination on markov" in capsys.readouterr().out
     run_search(*options)
     assert capsys.readouterr().err.count("trial ") == 0
     assert path.read_bytes() == before

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from matinee import experiment
 from matinee.errors import MatineeError
@@ -105,6 +106,14 @@ def test_an_unknown_segment_is_refused(
 ) -> None:
     with pytest.raises(MatineeError, match=sentence):
         check_segments([name], interactions)
+
+
+@pytest.mark.parametrize("names", ["nonsense", [5], {"a": 1}, ["warmth", ["history"]], None])
+def test_segments_that_are_no_list_of_names_are_refused(
+    interactions: Interactions, names: object
+) -> None:
+    with pytest.raises(MatineeError, match=r"data\.segments is .*; give a list of names"):
+        check_segments(OmegaConf.create({"names": names}).names, interactions)
 
 
 def test_a_finished_run_is_measured_for_other_segments(run: Callable[..., Path]) -> None:

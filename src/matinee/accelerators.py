@@ -188,9 +188,7 @@ def _available(accelerator: str) -> str:
         if AcceleratorRegistry[name]["accelerator"].is_available():
             return name
     reason = load_npu() if accelerator == "npu" else "PyTorch sees no GPU here"
-    raise MatineeError(
-        f"trainer.accelerator is {accelerator}, but {reason}; or choose trainer=cpu."
-    )
+    raise MatineeError(f"trainer.accelerator is {accelerator}, but {reason}; choose trainer=cpu.")
 
 
 def _devices(name: str, devices: Any) -> list[torch.device]:

@@ -152,10 +152,12 @@ def _name_run(config: Any) -> list[str]:
 
 def _overfit(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
         from matinee.overfit import overfit, record, row
 
         _name_run(config)
-        result = overfit(config)
+        result = overfit(config, HydraConfig.get().runtime.choices.get("loss"))
         folders.append(record(config, result))
         rows.append(row(config, result))
         if not result.passed:
@@ -181,6 +183,7 @@ def _find_lr(argv: list[str]) -> None:
             )
         if config.train:
             overrides.append(f"optimizer.lr={result.suggestion:g}")
+            print(f"{config.name}: {overrides[-1]} is suggested, training", file=sys.stderr)
             folders.append(experiment.train(training_config(config, result.suggestion), overrides))
 
     _with_table("find-lr", argv, run)
@@ -213,26 +216,9 @@ def _evaluate(argv: list[str]) -> None:
     from matinee.composing import with_config
 
     def run(config: Any) -> None:
-        from matinee import experiment
-        from matinee.fitting import make_trainer
-        from matinee.report.printing import print_evaluation
-        from matinee.run_folder import read_result
+        from matinee.evaluation import evaluate_again
 
-        folder = Path(str(config.run))
-        histories = None if config.histories is None else str(config.histories)
-        loaded = experiment.load_run(folder, config.checkpoint, config.segments, histories)
-        loaded.config.trainer = config.trainer
-        stages = ("train", "val", "test") if histories is None else ("val", "test")
-        metrics, per_user = experiment.evaluate(loaded, make_trainer(loaded.config, None), stages)
-        if config.output is not None:
-            asked = {key: str(config[key]) for key in ("run", "checkpoint", "histories")}
-            output = Path(str(config.output))
-            experiment.record_evaluation(loaded, output, asked, metrics, per_user)
-        same = print_evaluation(metrics, read_result(folder)["metrics"])
-        if histories is None and config.checkpoint == "best" and not same:
-            raise MatineeError(
-                f"the figures of {folder} are not those recorded in its result.json."
-            )
+        evaluate_again(config)
 
     with_config("evaluate", argv, run)
 

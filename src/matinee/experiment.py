@@ -219,7 +219,7 @@ def load_run(
         raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
     config = load_config(folder)
     if segments is not None:
-        config.data.segments = list(segments)
+        config.data.segments = segments
     experiment = build(config)
     check_protocol(folder, experiment.datamodule.protocol)
     _load_weights(experiment.task, checkpoint_path(folder, checkpoint))

@@ -7,6 +7,7 @@ average that begins at half the loss and lags by decades of the rate, and its sl
 rate instead of per decade, so that noise at the smallest rates looks steepest.
 """
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +124,12 @@ def range_test(config: DictConfig) -> RangeTest:
 
     # Lightning takes all other callbacks away during the sweep, so hooks of the module look on
     task.on_before_backward, task.on_before_optimizer_step = keep_loss, keep_rate
+    told = f"{config.steps} steps at rates from {config.min_lr:g} to {config.max_lr:g}"
+    print(f"{config.name}: {told}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
         endless: dict[str, Any] = {"max_epochs": -1, "check_val_every_n_epoch": 2**31}
         trainer = make_trainer(config, None, default_root_dir=scratch, **endless)
+        task.on_train_start = lambda: _quiet(trainer)
         probe(
             Tuner(trainer).lr_find,
             task,
@@ -139,6 +143,12 @@ def range_test(config: DictConfig) -> RangeTest:
     return RangeTest(
         np.array(rates[:finite]), np.array(losses[:finite]), float(config.optimizer.lr)
     )
+
+
+def _quiet(trainer: Any) -> None:
+    """Take Lightning's own bar away, which is drawn at a width and place of its own."""
+    for callback in trainer.callbacks:
+        callback.progress_bar_refresh_rate = 0
 
 
 def training_config(config: DictConfig, rate: float | None) -> DictConfig:

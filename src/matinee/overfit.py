@@ -83,11 +83,12 @@ class Overfit:
         return not self.faults
 
 
-def overfit(config: DictConfig) -> Overfit:
+def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
     """Train the model of a config on one batch until it is learnt or the steps are over.
 
     Args:
         config: A composed ``overfit`` config; what hinders learning by heart is switched off in it.
+        loss: The choice of the group ``loss`` that is in it, for the outcome; None names its class.
 
     Raises:
         MatineeError: If the model is solved in closed form, the data offer no such batch, no
@@ -119,8 +120,11 @@ def overfit(config: DictConfig) -> Overfit:
     probe(trainer.fit, task, datamodule=OneBatch(batch, config.steps))
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     weights = {name: weight.detach().cpu() for name, weight in task.named_parameters()}
+    judged_by = "squared error"
+    if isinstance(batch, RankingBatch):
+        judged_by = loss or type(task.loss).__name__
     return Overfit(
-        judged_by=type(task.loss).__name__ if isinstance(batch, RankingBatch) else "squared error",
+        judged_by=judged_by,
         losses=until_learnt.losses,
         threshold=until_learnt.threshold,
         unmoved=[name for name, weight in weights.items() if weight.equal(before[name])],

@@ -4,7 +4,6 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from matinee.errors import MatineeError
 from matinee.experiment import Experiment, load_run
 from matinee.folding import fold_in, predict_with_rows
 from matinee.interactions import Interactions, with_year
-from matinee.run_folder import RESULT
+from matinee.run_folder import RESULT, asked_folder
 from matinee.tasks import RatingTask
 
 
@@ -32,7 +31,7 @@ def answer(config: Any) -> pd.DataFrame:
             raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
     if not isinstance(config.repeat, bool):
         raise MatineeError(f"repeat is {config.repeat!r}; give true or false.")
-    folder = Path(str(config.run))
+    folder = asked_folder(config.run)
     experiment = load_run(folder, config.checkpoint)
     if not (folder / RESULT).exists():
         print(f"{folder} has not finished: its best epoch so far answers.", file=sys.stderr)

@@ -153,6 +153,19 @@ def write_yaml(path: Path, content: Any) -> None:
     write_whole(path, lambda file: file.write(text))
 
 
+def asked_folder(run: Any) -> Path:
+    """Return the folder that ``run=...`` names.
+
+    Raises:
+        MatineeError: If it names none or a folder that holds no run.
+    """
+    if not isinstance(run, str | int) or isinstance(run, bool) or not str(run).strip():
+        raise MatineeError(f"run is {run!r}; name a run folder that train printed.")
+    folder = Path(str(run))
+    read_config(folder)
+    return folder
+
+
 def load_config(folder: Path) -> DictConfig:
     """Read the config of a run folder, whose place may have changed, to build its parts.
 
@@ -192,7 +205,8 @@ def read_result(folder: Path) -> dict[str, Any]:
     """Read the ``result.json`` of a run folder.
 
     Raises:
-        MatineeError: If the run has not finished or the file is broken.
+        MatineeError: If the run has not finished, or the file is broken or holds figures that are
+            no numbers.
     """
     path = folder / RESULT
     if not path.is_file():
@@ -204,11 +218,14 @@ def read_result(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
     parts = ("metrics", "protocol", "environment")
-    if not isinstance(result, dict) or not all(
-        isinstance(result.get(part), dict) for part in parts
-    ):
+    whole = isinstance(result, dict) and all(isinstance(result.get(p), dict) for p in parts)
+    if not whole or not all(map(_is_number, result["metrics"].values())):
         raise MatineeError(f"{path} is no result of a run; restore it or train again.")
     return result
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

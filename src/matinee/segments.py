@@ -51,8 +51,13 @@ def check_segments(names: Sequence[str], interactions: Interactions) -> Sequence
     """Return the names as they are, if every one of them can be told for these data.
 
     Raises:
-        MatineeError: If a name is no kind and no column.
+        MatineeError: If they are no list of texts, or a name is no kind and no column.
     """
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise MatineeError(
+            f"data.segments is {names!r}; give a list of names, such as [popularity,item.genres]."
+        )
     nothing = np.zeros(0, dtype=np.int64)
     nobody = Evaluated(nothing, nothing, nothing, nothing.astype(np.bool_))
     segment_masks(names, nobody, interactions, np.arange(len(interactions)))

@@ -137,6 +137,26 @@ def test_figures_show_the_tables_numbers() -> None:
     assert all((entry.low, entry.high) in ends for entry in found.values())
 
 
+def test_a_tall_figure_has_its_scale_at_both_ends(write_run, tmp_path: Path) -> None:
+    for index in range(figures.TALL):
+        write_run(f"{index}", model=f"m{index}", validation=float(index))
+    ((comparison,), _) = compare([tmp_path])
+    ticks = figures.leaderboard(comparison).axes[0].xaxis.get_tick_params()
+    assert ticks["top"] and ticks["labeltop"] and ticks["bottom"] and ticks["labelbottom"]
+    (short,), _ = compare([tmp_path / "0", tmp_path / "1"])
+    assert not figures.leaderboard(short).axes[0].xaxis.get_tick_params()["labeltop"]
+
+
+def test_the_caption_of_the_curves_says_which_are_drawn(write_run, tmp_path: Path) -> None:
+    for index in range(figures.MOST_CURVES + 1):
+        folder = write_run(f"{index}", model=f"m{index}", validation=float(index))
+        (folder / "metrics.csv").write_text("epoch,val/rmse\n0,2.0\n1,1.0\n")
+    made(tmp_path, tmp_path / "page.html")
+    assert "the best 7 of those that kept two epochs" in (tmp_path / "page.html").read_text()
+    made(tmp_path / "0", tmp_path / "page.html")
+    assert "all of those that kept two epochs" in (tmp_path / "page.html").read_text()
+
+
 # ---- in a browser
 
 BROWSER = next(

@@ -10,12 +10,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from matinee.cli import main
-from matinee.configuration import config_dir
+from matinee.configuration import compose, config_dir
 from matinee.errors import MatineeError
 from matinee.markdown import as_markdown
 from matinee.report.comparison import compare, facts, published
 from matinee.report.reporting import as_csv, report
 from matinee.run_folder import read_result
+
+REFERENCE = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k"
 
 
 def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> None:
@@ -31,8 +33,8 @@ def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> Non
     rows = {line.split("|")[1].strip(): line for line in figures}
     mean = sum(results) / 2
     deviation = abs(results[0] - results[1]) / 2**0.5
-    assert f"{mean:.4f} ± {deviation:.4f}" in rows["mf"]
-    assert "±" not in rows["bias"]
+    assert f"{mean:.4f} ± {deviation:.4f}" in rows["mf trainer.max_epochs=2"]
+    assert "±" not in rows["bias trainer.max_epochs=2"]
 
 
 def test_a_seed_counts_once(run, tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_a_seed_counts_once(run, tmp_path: Path) -> None:
 def test_what_was_changed_is_told(run, tmp_path: Path) -> None:
     run("model=mf", "name=mf", folder="a")
     run("model=mf", "name=mf", "loss=huber", folder="b")
-    assert "| mf loss=huber" in report([tmp_path])
+    assert "| mf trainer.max_epochs=2 loss=huber" in report([tmp_path])
 
 
 def test_published_figures_stand_beside_the_same_data_and_split_only() -> None:
@@ -112,6 +114,7 @@ def test_no_column_mixes_protocols(write_run, tmp_path: Path, other: dict) -> No
     text = report([tmp_path])
     assert text.count("| model") == 2 and "difference" not in text
     assert len(set(headings(text))) == 2, "headings tell the tables apart"
+    assert "split.fingerprint" not in text or "dataset.sha256" not in text
     rows = list(csv.DictReader(io.StringIO(as_csv(compare([tmp_path])[0]))))
     assert len({row["protocol"] for row in rows}) == 2
 
@@ -129,6 +132,36 @@ def test_draws_of_one_split_share_a_table_but_a_split_that_draws_nothing_is_one(
     assert len(set(headings(text))) == 3
 
 
+def test_a_part_of_the_data_is_named_as_a_person_would(write_run, tmp_path: Path) -> None:
+    for name, options in (
+        ("a", {"fold": 2, "folds": 10, "min_item_count": 20}),
+        ("b", {"fold": 2, "folds": 10, "min_item_count": 1}),
+        ("c", {"fold": 0, "folds": 1, "min_item_count": 5}),
+    ):
+        source = {"_target_": "matinee.sources.movielens.load", "name": "toy"}
+        dataset = {"_target_": "matinee.sources.subset.load", "source": source, **options}
+        protocol = {"dataset": {"sha256": name, "rows": 9, "users": 3, "items": 4}}
+        write_run(name, dataset=dataset, protocol=protocol, draw=name, split={"_target_": "x"})
+    assert [comparison.heading for comparison in compare([tmp_path])[0]] == [
+        "part 3 of 10 of toy, items of 20 rows and more, random split",
+        "part 3 of 10 of toy, random split",
+        "toy, items of 5 rows and more, random split",
+    ]
+
+
+def test_a_heading_tells_data_by_their_hash_and_rows_only_where_that_does_not(
+    write_run, tmp_path: Path
+) -> None:
+    for name, data in (("a", "one"), ("b", "one"), ("c", "two")):
+        protocol = {"dataset": {"sha256": data, "rows": 9, "users": 3, "items": 4}}
+        write_run(name, protocol=protocol, draw=name, split={"_target_": "x"})
+    assert [comparison.heading for comparison in compare([tmp_path])[0]] == [
+        "toy, random split (dataset.sha256=one, split.fingerprint=a)",
+        "toy, random split (dataset.sha256=one, split.fingerprint=b)",
+        "toy, random split (dataset.sha256=two)",
+    ]
+
+
 def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:
     write_run("a", overrides=("model=mf", "seed=1", "trainer.max_epochs=5", "model.dim=32"))
     write_run("b", overrides=("model=mf",), trainer={"max_epochs": 5})
@@ -136,12 +169,51 @@ def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:
     write_run("d", overrides=("split.seed=3",), split={"seed": 3})
     rows = [line.split("|")[1].strip() for line in report([tmp_path]).splitlines() if "|" in line]
     for label in (
-        "mf model.dim=32",
+        "mf trainer.max_epochs=5 model.dim=32",
         "mf trainer.max_epochs=5",
         "mf trainer.max_epochs=9",
         "mf split.seed=3",
     ):
         assert label in rows
+
+
+def test_epochs_are_told_and_what_changes_no_figure_is_not(write_run, tmp_path: Path) -> None:
+    epochs = ("trainer.max_epochs=1", "trainer.devices=1", "trainer.precision=bf16-mixed")
+    write_run("a", overrides=("experiment=chronological/mf", *epochs))
+    quiet = ("dataset@dataset.source=ml-100k", "~callbacks.inspection", "++data.segments=[history]")
+    write_run("b", model="ncf", overrides=(*quiet, "trainer.accelerator=cpu", "logger=none"))
+    (comparison,), _ = compare([tmp_path])
+    assert {experiment.label for experiment in comparison.experiments} == {
+        "mf trainer.max_epochs=1 trainer.precision=bf16-mixed",
+        "ncf",
+    }
+
+
+@pytest.mark.parametrize("name", ["chronological/mf_bias", "user_based/gru"])
+def test_a_run_of_today_replaces_that_of_an_earlier_version(tmp_path: Path, name: str) -> None:
+    shutil.copytree(REFERENCE / name, tmp_path / "then")
+    for folder in sorted(path.parent for path in (tmp_path / "then").rglob("result.json")):
+        overrides = OmegaConf.load(folder / "overrides.yaml")
+        copied = shutil.copytree(folder, tmp_path / "now" / folder.name)
+        config = compose(*overrides, "trainer=cpu", "data.segments=[history]", "log_dir=elsewhere")
+        (copied / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    (comparison,), remarks = compare([tmp_path])
+    assert [experiment.label for experiment in comparison.experiments] == [Path(name).name]
+    assert len(comparison.experiments[0].runs) == 3
+    assert remarks == ["3 runs that a later one of the same seed replaces"]
+
+
+def test_published_figures_stay_with_a_model_whose_options_have_changed(tmp_path: Path) -> None:
+    for index, rate in enumerate((0.001, 0.002)):
+        copied = shutil.copytree(REFERENCE / "chronological/mf_bias", tmp_path / str(index))
+        for path in copied.rglob("config.yaml"):
+            config = OmegaConf.load(path)
+            config.optimizer.lr = rate
+            path.write_text(OmegaConf.to_yaml(config))
+    (comparison,), _ = compare([tmp_path])
+    labels = [f"mf_bias optimizer.lr={rate}" for rate in (0.001, 0.002)]
+    assert [experiment.label for experiment in comparison.experiments] == labels
+    assert report([tmp_path]).count("1.5070") == 2
 
 
 def test_the_best_on_validation_stands_last_whatever_its_digits(write_run, tmp_path: Path) -> None:
@@ -255,8 +327,7 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
 
 
 def test_a_hundred_runs_take_less_than_three_seconds(tmp_path: Path) -> None:
-    reference = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/random"
-    for index, path in enumerate(sorted(reference.rglob("result.json")) * 6):
+    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 6):
         folder = tmp_path / f"{index:03}"
         shutil.copytree(path.parent, folder)
         overrides = folder / "overrides.yaml"

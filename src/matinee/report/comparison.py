@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from matinee.configuration import config_dir
+from matinee.configuration import config_dir, flatten
 from matinee.markdown import DECIMALS
-from matinee.report.runs import Run, changed_keys, find_runs
+from matinee.report.runs import Run, changed_keys, find_runs, without_seeds
 
 HEADLINES = {"rmse": "RMSE", "mrr": "MRR"}  # what models are chosen by, in val/ and test/
 
@@ -26,6 +26,11 @@ class Experiment:
 
     label: str
     runs: Sequence[Run]
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What was asked for, seeds aside."""
+        return without_seeds(self.runs[0].work)
 
     def values(self, metric: str) -> list[float]:
         """Return a metric such as ``test/rmse`` of every run that has it."""
@@ -63,6 +68,10 @@ class Comparison:
         known = {metric for entry in self.experiments for metric in entry.runs[0].result["metrics"]}
         return next((name for name in HEADLINES if f"test/{name}" in known), None)
 
+    def reference(self, experiment: Experiment, metric: str) -> float | None:
+        """Return what others have published of a model as its experiment is, changed by no override."""
+        return self.published.get(experiment.runs[0].label, {}).get(metric)
+
     @property
     def remark(self) -> str:
         """Say which figures are means over other draws of the split than those of the best."""
@@ -95,7 +104,7 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
     tables: dict[str, dict[str, dict[str, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         experiments = tables[_protocol_key(run)]
-        experiments[run.label + run.key(without_seeds=True)][run.key(without_seeds=False)] = run
+        experiments[run.label + run.key(of_all_seeds=True)][run.key(of_all_seeds=False)] = run
     kept = sum(len(runs) for experiments in tables.values() for runs in experiments.values())
     if kept < len(runs):
         replaced = len(runs) - kept
@@ -119,12 +128,20 @@ def _protocol_key(run: Run) -> str:
 def _name(dataset: Mapping[str, Any]) -> str:
     reader = str(dataset.get("_target_")).removeprefix("matinee.sources.")
     if reader.startswith("subset."):
-        return f"part of {_name(dataset['source'])}"
+        return _part(dataset)
     if reader.startswith("lastfm."):
         return "lastfm-1k"
     if reader.startswith("synthetic."):
         return reader.removeprefix("synthetic.")
     return str(dataset.get("name") or Path(dataset.get("path") or "made up").name)
+
+
+def _part(dataset: Mapping[str, Any]) -> str:
+    """Name a part of another data set as a person counts: the oldest is part 1."""
+    folds, least = dataset.get("folds", 1), dataset.get("min_item_count", 1)
+    name = _name(dataset["source"])
+    words = name if folds == 1 else f"part {dataset.get('fold', 0) + 1} of {folds} of {name}"
+    return words if least == 1 else f"{words}, items of {least} rows and more"
 
 
 def _without_draw(run: Run) -> dict[str, Any]:
@@ -164,7 +181,7 @@ def _told_apart(experiments: Sequence[Experiment]) -> list[Experiment]:
         twins[experiment.label].append(index)
     labelled = list(experiments)
     for indices in twins.values():
-        changes = changed_keys([experiments[index].runs[0].config for index in indices])
+        changes = changed_keys([experiments[index].work for index in indices])
         for index, change in zip(indices, changes, strict=True):
             words = [experiments[index].label, *(f"{key}={value}" for key, value in change.items())]
             labelled[index] = replace(experiments[index], label=" ".join(words))
@@ -179,12 +196,16 @@ def _headings(named_protocols: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     for heading in short:
         index = len(headings)
         twins = [i for i, other in enumerate(short) if other == heading]
-        changes = changed_keys([named_protocols[twin][1] for twin in twins])[twins.index(index)]
-        if "dataset.sha256" in changes:  # its size follows
+        every = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])
+        changes = every[twins.index(index)]
+        if "dataset.sha256" in changes:  # its size follows; where all data differ, so do all rows
+            others = [change for change in every if change is not changes]
+            alone = all(change["dataset.sha256"] != changes["dataset.sha256"] for change in others)
+            follows = ("dataset.", "split.fingerprint") if alone else ("dataset.",)
             changes = {
                 key: value
                 for key, value in changes.items()
-                if key.endswith("sha256") or "dataset." not in key
+                if key == "dataset.sha256" or not key.startswith(follows)
             }
         words = [
             f"{key.removeprefix('split.options.')}={str(value)[:12] if _is_hash(key) else value}"

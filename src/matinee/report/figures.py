@@ -15,6 +15,8 @@ from matinee.report.significance import Difference
 
 WIDTH = 4.8  # inches; half a page, or the whole of a phone's
 LONGEST = 24  # characters of a line of a label
+MOST_CURVES = len(COLOURS)
+TALL = 15  # rows from which an axis at the bottom is out of sight
 
 
 def leaderboard(comparison: Comparison) -> Figure:
@@ -38,7 +40,7 @@ def leaderboard(comparison: Comparison) -> Figure:
             axes.errorbar(np.mean(values), row, xerr=deviation, color=COLOURS[0], capsize=3)
             axes.plot(values, [row - 0.25] * len(values), "o", color=COLOURS[5], markersize=3)
         axes.plot(np.mean(values), row, "o", color=COLOURS[0], markersize=6)
-        reference = comparison.published.get(experiment.label, {}).get(metric)
+        reference = comparison.reference(experiment, metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
     figure.supxlabel(
@@ -75,7 +77,7 @@ def curves(comparison: Comparison) -> Figure | None:
     """Draw the validation metric after each epoch: a line for the mean of runs, a band for their range.
 
     Args:
-        comparison: The experiments of one protocol; the best seven with two epochs are drawn.
+        comparison: The experiments of one protocol; the best seven with two epochs or more are drawn.
 
     Returns:
         The figure, or None if no run has kept two epochs.
@@ -85,7 +87,7 @@ def curves(comparison: Comparison) -> Figure | None:
     for experiment in reversed(comparison.experiments):
         kept = [run.curve(metric) for run in experiment.runs]
         epochs = min(map(len, kept))  # what all runs reached
-        if epochs > 1 and len(drawn) < len(COLOURS):
+        if epochs > 1 and len(drawn) < MOST_CURVES:
             drawn.append((experiment.label, np.array([curve[:epochs] for curve in kept])))
     if not drawn:
         return None
@@ -120,6 +122,8 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     _plain(axes)
     axes.tick_params(axis="y", length=0)
+    if len(labels) >= TALL:
+        axes.tick_params(axis="x", top=True, labeltop=True)
     axes.spines["left"].set_visible(False)
     return figure, axes
 

@@ -67,7 +67,7 @@ def _section(
     name: str, comparison: Comparison, found: Mapping[str, Difference], problems: Sequence[str]
 ) -> dict[str, Any]:
     """Gather what the template shows of one protocol."""
-    changes = changed_keys([entry.runs[0].config for entry in comparison.experiments])
+    changes = changed_keys([entry.work for entry in comparison.experiments])
     table = figures_table(comparison)[::-1]
     table.insert(
         len(table.columns), "parameters", [_parameters(e) for e in comparison.experiments[::-1]]
@@ -94,13 +94,16 @@ def _section(
 def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) -> Any:
     """Yield each figure as SVG with its title and how to read it."""
     board = "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
-    if any(f"test/{comparison.headline}" in figures for figures in comparison.published.values()):
+    metric = f"test/{comparison.headline}"
+    if any(comparison.reference(entry, metric) is not None for entry in comparison.experiments):
         board += " Diamond: published by others."
     title = f"Test {HEADLINES[str(comparison.headline)]}"
     yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
     curves = figures.curves(comparison)
     if curves is not None:
-        reading = "Mean over seeds, and their range; the best seven that have epochs."
+        drawn = len(curves.axes[0].lines)
+        which = f"the best {drawn}" if drawn == figures.MOST_CURVES else "all"
+        reading = f"Mean over seeds, and their range; {which} of those that kept two epochs."
         yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
     if found:
         yield _chart(

@@ -26,11 +26,22 @@ def print_run(folder: Path) -> None:
     print(folder)
 
 
-def print_evaluation(metrics: Mapping[str, float], recorded: Mapping[str, float]) -> bool:
-    """Print figures beside the recorded ones.
+def print_evaluation(
+    metrics: Mapping[str, float],
+    recorded: Mapping[str, float],
+    checkpoint: str = "best",
+    histories: str | None = None,
+) -> bool:
+    """Print figures beside the recorded ones, and how they compare.
+
+    Args:
+        metrics: The figures.
+        recorded: Those of the run's best checkpoint, as it was measured first.
+        checkpoint: What was measured now.
+        histories: How they were changed, if they were.
 
     Returns:
-        Whether they are the very same.
+        Whether all that both have are the very same.
     """
     rows = [
         {
@@ -41,11 +52,20 @@ def print_evaluation(metrics: Mapping[str, float], recorded: Mapping[str, float]
         for name, value in metrics.items()
     ]
     print_table(pd.DataFrame(rows))
-    same = all(metrics[name] == recorded[name] for name in metrics.keys() & recorded)
+    shared = [name for name in metrics if name in recorded]
+    apart = {name: metrics[name] - recorded[name] for name in shared}
+    same = bool(shared) and not any(apart.values())
+    words = [f"the histories were changed ({histories})"] * (histories is not None)
+    words += ["this is the last checkpoint, not the best"] * (checkpoint != "best")
     if same:
-        print("identical to the record, to the last bit")
+        of = "all" if len(shared) == len(recorded) else f"{len(shared)} of"
+        words.append(
+            f"identical to the record, to the last bit, in {of} its {len(recorded)} figures"
+        )
+    elif shared:
+        name = max(apart, key=lambda name: abs(apart[name]))
+        words.append(f"{name} differs most from the record, by {apart[name]:+.2g}")
     else:
-        apart = {name: abs(metrics[name] - recorded[name]) for name in metrics.keys() & recorded}
-        name = max(apart, key=apart.__getitem__)
-        print(f"not the record of the best checkpoint; {name} differs most, by {apart[name]:.2g}")
+        words.append("the record holds none of these figures")
+    print("; ".join(words))
     return same

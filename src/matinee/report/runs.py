@@ -2,26 +2,21 @@
 
 import csv
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from matinee.configuration import flatten
 from matinee.errors import MatineeError
+from matinee.report.work import SILENT, work
 from matinee.run_folder import CONFIG, OVERRIDES, RESULT, read_config, read_result
 
-# overrides that a table tells by its heading, its label or its seeds
-TOLD = re.compile(
-    r"(experiment|model|seed|name|log_dir|run_folder|dataset|split|trainer|logger)=|(dataset|trainer|split)\.(?!seed=)"
-    r"|callbacks\.(inspection|progress_bar)"
-)
+TOLD = {"experiment", "model", "split", "trainer", "seed"}  # by name, heading and column
+NOTHING_NEW = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always give them
 METRICS = "metrics.csv"
-PLACES = {"name", "log_dir", "run_folder", "data_dir", "path"}
-SEEDS = {"seed"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Run:
     @property
     def label(self) -> str:
         """Its experiment or model, and what was changed on top of it."""
-        changes = [entry for entry in self.overrides if not TOLD.match(entry)]
+        changes = [entry for entry in self.overrides if not _is_told(entry)]
         return " ".join([Path(str(self.config["name"])).name, *changes])
 
     def curve(self, metric: str) -> list[float]:
@@ -59,9 +54,14 @@ class Run:
         except (OSError, ValueError, csv.Error) as error:
             raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
 
-    def key(self, without_seeds: bool) -> str:
+    @cached_property
+    def work(self) -> Mapping[str, Any]:
+        """What was asked for, see :func:`matinee.report.work.work`."""
+        return work(self.config)
+
+    def key(self, of_all_seeds: bool) -> str:
         """Tell what was run, but for names and places: equal keys, equal work."""
-        kept = without(self.config, PLACES | SEEDS if without_seeds else PLACES)
+        kept = without_seeds(self.work) if of_all_seeds else self.work
         return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -97,22 +97,28 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, [f"{count} run{'s' * (count > 1)} not finished"] * bool(count)
 
 
-def changed_keys(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Reduce configs to the dotted keys, seeds and places aside, whose values are not all equal."""
-    flat = [flatten(without(config, PLACES | SEEDS | {"_partial_"})) for config in configs]
-    keys = dict.fromkeys(key for entries in flat for key in entries)
+def changed_keys(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Reduce flat configs or protocols to the keys whose values are not all equal."""
+    keys = dict.fromkeys(key for entry in entries for key in entry)
     missing = object()
     differing = [
-        key for key in keys if any(e.get(key, missing) != flat[0].get(key, missing) for e in flat)
+        key
+        for key in keys
+        if any(entry.get(key, missing) != entries[0].get(key, missing) for entry in entries)
     ]
-    return [{key: entries[key] for key in differing if key in entries} for entries in flat]
+    return [{key: entry[key] for key in differing if key in entry} for entry in entries]
 
 
-def without(node: Any, keys: set[str]) -> Any:
-    """Copy nested mappings without some keys, at whatever depth."""
-    if isinstance(node, Mapping):
-        return {key: without(value, keys) for key, value in node.items() if key not in keys}
-    return node
+def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a flat config without its seeds, at whatever depth."""
+    return {key: value for key, value in flat.items() if key.rsplit(".", 1)[-1] != "seed"}
+
+
+def _is_told(override: str) -> bool:
+    """Whether a table tells an override by its heading, its label or its seeds, or need not."""
+    key = override.lstrip("+~").partition("=")[0]
+    of_the_heading = key.startswith("split.") and key != "split.seed"
+    return key in TOLD or of_the_heading or bool(SILENT.match(key)) or override in NOTHING_NEW
 
 
 def _read(folder: Path) -> Run:
@@ -125,9 +131,9 @@ def _read(folder: Path) -> Run:
         (seconds, {"fit"}),
     )
     whole = all(isinstance(part, dict) and keys <= set(part) for part, keys in parts)
-    if not whole or not all(isinstance(x, int | float) for x in result["metrics"].values()):
+    if not whole:
         raise MatineeError(
-            f"{folder / RESULT} lacks part of a run's protocol or figures; restore it or train again."
+            f"{folder / RESULT} lacks part of a run's protocol; restore it or train again."
         )
     if not {"dataset", "split", "name", "seed"} <= set(config):
         raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")

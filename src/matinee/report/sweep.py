@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from matinee.configuration import flatten
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 from matinee.markdown import as_markdown
 from matinee.plotting import save_figure, sweep_curve
-from matinee.report.runs import PLACES, SEEDS, without
+from matinee.report.runs import without_seeds
 from matinee.report.tables import COLUMNS
+from matinee.report.work import work
 from matinee.run_folder import RESULT, load_config, read_result
 
 DRAWN = ("val/rmse", "test/rmse"), ("val/mrr", "test/mrr")  # the first pair that the runs have
@@ -51,8 +51,9 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
                 raise MatineeError(
                     f"{key} of {path.parent} is {value!r}; name a key whose values are numbers."
                 )
-            others: Any = without(OmegaConf.to_container(config), PLACES | SEEDS)
-            others = {name: held for name, held in flatten(others).items() if name != key}
+            plain: Any = OmegaConf.to_container(config)
+            others = without_seeds(work(plain))
+            others.pop(key, None)
             others["data"] = result["protocol"]["dataset"]["sha256"]
             rest.setdefault(json.dumps(others, sort_keys=True), (path.parent, others))
             results[value][config.seed] = result  # of two runs of one seed the later one counts

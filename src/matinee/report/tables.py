@@ -28,7 +28,7 @@ Holm's rule. Neither says how much another seed would change."""
 
 def figures_table(comparison: Comparison) -> pd.DataFrame:
     """Make the table of figures of one protocol, as text."""
-    rows = pd.DataFrame([_row(entry, comparison.published) for entry in comparison.experiments])
+    rows = pd.DataFrame([_row(comparison, entry) for entry in comparison.experiments])
     last = [*(name for name in rows.columns if name.startswith("published")), "seeds", "fit s"]
     return rows[[*(name for name in rows.columns if name not in last), *last]].fillna("")
 
@@ -56,7 +56,7 @@ def against(comparison: Comparison) -> str:
     return f"Difference of test {metric} from {best}, the best on validation; {worse} 0 is worse"
 
 
-def _row(experiment: Experiment, references: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+def _row(comparison: Comparison, experiment: Experiment) -> dict[str, str]:
     row = {"model": experiment.label}
     for metric, title in COLUMNS.items():
         values = experiment.values(metric)
@@ -64,7 +64,7 @@ def _row(experiment: Experiment, references: Mapping[str, Mapping[str, float]]) 
             row[title] = decimal(float(np.mean(values)))
             if len(values) > 1:
                 row[title] += f" ± {np.std(values, ddof=1):.{DECIMALS}f}"
-        reference = references.get(experiment.label, {}).get(metric)
+        reference = comparison.reference(experiment, metric)
         if reference is not None:
             row[f"published {title}"] = decimal(reference)
     seconds = [run.result["environment"]["seconds"]["fit"] for run in experiment.runs]

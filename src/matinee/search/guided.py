@@ -121,7 +121,8 @@ class Study:
                 missing -= sum(trial.state in FINISHED for trial in trials)
                 if missing <= 0:
                     if others:
-                        print(f"{others} trials are running elsewhere", file=sys.stderr)
+                        running = "trial is" if others == 1 else "trials are"
+                        print(f"{others} {running} running elsewhere", file=sys.stderr)
                     return
                 if missing > mine:
                     trial = self._propose(trials)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.configuration import config_dir, suggest
 from matinee.errors import MatineeError
-from matinee.markdown import as_markdown
+from matinee.markdown import as_markdown, decimal
 from matinee.search.records import Records, Row, read_records
 from matinee.search.spaces import hash_id
 from matinee.search.trials import Search, prepare
@@ -84,9 +84,9 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
     row = prepared.run(known[name]["hyperparameters"])
     table = {
         "figure": FIGURES,
-        "now": [_number(row[figure]) for figure in FIGURES],
-        "recorded": [_number(recorded.get(name, {}).get(figure)) for figure in FIGURES],
-        "published": [_number(published.get(name, {}).get(figure)) for figure in FIGURES],
+        "now": [decimal(row[figure]) for figure in FIGURES],
+        "recorded": [decimal(recorded.get(name, {}).get(figure)) for figure in FIGURES],
+        "published": [decimal(published.get(name, {}).get(figure)) for figure in FIGURES],
     }
     print(as_markdown(pd.DataFrame(table)))
     if name in published:
@@ -108,10 +108,11 @@ def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
     done = sorted((row for row in rows if not row["failure"]), key=_order)
     failed = [row for row in rows if row["failure"]]
     table = [
-        {"hash_ID": row["hash_ID"], **{figure: _number(row[figure]) for figure in FIGURES}}
+        {"hash_ID": row["hash_ID"], **{figure: decimal(row[figure]) for figure in FIGURES}}
         for row in (*done, *failed)
     ]
-    print(f"\n{title}: {len(rows)} combinations on {prepared.folder.name}\n")
+    combinations = f"{len(rows)} combination{'s' * (len(rows) != 1)}"
+    print(f"\n{title}: {combinations} on {prepared.folder.name}\n")
     print(as_markdown(pd.DataFrame(table)))
     for row in failed:
         print(f"{row['hash_ID']} failed: {row['failure']}")
@@ -124,7 +125,3 @@ def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
 
 def _order(row: Mapping[str, Any]) -> tuple[float, str]:
     return -row["validation_mrr"], row["hash_ID"]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

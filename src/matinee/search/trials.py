@@ -18,6 +18,7 @@ from matinee import experiment
 from matinee.configuration import check_config, config_dir, dotted_keys, explain
 from matinee.errors import Diverged, MatineeError, Stopped
 from matinee.fitting import fit, make_trainer
+from matinee.markdown import decimal
 from matinee.parts import make_part
 from matinee.search.spaces import Space, as_overrides, hash_id
 
@@ -82,7 +83,8 @@ class Search:
             raise Stopped("the same command", stopped.status) from stopped
         figures = {"test_mrr": metrics["test/mrr"], "validation_mrr": metrics["val/mrr"]}
         seconds = f"{time.perf_counter() - started:.1f} s"
-        print(f"{name} {failure or figures}, {seconds}", file=sys.stderr)
+        told = failure or ", ".join(f"{key} {decimal(value)}" for key, value in figures.items())
+        print(f"{name}: {told}, {seconds}", file=sys.stderr)
         return {
             "hash_ID": name,
             **figures,
