@@ -18,7 +18,7 @@ quickstart: $(VENV)/.installed
 	@launchers/00_quickstart.sh
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs notebooks

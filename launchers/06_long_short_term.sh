@@ -96,7 +96,7 @@ train() {
     command=(matinee train -m resume=true experiment=long_short_term "model=$1" "seed=$seeds"
         "name=long_short_term/\${hydra:runtime.choices.model}" "log_dir=$logs" "${device[@]}"
         "${@:2}" "${overrides[@]}")
-    echo "${command[*]}"
+    printf '%q ' "${command[@]}" && echo
     for ((job = 0; job < jobs; job++)); do start "${command[@]}"; done
     finish
 }

@@ -53,9 +53,9 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The tables in Markdown; nothing if nothing was trained."""
-        tables = [_figures_table(self.cells), *map(_differences_table, self.comparisons)]
-        return "\n\n".join(table for table in tables if table)
+        """The tables in Markdown; nothing if nothing can be compared."""
+        differences = [table for table in map(_differences_table, self.comparisons) if table]
+        return "\n\n".join([_figures_table(self.cells), *differences]) if differences else ""
 
     def rows(self, experiment: str) -> list[dict[str, Any]]:
         """List every measure in every segment that has windows."""
@@ -159,7 +159,9 @@ def shrinking_history(study: Study) -> Result:
         ]
         if whole:
             points = {
-                100 * x: estimate(cell, whole, ratio=True) for x, cell in runs.items() if cell
+                100 * x + number: estimate(cell, whole, ratio=True)
+                for x, cell in runs.items()
+                if cell
             }
             draw(axes, points, model, number)
     axes.plot([0, 90], [1, 0.1], color="grey", linestyle=":", label="share of the training data")
@@ -222,7 +224,7 @@ def sequence_length(study: Study) -> Result:
         for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
             points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
             draw(axes, points, model, number)
-            axes.set(title=f"{segment or 'all'}, its own scale", ylim=(0, None))
+            axes.set(title=f"{segment or 'all'}, its own scale")
             axes.set_xscale("log")
             axes.set_xticks(lengths, lengths)
             axes.minorticks_off()
@@ -230,6 +232,8 @@ def sequence_length(study: Study) -> Result:
         for x in lengths:
             pair = (study.run(user, length=x), study.run(plain, length=x))
             by_user.append((f"{user} - {plain}, length {x}", *pair))
+    for axes in panels.flat:
+        axes.set_ylim(0)
     for axes in panels[:, 0]:
         axes.set_ylabel("MRR@20")
     for axes in panels[1]:

@@ -63,7 +63,11 @@ def with_config(verb: str, argv: list[str], task: Callable[[Any], None]) -> None
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
-    except (MatineeError, Stopped):  # of a run in another process, when all have ended
+    except (
+        MatineeError,
+        Stopped,
+        BrokenPipeError,
+    ):  # of a run in another process, or of our reader
         raise
     except SystemExit:
         if not stopped:

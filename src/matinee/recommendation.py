@@ -131,7 +131,8 @@ def _user_id(interactions: Interactions, user: Any) -> int:
     user_id = int(interactions.encode_users([user])[0])
     if user_id == 0:
         raise MatineeError(
-            f"user {user!r} is not in the data; give a raw id of the data, or describe a newcomer."
+            f"user {user!r} is not in the data; give a raw id of the data, or "
+            "history=[...] or ratings={...} of a newcomer."
         )
     return user_id
 

@@ -1,6 +1,8 @@
 """What holds for every network that scores pairs, and each one's formula in NumPy."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,23 @@ from matinee.networks.averages import DampedBias
 from matinee.networks.factorization import BiasedMatrixFactorization, MatrixFactorization
 from matinee.networks.ncf import NeuMF
 
+
+def of_the_recipe() -> Any:
+    """Make the network that CONTRIBUTING.md adds as an example."""
+    text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    namespace: dict[str, Any] = {"__name__": "distance"}
+    exec(found[1], namespace)
+    return namespace["Distance"]
+
+
 NETWORKS: list[Callable[..., Any]] = [
     MatrixFactorization,
     BiasedMatrixFactorization,
     NeuMF,
     DampedBias,
+    of_the_recipe(),
 ]
 
 

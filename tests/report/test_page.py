@@ -152,9 +152,9 @@ def test_the_caption_of_the_curves_says_which_are_drawn(write_run, tmp_path: Pat
         folder = write_run(f"{index}", model=f"m{index}", validation=float(index))
         (folder / "metrics.csv").write_text("epoch,val/rmse\n0,2.0\n1,1.0\n")
     made(tmp_path, tmp_path / "page.html")
-    assert "the best 7 of those that kept two epochs" in (tmp_path / "page.html").read_text()
+    assert "the best 7 of those with at least two epochs" in (tmp_path / "page.html").read_text()
     made(tmp_path / "0", tmp_path / "page.html")
-    assert "all of those that kept two epochs" in (tmp_path / "page.html").read_text()
+    assert "all of those with at least two epochs" in (tmp_path / "page.html").read_text()
 
 
 # ---- in a browser

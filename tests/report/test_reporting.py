@@ -226,7 +226,9 @@ def test_the_best_on_validation_stands_last_whatever_its_digits(write_run, tmp_p
 def test_what_is_left_out_is_told(write_run, tmp_path: Path) -> None:
     write_run("a", errors={"u": [4.0], "v": [4.0]})
     write_run("b", errors={"u": [1.0], "v": [1.0]})
-    (write_run("c", model="ncf") / "result.json").unlink()
+    stopped = write_run("c", model="ncf")
+    (stopped / "result.json").rename(stopped / "protocol.json")
+    (write_run("d") / "result.json").unlink()  # a range test, say, which is no run
     text = report([tmp_path, tmp_path / "a"])
     assert (
         "Left out: 1 run that a later one of the same seed replaces; 1 run not finished"

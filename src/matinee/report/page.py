@@ -103,7 +103,7 @@ def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) 
     if curves is not None:
         drawn = len(curves.axes[0].lines)
         which = f"the best {drawn}" if drawn == figures.MOST_CURVES else "all"
-        reading = f"Mean over seeds, and their range; {which} of those that kept two epochs."
+        reading = f"Mean over seeds, and their range; {which} of those with at least two epochs."
         yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
     if found:
         yield _chart(

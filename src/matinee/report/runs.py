@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from matinee.errors import MatineeError
 from matinee.report.work import SILENT, work
-from matinee.run_folder import CONFIG, OVERRIDES, RESULT, read_config, read_result
+from matinee.run_folder import CONFIG, OVERRIDES, PROTOCOL, RESULT, read_config, read_result
 
 TOLD = {"experiment", "model", "split", "trainer", "seed"}  # by name, heading and column
 NOTHING_NEW = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always give them
@@ -83,7 +83,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if not folder.is_dir():
             raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
         paths |= {path.parent.resolve(): path.parent for path in sorted(folder.rglob(RESULT))}
-        unfinished |= {path.parent.resolve() for path in folder.rglob(CONFIG)}
+        unfinished |= {path.parent.resolve() for path in folder.rglob(PROTOCOL)}
     unfinished -= set(paths)
     if not paths:
         raise MatineeError(
