@@ -116,7 +116,6 @@ def test_the_verb_suggests_and_trains_with_the_suggestion(
     record = json.loads(written.read_text())
     assert f" {record['suggestion']:g} |" in done.stdout
     assert f"optimizer.lr={record['suggestion']:g} is suggested, training" in done.stderr
-    assert "Finding best initial lr" not in done.stderr
     with (written.parent / "learning_rate.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == record["steps"]

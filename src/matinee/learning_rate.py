@@ -129,7 +129,6 @@ def range_test(config: DictConfig) -> RangeTest:
     with tempfile.TemporaryDirectory() as scratch:
         endless: dict[str, Any] = {"max_epochs": -1, "check_val_every_n_epoch": 2**31}
         trainer = make_trainer(config, None, default_root_dir=scratch, **endless)
-        task.on_train_start = lambda: _quiet(trainer)
         probe(
             Tuner(trainer).lr_find,
             task,
@@ -143,12 +142,6 @@ def range_test(config: DictConfig) -> RangeTest:
     return RangeTest(
         np.array(rates[:finite]), np.array(losses[:finite]), float(config.optimizer.lr)
     )
-
-
-def _quiet(trainer: Any) -> None:
-    """Take Lightning's own bar away, which is drawn at a width and place of its own."""
-    for callback in trainer.callbacks:
-        callback.progress_bar_refresh_rate = 0
 
 
 def training_config(config: DictConfig, rate: float | None) -> DictConfig:

@@ -105,9 +105,11 @@ def check_same(folder: Path, config: DictConfig) -> None:
     there: Any = OmegaConf.to_container(load_config(folder))
     now = flatten(here)
     for key, recorded in flatten(there).items():
-        if key not in OF_THE_PLACE and now.get(key) != recorded:
+        parts = [part for part in now if part.startswith(f"{key}.")]  # of what was null or empty
+        if key not in OF_THE_PLACE and (parts or now.get(key) != recorded):
+            wanted = f"{parts[0]}={now[parts[0]]}" if parts else now.get(key)
             raise MatineeError(
-                f"{folder} holds a run with {key}={recorded}, not {now.get(key)}; name another folder."
+                f"{folder} holds a run with {key}={recorded}, not {wanted}; name another folder."
             )
 
 

@@ -203,10 +203,8 @@ def samples(experiment: Any, count: int) -> str:
 def _ranked_samples(experiment: Any, count: int) -> list[str]:
     task, datamodule = experiment.task, experiment.datamodule
     items, texts = datamodule.interactions.items, []
-    loader, num_windows = (
-        datamodule.evaluation_dataloader("test"),
-        len(datamodule.evaluation("test")[1].starts),
-    )
+    loader = datamodule.evaluation_dataloader("test")
+    num_windows = len(datamodule.evaluation("test")[1].starts)
     for place in np.linspace(0, num_windows - 1, count).astype(int).tolist():
         batch = to_device(loader.collate(slice(place, place + 1)), task.device)
         answer = task.rank(batch, best=min(SHOWN, len(items)))
