@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from matinee.networks.dnc import DNC
+from matinee.networks.encoders.dnc import DNC
 
 WINDOWS, WINDOW_LENGTH = 8_000, 20
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from matinee.configuration import compose
-from matinee.experiment import train
+from matinee.config.checking import compose
+from matinee.experiment.running import train
 
 SIDES = {
     "off": "callbacks.inspection=null",

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from matinee.sources import lastfm
+from matinee.data.sources import lastfm
 
 EVENTS_PER_USER = 19_300
 LINES_PER_TRACK = 12  # 19,150,868 lines, about 1.5 million tracks

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from matinee.sources import movielens
-from matinee.splits import chronological
+from matinee.data.sources import movielens
+from matinee.data.splits import chronological
 
 NUM_ITEMS = 60_000
 RATINGS_PER_USER = 150

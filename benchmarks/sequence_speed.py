@@ -39,14 +39,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from matinee.configuration import config_dir
-from matinee.datamodules import SequenceDataModule
-from matinee.interactions import Interactions
-from matinee.networks.factorization import embedding_table
-from matinee.ranking_losses import FullSoftmax
-from matinee.sequences import Histories, Windows, cut_windows, gather
-from matinee.splits import Split
-from matinee.tasks import NextItemTask
+from matinee.batches import SequenceDataModule
+from matinee.batches.windows import Histories, Windows, cut_windows, gather
+from matinee.config.checking import config_dir
+from matinee.data.interactions import Interactions
+from matinee.data.splits import Split
+from matinee.networks.pairs.factorization import embedding_table
+from matinee.objectives.ranking_losses import FullSoftmax
+from matinee.training.tasks import NextItemTask
 
 DIM = 64
 LENGTH = 50  # most items of a window

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from matinee.networks.factorization import BiasedMatrixFactorization
-from matinee.optimizers import RowAdam
+from matinee.networks.pairs.factorization import BiasedMatrixFactorization
+from matinee.training.optimizers import RowAdam
 
 
 def steps_per_second(

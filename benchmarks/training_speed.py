@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from matinee import experiment
-from matinee.configuration import config_dir
-from matinee.run_folder import read_result
+from matinee.config.checking import config_dir
+from matinee.experiment import building, running
+from matinee.experiment.run_folder import read_result
 
 NUM_RATINGS = 111_111  # a random split leaves 80,000 of them for train
 
@@ -33,7 +33,7 @@ def write_ratings(path: Path) -> None:
     np.savetxt(path, columns, "%d", ",", header="user,item,rating", comments="")
 
 
-def bare_loop(built: experiment.Experiment, epochs: int) -> None:
+def bare_loop(built: building.Experiment, epochs: int) -> None:
     """The loop a person would write, on the same network, data and objective."""
     task, batch_size = built.task, built.datamodule.batch_size
     users, items, ratings = built.datamodule.columns("train")
@@ -88,11 +88,11 @@ def main() -> None:
                 )  # fmt: skip
             bare, ours = [], []
             for _ in range(options.rounds + 1):
-                built = experiment.build(config.copy())
+                built = building.build(config.copy())
                 started = time.perf_counter()
                 bare_loop(built, epochs)
                 bare.append(time.perf_counter() - started)
-                run = experiment.train(config.copy(), [])
+                run = running.train(config.copy(), [])
                 ours.append(read_result(run)["environment"]["seconds"]["fit"])
             bare, ours = bare[1:], ours[1:]  # the first round warms up
             ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))

@@ -13,7 +13,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from matinee.networks.user_gru import UserGRU
+from matinee.networks.encoders.user_gru import UserGRU
 
 NUM_USERS = 1_000
 

@@ -16,7 +16,7 @@
 # and whom a split by time leaves unknown.
 #
 # Numbers in the text are those we found in the public data set, which does not change; run all
-# cells to see them again. Everything is read through `matinee.sources`, so the same cells look at
+# cells to see them again. Everything is read through `matinee.data.sources`, so the same cells look at
 # your own table if you load that instead.
 
 # %%
@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 
-from matinee.plotting import COLOURS, STYLE
-from matinee.sources import movielens
-from matinee.splits import chronological
+from matinee.data.sources import movielens
+from matinee.data.splits import chronological
+from matinee.display.plotting import COLOURS, STYLE
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)

@@ -34,12 +34,13 @@ from IPython.display import Markdown, display
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import wilcoxon
 
-from matinee.configuration import compose
-from matinee.experiment import build, load_run, train
-from matinee.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
-from matinee.recommendation import predict_ratings, recommend
-from matinee.report.reporting import report
-from matinee.run_folder import PER_USER, read_result
+from matinee.config.checking import compose
+from matinee.display.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
+from matinee.experiment.building import build, load_run
+from matinee.experiment.run_folder import PER_USER, read_result
+from matinee.experiment.running import train
+from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.report.documents import report
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)

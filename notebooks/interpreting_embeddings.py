@@ -35,10 +35,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from matinee.configuration import compose
-from matinee.experiment import load_run, train
-from matinee.interactions import with_year
-from matinee.plotting import COLOURS, STYLE, metric_by
+from matinee.config.checking import compose
+from matinee.data.interactions import with_year
+from matinee.display.plotting import COLOURS, STYLE, metric_by
+from matinee.experiment.building import load_run
+from matinee.experiment.running import train
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)

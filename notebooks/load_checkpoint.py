@@ -34,13 +34,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from matinee import experiment, plotting
-from matinee.configuration import config_dir
-from matinee.fitting import make_trainer, without_advice
-from matinee.interactions import with_year
-from matinee.networks.factorization import BiasedMatrixFactorization
-from matinee.recommendation import predict_ratings
-from matinee.run_folder import checkpoint_path, read_result
+from matinee.config.checking import config_dir
+from matinee.data.interactions import with_year
+from matinee.display import plotting
+from matinee.experiment import building, measuring, running
+from matinee.experiment.run_folder import read_result
+from matinee.experiment.trainer import make_trainer, without_advice
+from matinee.files import checkpoint_path
+from matinee.networks.pairs.factorization import BiasedMatrixFactorization
+from matinee.verbs.recommend import predict_ratings
 
 # %matplotlib inline
 torch.set_num_threads(1)  # small models are fastest so
@@ -57,7 +59,7 @@ quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=non
 overrides = ["experiment=random/mf_bias", "name=mf_bias", f"log_dir={scratch.name}", *quiet]
 with initialize_config_dir(str(config_dir()), version_base="1.3"):
     config = compose("train", [*overrides, "trainer.accelerator=cpu"])
-run = experiment.train(config, overrides)
+run = running.train(config, overrides)
 sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 # %% [markdown]
@@ -110,7 +112,7 @@ predictor.load_state_dict(state)
 # `config.yaml`, loads the best epoch and refuses data or a split that are not those of the run.
 
 # %%
-loaded = experiment.load_run(run)
+loaded = building.load_run(run)
 user_ids, item_ids, ratings = loaded.datamodule.columns("test")
 with torch.no_grad():
     by_hand = predictor(user_ids, item_ids)
@@ -125,7 +127,7 @@ with without_advice():  # of Lightning, on loaders of another kind
     by_trainer = torch.cat(trainer.predict(loaded.task, loaded.datamodule.test_dataloader()))
 torch.testing.assert_close(by_trainer, by_hand, rtol=0, atol=0)
 
-metrics, _ = experiment.evaluate(loaded, trainer)  # what `matinee evaluate` does
+metrics, _ = measuring.evaluate(loaded, trainer)  # what `matinee evaluate` does
 errors = (by_hand - ratings).double()
 table = pd.DataFrame(
     {

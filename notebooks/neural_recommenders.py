@@ -34,11 +34,11 @@ import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 
-from matinee import experiment
-from matinee.configuration import config_dir
-from matinee.plotting import COLOURS
-from matinee.run_folder import read_result
-from matinee.sources.movielens import load
+from matinee.config.checking import config_dir
+from matinee.data.sources.movielens import load
+from matinee.display.plotting import COLOURS
+from matinee.experiment import running
+from matinee.experiment.run_folder import read_result
 
 torch.set_num_threads(1)  # small models are fastest so
 checkout = config_dir().parent
@@ -51,7 +51,7 @@ def train(*overrides: str) -> dict[str, float]:
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}", "name=live"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return read_result(experiment.train(compose("train", words), words))["metrics"]
+        return read_result(running.train(compose("train", words), words))["metrics"]
 
 
 def read_table(name: str, heading: str) -> pd.DataFrame:

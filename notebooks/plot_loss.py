@@ -31,10 +31,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from matplotlib.ticker import MaxNLocator
 
-from matinee import experiment
-from matinee.configuration import config_dir
-from matinee.plotting import COLOURS, save_figure
-from matinee.run_folder import load_config
+from matinee.config.checking import config_dir
+from matinee.display.plotting import COLOURS, save_figure
+from matinee.experiment import running
+from matinee.experiment.run_folder import load_config
 
 torch.set_num_threads(1)  # small models are fastest so
 scratch = tempfile.TemporaryDirectory()  # gone with the kernel
@@ -45,7 +45,7 @@ def train(*overrides: str) -> Path:
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return experiment.train(compose("train", words), words)
+        return running.train(compose("train", words), words)
 
 
 # %% [markdown]

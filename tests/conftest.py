@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from matinee import experiment
-from matinee.configuration import config_dir
+from matinee.config.checking import config_dir
+from matinee.experiment import running
 
 Compose = Callable[..., DictConfig]
 collect_ignore = ["host_npu.py"]  # importing it changes PyTorch
@@ -79,7 +79,7 @@ def run(compose_train: Compose, tmp_path: Path) -> Callable[..., Path]:
         every = ["trainer.max_epochs=2", f"run_folder={tmp_path / folder}", *overrides]
         if not any(entry.startswith("callbacks") for entry in overrides):
             every.append("callbacks.inspection=null")  # its figures take longer than such a fit
-        return experiment.train(compose_train(*every), every)
+        return running.train(compose_train(*every), every)
 
     return trained
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from matinee import experiment
-from matinee.run_folder import read_result
+from matinee.experiment import running
+from matinee.experiment.run_folder import read_result
 
 
 def matinee(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -208,4 +208,4 @@ def test_one_user_or_one_item_trains(tmp_path: Path, compose_train, rows: str) -
         f"run_folder={tmp_path / 'run'}",
         "trainer.max_epochs=2",
     )
-    assert read_result(experiment.train(config, []))["metrics"]["test/rmse"] > 0
+    assert read_result(running.train(config, []))["metrics"]["test/rmse"] > 0

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from matinee.callbacks import AtomicCheckpointIO, EpochTable
 from matinee.errors import MatineeError
 from matinee.files import part_file, remove_parts, write_whole
+from matinee.training.callbacks import AtomicCheckpointIO, EpochTable
 
 
 def test_part_file_keeps_the_old_file_on_failure(tmp_path: Path) -> None:

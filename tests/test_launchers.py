@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from matinee.configuration import config_dir
+from matinee.config.checking import config_dir
 
 LAUNCHERS = Path(__file__).resolve().parents[1] / "launchers"
 

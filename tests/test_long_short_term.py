@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from matinee.errors import MatineeError
-from matinee.run_folder import PER_USER, read_result
+from matinee.experiment.run_folder import PER_USER, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = ROOT / "launchers" / "06_long_short_term.sh"

@@ -28,7 +28,7 @@ def test_wheel_trains_in_an_empty_environment(tmp_path: Path, ratings_csv: Path)
     (wheel,) = tmp_path.glob("matinee-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "matinee/py.typed" in names
-    templates = (ROOT / "src/matinee/report/templates").iterdir()
+    templates = (ROOT / "src/matinee/verbs/report/templates").iterdir()
     assert {f"matinee/report/templates/{path.name}" for path in templates} <= names
     shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
     assert {f"matinee/{path}" for path in shipped} <= names

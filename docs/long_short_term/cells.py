@@ -17,8 +17,8 @@ import numpy.typing as npt
 from omegaconf import OmegaConf
 
 from matinee.errors import MatineeError
-from matinee.report.significance import signed_rank
-from matinee.run_folder import CONFIG, EVALUATION, PER_USER, RESULT
+from matinee.experiment.run_folder import CONFIG, EVALUATION, PER_USER, RESULT
+from matinee.verbs.report.significance import signed_rank
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2_000

@@ -18,10 +18,10 @@ from cells import MEASURES, Cell, Estimate, Study, estimate, p_value
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from matinee.display.markdown import as_markdown
+from matinee.display.plotting import COLOURS
 from matinee.errors import MatineeError
-from matinee.markdown import as_markdown
-from matinee.plotting import COLOURS
-from matinee.report.significance import holm
+from matinee.verbs.report.significance import holm
 
 POPULARITY = ("popularity=low", "popularity=middle", "popularity=high")
 HISTORY = ("history=10-49", "history=50-199", "history=200+")

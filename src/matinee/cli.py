@@ -91,7 +91,7 @@ def _fail(sentence: str, status: int = 1) -> None:
 
 
 def _train(argv: list[str]) -> None:
-    from matinee.composing import with_config
+    from matinee.config.running import with_config
 
     resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
     if resumed == ["true"]:
@@ -105,24 +105,24 @@ def _train(argv: list[str]) -> None:
         raise MatineeError(
             "resume=FOLDER goes on with the run's own config; leave other overrides out."
         )
-    from matinee import experiment
-    from matinee.report.printing import print_run
-    from matinee.run_folder import RESULT
+    from matinee.experiment import running
+    from matinee.experiment.run_folder import RESULT
+    from matinee.verbs.printing import print_run
 
     folder = Path(resumed[0])
     if (folder / RESULT).exists():
         print(f"{folder} has finished already; nothing is left to do.", file=sys.stderr)
-    print_run(experiment.resume(folder))
+    print_run(running.resume(folder))
 
 
 def _train_one(config: Any, resume: bool = False) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from matinee import experiment
-    from matinee.fitting import several_processes
-    from matinee.processes import train_apart
-    from matinee.report.printing import print_run
+    from matinee.experiment import running
+    from matinee.experiment.trainer import several_processes
+    from matinee.training.processes import train_apart
+    from matinee.verbs.printing import print_run
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and several_processes(config):
@@ -130,8 +130,8 @@ def _train_one(config: Any, resume: bool = False) -> None:
         return
     overrides = _name_run(config)
     if not resume:
-        print_run(experiment.train(config, overrides))
-    elif folder := experiment.train_or_resume(config, overrides):
+        print_run(running.train(config, overrides))
+    elif folder := running.train_or_resume(config, overrides):
         print(folder)
     else:
         print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
@@ -141,7 +141,7 @@ def _name_run(config: Any) -> list[str]:
     """Give a run its name, if it has none, and return the overrides that composed it."""
     from hydra.core.hydra_config import HydraConfig
 
-    from matinee.configuration import run_name
+    from matinee.config.checking import run_name
 
     hydra = HydraConfig.get()
     choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
@@ -154,7 +154,7 @@ def _overfit(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        from matinee.overfit import overfit, record, row
+        from matinee.verbs.overfit import overfit, record, row
 
         _name_run(config)
         result = overfit(config, HydraConfig.get().runtime.choices.get("loss"))
@@ -168,8 +168,8 @@ def _overfit(argv: list[str]) -> None:
 
 def _find_lr(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
-        from matinee import experiment
-        from matinee.learning_rate import OWN_KEYS, range_test, record, row, training_config
+        from matinee.experiment import running
+        from matinee.verbs.find_lr import OWN_KEYS, range_test, record, row, training_config
 
         overrides = [entry for entry in _name_run(config) if entry.split("=")[0] not in OWN_KEYS]
         result = range_test(config)
@@ -184,7 +184,7 @@ def _find_lr(argv: list[str]) -> None:
         if config.train:
             overrides.append(f"optimizer.lr={result.suggestion:g}")
             print(f"{config.name}: {overrides[-1]} is suggested, training", file=sys.stderr)
-            folders.append(experiment.train(training_config(config, result.suggestion), overrides))
+            folders.append(running.train(training_config(config, result.suggestion), overrides))
 
     _with_table("find-lr", argv, run)
 
@@ -193,7 +193,7 @@ def _with_table(
     verb: str, argv: list[str], task: Callable[[Any, list[dict[str, str]], list[Path]], None]
 ) -> None:
     """Run ``task`` for every config, then print one table of all the rows, and the folders."""
-    from matinee.composing import with_config
+    from matinee.config.running import with_config
 
     rows: list[dict[str, str]] = []
     folders: list[Path] = []
@@ -203,9 +203,9 @@ def _with_table(
         if rows:
             import pandas as pd
 
-            from matinee.markdown import print_table
-            from matinee.report.printing import print_run
-            from matinee.run_folder import RESULT
+            from matinee.display.markdown import print_table
+            from matinee.experiment.run_folder import RESULT
+            from matinee.verbs.printing import print_run
 
             print_table(pd.DataFrame(rows))
             for folder in folders:
@@ -213,10 +213,10 @@ def _with_table(
 
 
 def _evaluate(argv: list[str]) -> None:
-    from matinee.composing import with_config
+    from matinee.config.running import with_config
 
     def run(config: Any) -> None:
-        from matinee.evaluation import evaluate_again
+        from matinee.verbs.evaluate import evaluate_again
 
         evaluate_again(config)
 
@@ -224,11 +224,11 @@ def _evaluate(argv: list[str]) -> None:
 
 
 def _recommend(argv: list[str]) -> None:
-    from matinee.composing import with_config
+    from matinee.config.running import with_config
 
     def run(config: Any) -> None:
-        from matinee.markdown import print_table
-        from matinee.recommendation import answer
+        from matinee.display.markdown import print_table
+        from matinee.verbs.recommend import answer
 
         table = answer(config)
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
@@ -237,21 +237,21 @@ def _recommend(argv: list[str]) -> None:
 
 
 def _report(argv: list[str]) -> None:
-    from matinee.report.command import run
+    from matinee.verbs.report.command import run
 
     run(argv)
 
 
 def _search(argv: list[str]) -> None:
-    from matinee.composing import with_config
-    from matinee.configuration import top_level
+    from matinee.config.checking import top_level
+    from matinee.config.running import with_config
 
     of_train = {key for keys in top_level("train") for key in keys}
     of_train.difference_update(*top_level("search"))
     every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
 
     def run(config: Any) -> None:
-        from matinee.search.searching import search
+        from matinee.verbs.search.command import search
 
         search(config, every_run)
 

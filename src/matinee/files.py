@@ -51,3 +51,8 @@ def remove_parts(folder: Path, of: str = "*") -> None:
     """
     for part in folder.glob(f".{of}.*.part"):
         part.unlink(missing_ok=True)
+
+
+def checkpoint_path(run_folder: str | Path, name: str) -> Path:
+    """Return the path of a run's ``best`` or ``last`` checkpoint."""
+    return Path(run_folder) / "checkpoints" / f"{name}.ckpt"

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from matinee.networks.averages import DampedBias
-from matinee.networks.factorization import BiasedMatrixFactorization, MatrixFactorization
-from matinee.networks.ncf import NeuMF
+from matinee.networks.pairs.averages import DampedBias
+from matinee.networks.pairs.factorization import BiasedMatrixFactorization, MatrixFactorization
+from matinee.networks.pairs.ncf import NeuMF
 
 
 def of_the_recipe() -> Any:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from matinee.networks.sequence import NEVER
+from matinee.networks.sequence_recommender import NEVER
 
 
 class Popularity(nn.Module):
@@ -11,7 +11,8 @@ class Popularity(nn.Module):
 
     A softmax of these scores is the items' distribution with add-one smoothing; the one added also
     keeps items that train never held finite, and above the padding. The interface is that of
-    :class:`matinee.networks.sequence.SequenceRecommender`, with representations of width 1, all 0.
+    :class:`matinee.networks.sequence_recommender.SequenceRecommender`, with representations of width 1,
+    all 0.
 
     Args:
         num_items: Number of items; ids are 1..num_items, 0 is the padding.

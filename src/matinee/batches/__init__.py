@@ -1,0 +1,14 @@
+"""Datamodules: a split becomes loaders of whole batches."""
+
+from matinee.batches.base import PARTS
+from matinee.batches.rating import RatingBatch, RatingDataModule
+from matinee.batches.sequence import RankingBatch, SequenceDataModule, met_before
+
+__all__ = [
+    "PARTS",
+    "RankingBatch",
+    "RatingBatch",
+    "RatingDataModule",
+    "SequenceDataModule",
+    "met_before",
+]

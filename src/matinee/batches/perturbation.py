@@ -1,0 +1,58 @@
+"""Perturbations: changed histories at evaluation, to see what a trained model makes of them."""
+
+import re
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinee.batches.windows import SequenceBatch, Windows, as_batch, gather
+from matinee.errors import MatineeError
+
+
+class Perturbation:
+    """Changes what is read of evaluated windows, never their targets.
+
+    Args:
+        name: ``shuffled`` puts the items of a history in a random order; ``last_in_place`` does so
+            with all but its last item; ``last_N`` keeps only its last N items, such as ``last_2``.
+        seed: Seed of the order, at least 0.
+
+    Raises:
+        MatineeError: If the name is none of these.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        kept = re.fullmatch("last_([1-9][0-9]{0,8})", name)
+        if not kept and name not in ("shuffled", "last_in_place"):
+            raise MatineeError(
+                f"histories={name} is unknown; choose shuffled, last_in_place or last_N, such as last_2."
+            )
+        self.kept = int(kept[1]) if kept else None
+        self.in_place = 1 if name == "last_in_place" else 0
+        self.seed = seed
+
+    def __call__(self, items: Tensor, windows: Windows, first: int, longest: int) -> SequenceBatch:
+        """Make the batch of some consecutive windows of a stage, as :func:`gather` would.
+
+        Args:
+            items: The flat items of the histories, (rows,).
+            windows: The windows of the batch.
+            first: Position of the first one in the stage; the order of a window's items is a function
+                of its position and the seed, whatever the batch.
+            longest: Length of the longest window of the stage.
+        """
+        if self.kept is not None:
+            surplus = (windows.lengths - 1 - self.kept).clamp(min=0)
+            return gather(
+                items,
+                Windows(windows.starts + surplus, windows.lengths - surplus, windows.user_ids),
+            )
+        batch = gather(items, windows)
+        draws = np.random.PCG64(self.seed).advance(first * longest)  # one draw a position
+        keys = np.random.Generator(draws).random((len(windows.starts), longest))
+        places = torch.arange(batch.target_ids.shape[1])
+        shuffled = places < (batch.lengths - 1 - self.in_place).unsqueeze(1)
+        order = torch.where(shuffled, torch.from_numpy(keys)[:, : len(places)], 1.0 + places)
+        target_ids = batch.target_ids.gather(1, order.argsort(1))
+        return as_batch(target_ids, batch.lengths, batch.user_ids)

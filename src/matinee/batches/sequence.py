@@ -1,0 +1,225 @@
+"""Windows of users' histories, for next-item recommendation."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinee.batches.base import PARTS, SplitDataModule
+from matinee.batches.loading import BatchLoader, in_order
+from matinee.batches.perturbation import Perturbation
+from matinee.batches.windows import (
+    Histories,
+    Windows,
+    bucketed_batches,
+    cut_windows,
+    gather,
+    last_target_only,
+    windows_ending_at,
+)
+from matinee.data.interactions import Interactions
+from matinee.data.segments import Evaluated
+from matinee.data.splits import Split, warm_ids
+from matinee.errors import MatineeError
+
+
+class RankingBatch(NamedTuple):
+    """Windows whose last items are to be ranked."""
+
+    histories: Tensor  # int64, (batch, length), see SequenceBatch
+    target_ids: Tensor  # int64, (batch, length); 0 but at each row's last position
+    lengths: Tensor  # int32, (batch,)
+    user_ids: Tensor  # int32, (batch,)
+    seen_rows: Tensor  # int64, (pairs,): with seen_items, what a row's user met before its target
+    seen_items: Tensor  # int64, (pairs,)
+
+
+class SequenceDataModule(SplitDataModule):
+    """Windows of users' histories, for next-item recommendation.
+
+    Training windows are cut from the rows of train alone. In evaluation, every ``eval_stride``-th
+    row of a user's part, counted from its end, is a target, to be predicted from the at most
+    ``eval_length - 1`` items that the user met before it in this part or an earlier one.
+
+    Args:
+        interactions: The whole table.
+        split: Which rows are train, validation and test.
+        length: Most items of a training window, at least 2.
+        stride: Items between the ends of two training windows, at least 1.
+        eval_length: Most items of an evaluated window, its target included, at least 1.
+        eval_stride: Items between two targets of a user, at least 1.
+        min_length: Fewest items of a window, the evaluated ones' targets included; training windows
+            have at least 2.
+        batch_size: Windows of a training batch, at least 1.
+        eval_batch_size: Windows of a batch outside training; results do not depend on it.
+        filter_seen: Whether items that the user met before the target are no candidates.
+        drop_oldest: Share of each user's oldest rows of train that is not learned from, in [0, 1);
+            evaluated histories and the segments stay those of the whole train.
+        segments: Subsets that metrics are told for, too, see :mod:`matinee.data.segments`.
+        seed: Seed of the order of training windows, at least 0.
+
+    Raises:
+        MatineeError: If a number is out of range, a part has no windows or a segment is unknown.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        split: Split,
+        length: int = 50,
+        stride: int = 10,
+        eval_length: int = 10,
+        eval_stride: int = 10,
+        min_length: int = 1,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        filter_seen: bool = False,
+        drop_oldest: float = 0.0,
+        segments: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "stride": stride}
+        sizes |= {"eval_length": eval_length, "eval_stride": eval_stride, "min_length": min_length}
+        super().__init__(interactions, split, segments, seed, **sizes)
+        if length < 2:
+            raise MatineeError(
+                f"data.length is {length}: a window needs a history and a next item; give at least 2."
+            )
+        if min_length > min(length, eval_length):
+            raise MatineeError(
+                f"data.min_length is {min_length}, and windows have at most data.length={length} and "
+                f"data.eval_length={eval_length} items; lower it."
+            )
+        if not 0 <= drop_oldest < 1:
+            raise MatineeError(f"data.drop_oldest is {drop_oldest}; give a share in [0, 1).")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.eval_length = eval_length
+        self.eval_stride = eval_stride
+        self.min_length = min_length
+        self.filter_seen = filter_seen
+        self.perturbation: Perturbation | None = None
+        whole = Histories.from_rows(interactions, split.train)
+        self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
+        shortest = max(2, min_length)
+        self.windows = cut_windows(self.histories, length, stride, shortest)
+        if len(self.windows.starts) == 0:
+            left = f" that data.drop_oldest={drop_oldest} leaves" if drop_oldest else ""
+            raise MatineeError(
+                f"no user of train has {shortest} items{left}; bring longer histories, drop less or split "
+                "otherwise."
+            )
+
+    def perturb(self, histories: str) -> None:
+        """Let evaluated windows be read with changed histories; targets, ranks and order stay.
+
+        Args:
+            histories: See :class:`matinee.batches.perturbation.Perturbation`.
+
+        Raises:
+            MatineeError: If it is none of those named there.
+        """
+        self.perturbation = Perturbation(histories, self.seed)
+
+    def evaluation(self, stage: str) -> tuple[Histories, Windows]:
+        """Return what a stage may see, and the windows that end in its targets, short ones first."""
+        parts = list(PARTS)[: list(PARTS).index(stage) + 1]
+        part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
+        targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
+        visible = np.concatenate([getattr(self.split, PARTS[earlier]) for earlier in parts])
+        histories = Histories.from_rows(self.interactions, visible)
+        positions = histories.positions(targets)
+        windows = windows_ending_at(histories, positions, self.eval_length, self.min_length)
+        return histories, windows.take(windows.lengths.argsort(stable=True))  # little padding
+
+    def evaluated(self, stage: str) -> Evaluated:
+        """Tell the targets of a stage, in the order of :meth:`evaluation`."""
+        histories, windows = self.evaluation(stage)
+        ends = (windows.starts + windows.lengths - 1).numpy()
+        user_ids, item_ids = windows.user_ids.numpy(), histories.item_ids[ends]
+        before = ends - histories.offsets[user_ids]
+        _, warm_items = warm_ids(self.interactions, self.split.train)
+        return Evaluated(user_ids, item_ids, before, warm_items[item_ids])
+
+    @cached_property
+    def warm(self) -> tuple[Tensor, Tensor]:
+        """Which user ids and which item ids occur in what is learned from."""
+        users, items = warm_ids(self.interactions, self.histories.rows)
+        return torch.from_numpy(users), torch.from_numpy(items)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What was split and cut how, for the record of a run."""
+        windows = {"length": self.eval_length, "stride": self.eval_stride}
+        if self.min_length > 1:
+            windows["min_length"] = self.min_length
+        counts = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
+        return {
+            **super().protocol,
+            "windows": windows,
+            "evaluated_windows": counts,
+            "candidates": "all items but the padding",
+            "filter_seen": self.filter_seen,
+        }
+
+    def train_dataloader(self) -> BatchLoader:
+        """Length-bucketed batches of train, in an order of (seed, epoch)."""
+        rank, world_size = self.process
+        items = torch.from_numpy(self.histories.item_ids)
+        num_batches = -(-len(self.windows.starts) // self.batch_size)
+
+        def plan(epoch: int) -> list[Tensor]:
+            batches = bucketed_batches(self.windows.lengths, self.batch_size, self.seed, epoch)
+            share = -(-len(batches) // world_size)
+            return [batches[(rank + i * world_size) % len(batches)] for i in range(share)]
+
+        return BatchLoader(
+            plan,
+            lambda index: gather(items, self.windows.take(index)),
+            -(-num_batches // world_size),
+        )
+
+    def evaluation_dataloader(self, stage: str) -> BatchLoader:
+        """Windows of any stage in the order of :meth:`evaluation`, train included, for measuring."""
+        histories, windows = self.evaluation(stage)
+        items = torch.from_numpy(histories.item_ids)
+        offsets = torch.from_numpy(histories.offsets)
+        count = len(windows.starts)
+        if count == 0:
+            raise MatineeError(f"{PARTS[stage]} has nothing to evaluate; split or cut otherwise.")
+
+        def collate(chosen: slice) -> RankingBatch:
+            taken = windows.take(chosen)
+            if self.perturbation:
+                read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
+            else:
+                read = gather(items, taken)
+            batch = last_target_only(read)
+            seen = (torch.zeros(0, dtype=torch.int64),) * 2
+            if self.filter_seen:
+                seen = met_before(items, offsets, taken)
+            return RankingBatch(*batch, *seen)
+
+        plan = in_order(count, self.eval_batch_size)
+        return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
+
+
+def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """List what each window's user met before its last item, as pairs (row of the windows, item).
+
+    Args:
+        items: The flat items of the histories, shape (rows,).
+        offsets: Where each user's items start, shape (num_users + 2,).
+        windows: The windows, n of them.
+
+    Returns:
+        Two int64 tensors of one length: rows in 0..n-1, ascending, and item ids.
+    """
+    starts = offsets[windows.user_ids.long()]
+    counts = windows.starts + windows.lengths - 1 - starts
+    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+    return rows, items[starts[rows] + places].long()

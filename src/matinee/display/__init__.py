@@ -1,0 +1,1 @@
+"""Display: tables and figures for terminals, files, TensorBoard and notebooks."""

@@ -1,0 +1,1 @@
+"""Experiments: a config becomes objects, a fit, its measurement and a run folder."""

@@ -1,0 +1,101 @@
+"""Building: the data and the task that a config describes, and those of a finished run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+
+from matinee.batches import SequenceDataModule
+from matinee.config.parts import call_part, make_part
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
+from matinee.files import checkpoint_path
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects behind one config: the split data, and the task that is to be fitted to them."""
+
+    config: DictConfig
+    datamodule: Any
+    task: Any
+
+
+def build(config: DictConfig) -> Experiment:
+    """Make data and task from a config; nothing is trained and nothing is written.
+
+    Args:
+        config: A composed ``train`` config, with ``run_folder`` set or not.
+
+    Raises:
+        MatineeError: If a part of the config cannot be built, naming the part and the reason.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    interactions = make_part(config, "dataset")
+    split = call_part("split", make_part(config, "split"), interactions)
+    datamodule = call_part("data", make_part(config, "data"), interactions, split)
+    groups = ("model", "loss", "sampler", "optimizer", "scheduler")
+    parts = {group: part for group in groups if (part := make_part(config, group)) is not None}
+    task = call_part("model", make_part(config, "task"), datamodule, **parts)
+    call_part(
+        "optimizer", task.configure_optimizers
+    )  # refuse a wrong option before anything is written
+    return Experiment(config, datamodule, task)
+
+
+def load_run(
+    folder: Path,
+    checkpoint: str = "best",
+    segments: Sequence[str] | None = None,
+    histories: str | None = None,
+) -> Experiment:
+    """Rebuild a run's data and task and load its weights.
+
+    Args:
+        folder: The run folder.
+        checkpoint: ``best`` or ``last``.
+        segments: Subsets to measure, see :mod:`matinee.data.segments`; None takes those of the run.
+        histories: Changed ones to predict next items from, see :mod:`matinee.batches.perturbation`; None
+            leaves them as they are.
+
+    Returns:
+        The experiment, its task in evaluation mode.
+
+    Raises:
+        MatineeError: If the folder, its config or its checkpoint is missing or broken, or if data or
+            split are no longer those it began with; or if there are no such histories.
+    """
+    if checkpoint not in ("best", "last"):
+        raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
+    config = load_config(folder)
+    if segments is not None:
+        config.data.segments = segments
+    experiment = build(config)
+    check_protocol(folder, experiment.datamodule.protocol)
+    load_weights(experiment.task, checkpoint_path(folder, checkpoint))
+    if histories is not None:
+        if not isinstance(experiment.datamodule, SequenceDataModule):
+            raise MatineeError(
+                f"{folder} predicts ratings, from no histories; leave histories={histories} out."
+            )
+        experiment.datamodule.perturb(histories)
+    return experiment
+
+
+def load_weights(task: Any, path: Path) -> None:
+    """Load a checkpoint's weights into a task and set it to evaluation mode.
+
+    Raises:
+        MatineeError: If the checkpoint is broken or does not fit the task.
+    """
+    try:
+        task.load_state_dict(read_checkpoint(path)["state_dict"])
+    except RuntimeError as error:
+        raise MatineeError(
+            f"the checkpoint {path} does not fit the model that its config.yaml describes; "
+            "restore both from one run."
+        ) from error
+    task.eval()

@@ -1,0 +1,276 @@
+"""The run folder: the unit of truth. Where its files are, how they are written and read."""
+
+import datetime
+import json
+import platform
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from matinee.config.checking import check_config, flatten
+from matinee.errors import AtWork, MatineeError
+from matinee.files import write_whole
+
+CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
+RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
+OF_THE_PLACE = ("run_folder", "log_dir", "name", "trainer.accelerator", "trainer.devices")
+
+
+def claim_folder(wanted: str | None, parent: Path) -> Path:
+    """Make a folder that no other run has.
+
+    Args:
+        wanted: The folder asked for, which must be empty or not there; None to name it by the time.
+        parent: Where a folder named by the time goes.
+
+    Raises:
+        MatineeError: If the folder is taken or cannot be made.
+    """
+    if wanted is not None:
+        folder = Path(wanted)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise MatineeError(
+                f"run_folder={folder} is not empty; name another, or go on with it: "
+                f"matinee train resume={folder}"
+            )
+        candidates = [folder]
+    else:
+        stem = parent / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        candidates = [stem, *(stem.with_name(f"{stem.name}_{n}") for n in range(1, 1000))]
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=wanted is not None)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise MatineeError(
+                f"the run folder {folder} cannot be made ({error}); set run_folder=..."
+            ) from error
+        try:
+            (folder / CONFIG).open("x").close()  # of two runs at once, one gets it
+        except OSError as error:
+            raise MatineeError(
+                f"the run folder {folder} is taken or not writable ({error}); set run_folder=..."
+            ) from error
+        return folder
+    raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run folder; a process that dies lets go of it.
+
+    Raises:
+        AtWork: If another process works on it.
+        MatineeError: If the folder above cannot be written.
+    """
+    path = folder.resolve()
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise AtWork(f"another process is at work on {folder}; wait for it.") from error
+    except OSError as error:
+        raise MatineeError(
+            f"{path.parent} cannot be written ({error}); set run_folder=..."
+        ) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # filelock sees it, if another has opened it
+        lock.release()
+
+
+def check_same(folder: Path, config: DictConfig) -> None:
+    """Refuse a run folder whose run has another config, but for its place, name and device.
+
+    Raises:
+        MatineeError: Naming the first key that differs.
+    """
+    here: Any = OmegaConf.to_container(config, resolve=True)
+    there: Any = OmegaConf.to_container(load_config(folder))
+    now = flatten(here)
+    for key, recorded in flatten(there).items():
+        parts = [part for part in now if part.startswith(f"{key}.")]  # of what was null or empty
+        if key not in OF_THE_PLACE and (parts or now.get(key) != recorded):
+            wanted = f"{parts[0]}={now[parts[0]]}" if parts else now.get(key)
+            raise MatineeError(
+                f"{folder} holds a run with {key}={recorded}, not {wanted}; name another folder."
+            )
+
+
+def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
+    """Refuse data, a split or rules of evaluation that are not those a run began with.
+
+    Args:
+        folder: The run folder.
+        now: The protocol of the data as they are.
+
+    Raises:
+        MatineeError: Naming what has changed; or if ``protocol.json`` is missing or broken.
+    """
+    path = folder / PROTOCOL
+    try:
+        began: dict[str, Any] = json.loads(path.read_text())
+        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
+    found = now["dataset"]["sha256"], now["split"]["fingerprint"]
+    for what, then, here in zip(("data", "split"), recorded, found, strict=True):
+        if then != here:
+            raise MatineeError(
+                f"the {what} of {folder} have changed since it began (SHA-256 {then[:12]}... then, "
+                f"{here[:12]}... now); restore them or train again."
+            )
+    for key, here in json.loads(json.dumps(now)).items():
+        if began.get(key) != here:
+            raise MatineeError(
+                f"the {key} of {folder} have changed since it began ({began.get(key)} then, {here} "
+                "now); restore its config.yaml or train again."
+            )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    """Write a config or a list as YAML without interpolations, whole or not at all."""
+    text = OmegaConf.to_yaml(content, resolve=True).encode()
+    write_whole(path, lambda file: file.write(text))
+
+
+def asked_folder(run: Any) -> Path:
+    """Return the folder that ``run=...`` names.
+
+    Raises:
+        MatineeError: If it names none or a folder that holds no run.
+    """
+    if not isinstance(run, str | int) or isinstance(run, bool) or not str(run).strip():
+        raise MatineeError(f"run is {run!r}; name a run folder that train printed.")
+    folder = Path(str(run))
+    read_config(folder)
+    return folder
+
+
+def load_config(folder: Path) -> DictConfig:
+    """Read the config of a run folder, whose place may have changed, to build its parts.
+
+    Raises:
+        MatineeError: If the folder holds no run or its config is broken or forbidden.
+    """
+    config = read_config(folder)
+    check_config(config, "train")
+    config.run_folder = str(folder)
+    return config
+
+
+def read_config(folder: Path) -> DictConfig:
+    """Read the config of a run folder, to look at; nothing in it is checked or may be called.
+
+    Raises:
+        MatineeError: If the folder holds no run or its config is broken.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise MatineeError(
+            f"{folder} is no run folder: {path} is missing; name one that train printed."
+        )
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise MatineeError(
+            f"{path} cannot be read ({reason}); restore it or train again."
+        ) from error
+    if not isinstance(config, DictConfig) or not config:
+        raise MatineeError(f"{path} is no config; restore it or train again.")
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read the ``result.json`` of a run folder.
+
+    Raises:
+        MatineeError: If the run has not finished, or the file is broken or holds figures that are
+            no numbers.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        raise MatineeError(
+            f"{folder} holds no {RESULT}: finish it with 'matinee train resume={folder}'."
+        )
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
+    parts = ("metrics", "protocol", "environment")
+    whole = isinstance(result, dict) and all(isinstance(result.get(p), dict) for p in parts)
+    if not whole or not all(map(_is_number, result["metrics"].values())):
+        raise MatineeError(f"{path} is no result of a run; restore it or train again.")
+    return result
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint of plain values and tensors.
+
+    Raises:
+        MatineeError: If it is missing, damaged, or holds anything that could run code.
+    """
+    if not path.is_file():
+        raise MatineeError(f"the checkpoint {path} is missing; finish the run or name another.")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch reads on over flipped bits
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum does not match")
+        checkpoint: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken or hostile file
+        raise MatineeError(
+            f"the checkpoint {path} is damaged or holds more than plain values, and was not loaded; "
+            "restore it or train again."
+        ) from error
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise MatineeError(
+            f"{path} is no checkpoint of a run; name a run folder that train printed."
+        )
+    return checkpoint
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform, threads and, in a checkout, the commit that the code stands at."""
+    packages = ("matinee", "torch", "lightning", "hydra-core", "numpy", "pandas")
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    source = Path(__file__).resolve().parents[3]
+    if not (source / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+            cwd=source, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,217 @@
+"""Running: one run from its config to its record, resumed where it was stopped."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+
+from matinee.config.checking import check_config
+from matinee.errors import AtWork, MatineeError, Stopped
+from matinee.experiment.building import Experiment, build, load_weights
+from matinee.experiment.measuring import evaluate, write_per_user
+from matinee.experiment.run_folder import (
+    CONFIG,
+    OVERRIDES,
+    PROTOCOL,
+    RESULT,
+    check_protocol,
+    check_same,
+    claim_folder,
+    environment,
+    load_config,
+    read_checkpoint,
+    read_result,
+    sole_writer,
+    write_json,
+    write_yaml,
+)
+from matinee.experiment.trainer import fit, make_trainer
+from matinee.files import checkpoint_path, remove_parts
+from matinee.training.callbacks import Checkpoints, Inspection
+from matinee.training.processes import is_first_process, take_part
+
+Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
+
+
+def train(config: DictConfig, overrides: Sequence[str]) -> Path:
+    """Fit, measure and record one run.
+
+    Of several processes the first does so; the others take part in the fit and end there.
+
+    Args:
+        config: A composed ``train`` config, with its ``name`` set.
+        overrides: The overrides that composed it, for the record.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        Stopped: If a signal ended the fit; it can be resumed.
+        MatineeError: For everything a user can mend; a run without a checkpoint leaves nothing.
+    """
+    return _train(config, overrides, sole_writer)
+
+
+def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
+    check_config(config, "train")
+    started = time.perf_counter()
+    experiment = build(config)
+    if not is_first_process():
+        _help(experiment, Path(config.run_folder or config.log_dir))
+    folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
+    with hold(folder):
+        try:
+            config.run_folder = str(folder)
+            trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+            write_yaml(folder / CONFIG, config)
+            write_yaml(folder / OVERRIDES, list(overrides))
+            write_json(folder / PROTOCOL, experiment.datamodule.protocol)
+            _fit_and_record(experiment, trainer, folder, started)
+        except Stopped:
+            raise
+        except BaseException:
+            if not checkpoint_path(folder, "last").exists():
+                shutil.rmtree(folder)
+            raise
+    return folder
+
+
+def resume(folder: Path) -> Path:
+    """Go on with a run that was stopped, from its last checkpoint; a finished run stays as it is.
+
+    Raises:
+        AtWork: If another process works on it.
+        MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or
+            split are no longer those it began with.
+    """
+    load_config(folder)
+    if not (folder / RESULT).exists():
+        hold: Hold = sole_writer if is_first_process() else nullcontext
+        with hold(folder):
+            _go_on(folder)
+    read_result(folder)
+    return folder
+
+
+def _go_on(folder: Path) -> None:
+    if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
+        return
+    started = time.perf_counter()
+    experiment = build(load_config(folder))
+    check_protocol(folder, experiment.datamodule.protocol)
+    if not is_first_process():
+        _help(experiment, folder)
+    remove_parts(folder)
+    remove_parts(checkpoint_path(folder, "last").parent)
+    trainer = make_trainer(experiment.config, folder, alone=experiment.task.closed_form)
+    _fit_and_record(experiment, trainer, folder, started)
+
+
+def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None:
+    """Bring one run to its end, wherever it stands, so that a grid can be started again.
+
+    Args:
+        config: As in :func:`train`, with its ``run_folder`` set. A run that has finished there stays
+            as it is, one that was stopped or killed goes on from its last checkpoint, if it has one.
+        overrides: As in :func:`train`.
+
+    Returns:
+        The run folder, or None if another process is at work on it.
+
+    Raises:
+        MatineeError: As :func:`train` and :func:`resume`; or if there is no ``run_folder``, or it
+            holds a run with another config.
+    """
+    if config.run_folder is None:
+        raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
+    folder = Path(config.run_folder)
+    if not is_first_process():
+        return train(config, overrides)
+    try:
+        with sole_writer(folder):
+            if (folder / PROTOCOL).exists():
+                check_same(folder, config)
+                _go_on(folder)
+                read_result(folder)
+                return folder
+            _clear_what_a_kill_left(folder, config)
+            return _train(config, overrides, nullcontext)
+    except AtWork:
+        return None
+
+
+def _clear_what_a_kill_left(folder: Path, config: DictConfig) -> None:
+    """Remove a run that was killed before its fit began; whatever else is there stays."""
+    for name in (CONFIG, OVERRIDES, PROTOCOL):
+        remove_parts(folder, name)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if CONFIG in found and found <= {CONFIG, OVERRIDES}:
+        if (folder / CONFIG).stat().st_size:  # else it was claimed and no more
+            check_same(folder, config)
+        shutil.rmtree(folder)
+
+
+def _fit_and_record(
+    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
+) -> None:
+    config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
+    device = trainer.strategy.root_device.type
+    device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
+    print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
+    prepared = time.perf_counter()
+    _fit(experiment, trainer, folder)
+    fitted = time.perf_counter()
+    checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    seconds = checkpoints.seconds
+    load_weights(task, checkpoint_path(folder, "best"))
+    metrics, per_user = evaluate(experiment, make_trainer(config, None))
+    result = {
+        "metrics": metrics,
+        "fit": {
+            "best_epoch": checkpoints.best_epoch,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "parameters": sum(p.numel() for p in task.parameters()),
+        },
+        "protocol": {**datamodule.protocol, **task.protocol},
+        "environment": {
+            **environment(),
+            "accelerator": type(trainer.accelerator).__name__,
+            "devices": trainer.world_size,
+            "seconds": {
+                "prepare": round(prepared - started, 3),
+                "fit": round(seconds, 3),
+                "evaluate": round(time.perf_counter() - fitted, 3),
+            },
+        },
+    }
+    write_per_user(experiment, folder, per_user)
+    write_json(folder / RESULT, result)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Inspection):
+            callback.on_measured(trainer, experiment, result)
+
+
+def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
+    last = checkpoint_path(folder, "last")
+    if last.exists():  # look at it first, for a clear sentence if it is broken
+        if "loops" not in read_checkpoint(last):
+            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
+        load_weights(experiment.task, last)
+        experiment.task.train()
+    checkpoint = last if last.exists() else None
+    fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
+
+
+def _help(experiment: Experiment, folder: Path) -> NoReturn:
+    """Take part in the fit that the first process leads, and end."""
+    if experiment.task.closed_form:  # there is nothing to share
+        sys.exit(0)
+    trainer = make_trainer(experiment.config, folder)
+    take_part(lambda: _fit(experiment, trainer, folder))

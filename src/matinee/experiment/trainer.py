@@ -1,0 +1,240 @@
+"""Fitting: the Trainer of a config, and how a fit ends when it is stopped or cannot go on."""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf
+
+from matinee.config.parts import call_part, make_part
+from matinee.errors import MatineeError, Stopped
+from matinee.training.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
+from matinee.training.devices import DataParallel, hardware
+from matinee.training.processes import is_first_process
+
+LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
+HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
+
+# Lightning announces its products and devices
+for announcer in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(announcer).setLevel(logging.WARNING)
+
+ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
+    ".*configure_optimizers` returned `None`.*",
+    ".*`training_step` returned `None`.*",
+    ".*is smaller than the logging interval.*",
+    ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
+    ".*sync_dist=True.*",  # what we log is the same in every process
+)
+
+
+def make_trainer(
+    config: DictConfig, folder: Path | None, alone: bool = False, **instead: Any
+) -> pl.Trainer:
+    """Make the Trainer of a config.
+
+    Args:
+        config: A config with a ``trainer``.
+        folder: The run folder; None to measure only, on the first device, and write nothing.
+        alone: Whether to fit on the first device only, because there is nothing to share.
+        instead: Options of the Trainer in place of those of the config.
+
+    Raises:
+        MatineeError: If the accelerator, its devices or another option cannot be had.
+    """
+    epochs = config.trainer.get("max_epochs")
+    if epochs is None or epochs < 1:
+        raise MatineeError(f"trainer.max_epochs is {epochs}; give a whole number of at least 1.")
+    wanted = _wanted_hardware(config)
+    if folder is None or alone:
+        first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1
+        wanted |= {"devices": first, "num_nodes": 1, "strategy": "auto"}
+    options: dict[str, Any] = wanted | call_part("trainer", hardware, **wanted)
+    if folder is None:
+        options |= {
+            "enable_checkpointing": False,
+            "logger": False,
+            "enable_progress_bar": False,
+            "limit_predict_batches": 1.0,
+        }
+    else:
+        callbacks = make_part(config, "callbacks") or {}
+        for name in ("metrics", "checkpoints"):
+            if not callbacks.get(name):
+                raise MatineeError(f"callbacks.{name} cannot be left out: the best epoch needs it.")
+        loggers = make_part(config, "logger") or {}
+        options |= {
+            "callbacks": [
+                *(callback for callback in callbacks.values() if callback),
+                *([StopTogether()] if options["strategy"] != "auto" else ()),
+                *([UnfusedOptimizers()] if options["accelerator"] == "npu" else ()),
+            ],
+            "logger": [logger(save_dir=str(folder)) for logger in loggers.values() if logger]
+            or False,
+            "plugins": [*options["plugins"], AtomicCheckpointIO()],
+            "default_root_dir": str(folder),
+            "enable_progress_bar": bool(callbacks.get("progress_bar")),
+        }
+    options |= instead
+    trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
+    if folder is not None and not alone:
+        _check_processes(trainer)
+    found, expected = trainer.strategy.root_device.type, trainer.accelerator.name()
+    if found != expected:
+        raise MatineeError(
+            f"trainer.accelerator={wanted['accelerator']} would run on {found} instead of {expected}; "
+            "leave trainer.strategy out."
+        )
+    return trainer
+
+
+def several_processes(config: DictConfig) -> bool:
+    """Tell whether a config's fit takes more than one process.
+
+    Raises:
+        MatineeError: If its accelerator or its devices cannot be had.
+    """
+    wanted = _wanted_hardware(config)
+    strategy = call_part("trainer", hardware, **wanted | {"strategy": "auto"})["strategy"]
+    return isinstance(strategy, DataParallel)
+
+
+def refuse_several(config: DictConfig, verb: str) -> None:
+    """Refuse several devices for a verb that uses one.
+
+    Raises:
+        MatineeError: If the config asks for more.
+    """
+    if several_processes(config):
+        raise MatineeError(f"{verb} uses one device; set trainer.devices=1 (DEVICES=1).")
+
+
+def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
+    wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    return {option: wanted[option] for option in HARDWARE if option in wanted}
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse processes, started by torchrun or a cluster, that are not those of the config."""
+    expected = trainer.num_nodes * trainer.num_devices
+    if expected > 1 and torch.distributed.is_initialized():
+        raise MatineeError(
+            "this process has led a fit on several devices already, and its helpers would start with that "
+            "one again; start each by a command of its own."
+        )
+    started = int(os.environ.get("WORLD_SIZE", expected))
+    if started != expected or trainer.is_global_zero != is_first_process():
+        raise MatineeError(
+            f"this is one of several processes (WORLD_SIZE={started}), and the config asks for {expected}; "
+            "set trainer.devices to the processes of one machine and trainer.num_nodes to the machines."
+        )
+
+
+def fit(
+    trainer: pl.Trainer, task: Any, datamodule: Any, folder: Path, checkpoint: Path | None
+) -> None:
+    """Fit, from a checkpoint if there is one.
+
+    Raises:
+        Stopped: If SIGTERM or Ctrl-C ended the fit; what was reached is saved.
+        MatineeError: If the fit cannot go on, or the folder cannot be written.
+    """
+    interrupted = threading.Event()
+    try:
+        with without_advice(), _interrupt_between_steps(interrupted):
+            trainer.fit(
+                task,
+                datamodule=datamodule,
+                ckpt_path=checkpoint and str(checkpoint),
+                weights_only=True,
+            )
+    except SIGTERMException as stop:
+        command = f"'matinee train resume={folder}'"
+        raise Stopped(command, status=130 if interrupted.is_set() else 143) from stop
+    except (MisconfigurationException, ArithmeticError) as error:
+        raise MatineeError(f"the fit cannot go on: {error}") from error
+    except KeyError as error:
+        if checkpoint is None:
+            raise
+        raise MatineeError(f"{checkpoint} lacks {error}; restore it or train again.") from error
+    except OSError as error:
+        raise MatineeError(
+            f"{folder} could not be written ({error}); free disk space, then resume."
+        ) from error
+    except RuntimeError as error:
+        if trainer.world_size > 1 and LOST.search(str(error)):
+            raise MatineeError(
+                f"the processes of the fit have lost each other ({str(error).splitlines()[0]}); see what "
+                f"another one said, then go on with 'matinee train resume={folder}'."
+            ) from error
+        if "Early stopping conditioned" not in str(error):
+            raise
+        raise MatineeError(f"callbacks.early_stopping.monitor is not logged: {error}") from error
+
+
+def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call what fits for a moment only, to learn something; nothing of it can be resumed.
+
+    Raises:
+        SystemExit: With status 130 or 143, as soon as Ctrl-C or SIGTERM comes.
+        MatineeError: If the fit cannot go on.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if threading.current_thread() is not threading.main_thread():
+        signals = []
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        with without_advice():
+            return function(*args, **kwargs)
+    except SystemExit:
+        print("matinee: stopped; nothing was kept.", file=sys.stderr)
+        raise
+    except (MisconfigurationException, ArithmeticError) as error:
+        raise MatineeError(f"the fit cannot go on: {error}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence what Lightning advises for loaders and fits of another kind."""
+    with warnings.catch_warnings():
+        for advice in ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        yield
+
+
+@contextmanager
+def _interrupt_between_steps(interrupted: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end a fit as SIGTERM does, after the step; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

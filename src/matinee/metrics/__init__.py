@@ -1,0 +1,14 @@
+"""Metrics: plain functions from predictions and truths to numbers; no state, no framework."""
+
+from matinee.metrics.masks import FloatArray
+from matinee.metrics.ranking import coverage, ranking_metrics, ranks
+from matinee.metrics.rating import rating_metrics, rating_metrics_per_user
+
+__all__ = [
+    "FloatArray",
+    "coverage",
+    "ranking_metrics",
+    "ranks",
+    "rating_metrics",
+    "rating_metrics_per_user",
+]

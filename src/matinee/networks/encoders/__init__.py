@@ -1,0 +1,1 @@
+"""Causal encoders of item histories."""

@@ -1,0 +1,99 @@
+r"""User-based gated recurrent unit with attentional integration of the user.
+
+Donkers, Loepp & Ziegler, Sequential User-based Recurrent Neural Network Recommendations, RecSys
+2017. With item :math:`x_t`, user :math:`u` and state :math:`h_{t-1}`, all products but those with a
+matrix being element by element:
+
+.. math::
+    a_t &= \sigma(W_a [h_{t-1}, x_t, u] + b_a) \\
+    r_t, z_t &= \sigma(W_{r,z} (1 - a_t) x_t + U_{r,z} h_{t-1} + b_{r,z}) \\
+    n_t &= \tanh(W_n (1 - a_t) x_t + b_n + r_t (U_n h_{t-1} + c_n) + V_n (a_t u)) \\
+    h_t &= (1 - z_t) n_t + z_t h_{t-1}
+
+So :math:`a_t` says, for every dimension of the input, how much of it is the user's. With
+:math:`a_t = 0` it is the GRU of :class:`torch.nn.GRU`, whose biases and whose reading of
+:math:`z_t` (the share that is kept) are taken over.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from matinee.networks.pairs.factorization import embedding_table
+
+
+class UserGRU(nn.Module):
+    """A gated recurrent unit that weighs the user against the item at every step.
+
+    The items are dropped out where they are embedded (``model.dropout``), the user's row here, by
+    one mask for the whole history.
+
+    Args:
+        embedding_dim: Width of the inputs, of the users' rows and of the outputs, at least 1.
+        num_users: Number of users; ids are 1..num_users, 0 is unknown.
+        hidden_dim: Width of the state; None is ``embedding_dim``, another width is projected back.
+        user_dropout: Share of the entries of a user's row dropped while training, in [0, 1).
+        init_std: Standard deviation of the initial rows of the users.
+
+    Raises:
+        ValueError: If a size is below 1 or ``user_dropout`` is out of range.
+    """
+
+    needs_users = True
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_users: int,
+        hidden_dim: int | None = None,
+        user_dropout: float = 0.5,
+        init_std: float = 0.1,
+    ) -> None:
+        super().__init__()
+        hidden_dim = embedding_dim if hidden_dim is None else hidden_dim
+        if hidden_dim < 1:
+            raise ValueError(
+                f"model.encoder.hidden_dim is {hidden_dim}; give a whole number of at least 1."
+            )
+        if not 0 <= user_dropout < 1:
+            raise ValueError(
+                f"model.encoder.user_dropout is {user_dropout}; give a share in [0, 1)."
+            )
+        self.hidden_dim = hidden_dim
+        self.users = embedding_table(num_users, embedding_dim, init_std)
+        self.user_dropout = nn.Dropout(user_dropout)
+        self.item_attention = nn.Linear(embedding_dim, embedding_dim)  # W_a on x, b_a
+        self.user_attention = nn.Linear(embedding_dim, embedding_dim, bias=False)  # W_a on u
+        self.state_parts = nn.Linear(hidden_dim, embedding_dim + 3 * hidden_dim)  # W_a on h, U, c
+        self.item_parts = nn.Linear(embedding_dim, 3 * hidden_dim)  # W, b: r, z and n
+        self.user_part = nn.Linear(embedding_dim, hidden_dim, bias=False)  # V_n
+        self.output: nn.Module = nn.Identity()
+        if hidden_dim != embedding_dim:
+            self.output = nn.Linear(hidden_dim, embedding_dim)
+
+    def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
+        """Encode (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
+        users = self.user_dropout(self.users(user_ids))  # (batch, dim)
+        attention = self.item_attention(inputs) + self.user_attention(users).unsqueeze(1)
+        hidden = inputs.new_zeros(len(inputs), self.hidden_dim)
+        states = []
+        for items, logits in zip(inputs.unbind(1), attention.unbind(1), strict=True):
+            hidden = self._step(items, users, logits, hidden)
+            states.append(hidden)
+        return self.output(torch.stack(states, 1))  # type: ignore[no-any-return]
+
+    def _step(self, items: Tensor, users: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
+        """Make h_t of (batch, dim) and h_{t-1}; ``logits`` are what items and users say of a_t."""
+        size = self.hidden_dim
+        state_logits, state_gates, state_candidate = self.state_parts(hidden).split_with_sizes(
+            [items.shape[1], 2 * size, size], -1
+        )
+        share = (logits + state_logits).sigmoid()  # a_t
+        gates, candidate = self.item_parts(
+            torch.addcmul(items, share, items, value=-1)
+        ).split_with_sizes([2 * size, size], -1)
+        reset, keep = (gates + state_gates).sigmoid().chunk(2, -1)
+        candidate = torch.addcmul(candidate, reset, state_candidate)
+        candidate = torch.addmm(candidate, share * users, self.user_part.weight.t()).tanh()
+        return torch.addcmul(
+            candidate, keep, hidden - candidate
+        )  # unlike lerp, of mixed dtypes too

@@ -1,0 +1,1 @@
+"""Networks that score pairs of a user and an item."""

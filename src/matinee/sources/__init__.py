@@ -1,1 +1,0 @@
-"""Readers: each function returns one validated :class:`matinee.interactions.Interactions`."""

@@ -1,6 +1,0 @@
-"""Tasks: a network, a loss and an optimizer joined into a LightningModule."""
-
-from matinee.tasks.next_item import NextItemTask
-from matinee.tasks.rating import RatingTask
-
-__all__ = ["NextItemTask", "RatingTask"]

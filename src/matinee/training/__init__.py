@@ -1,0 +1,1 @@
+"""Training: what Lightning is told: tasks, callbacks, devices, optimizers, loggers."""

@@ -1,0 +1,182 @@
+"""Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.apply_func import apply_to_collection
+
+from matinee.errors import MatineeError
+from matinee.files import checkpoint_path, part_file
+
+
+class Checkpoints(Checkpoint):
+    """Keeps ``checkpoints/best.ckpt`` (weights alone) and ``checkpoints/last.ckpt`` (all to go on).
+
+    Both are written at the end of an epoch, after validation. When SIGTERM or Ctrl-C ends a fit between
+    two training steps, ``last.ckpt`` holds the step just finished; during a validation pass the
+    checkpoint of the epoch before stays the last one. A fit that failed is not kept.
+
+    Args:
+        monitor: Name of the logged metric that makes an epoch the best; None: the last epoch is it.
+        mode: ``min`` or ``max``.
+    """
+
+    def __init__(self, monitor: str | None, mode: str) -> None:
+        self.monitor = monitor
+        if mode not in ("min", "max"):
+            raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
+        self.sign = 1.0 if mode == "min" else -1.0
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+        self._stopped = False
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """What the fit has taken, with that part of earlier processes that led to the checkpoint."""
+        return time.perf_counter() - self._began
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin to count."""
+        self._began = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop where a resumed run had stopped early: Lightning's loops forget it."""
+        trainer.should_stop = trainer.should_stop or self._stopped
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's checkpoints; callbacks that stop a fit early have been called before."""
+        self._stopped = trainer.should_stop
+        if self._is_best(trainer):
+            self.best_epoch = trainer.current_epoch
+            trainer.save_checkpoint(
+                checkpoint_path(trainer.default_root_dir, "best"), weights_only=True
+            )
+        trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        if self.monitor is None:
+            return True
+        metrics = trainer.callback_metrics  # gathered anew at every access
+        if self.monitor not in metrics:
+            known = ", ".join(sorted(metrics))
+            raise MatineeError(
+                f"callbacks.checkpoints.monitor={self.monitor} is not logged each epoch; logged were {known}."
+            )
+        score = metrics[self.monitor].item()
+        if self.best_score is None or self.sign * score < self.sign * self.best_score:
+            self.best_score = score
+            return True
+        return False
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the step that was just finished, if the fit was only interrupted."""
+        if isinstance(exception, SIGTERMException) and trainer.training:
+            trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the best epoch and of the fit as a whole."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "stopped": self._stopped,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what was known; of the fit as a whole older checkpoints know nothing."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        self._stopped = state_dict.get("stopped", False)
+        self._began -= state_dict.get("seconds", 0.0)
+
+
+class EpochTable(Callback):
+    """Writes ``metrics.csv`` in the run folder: one row an epoch, one column a logged metric."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows that a resumed run has already written, less those it writes anew.
+
+        Raises:
+            MatineeError: If they are not the epochs that the checkpoint has seen.
+        """
+        path = self._path(trainer)
+        if trainer.current_epoch == 0 or not trainer.is_global_zero:
+            return
+        try:
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))[: trainer.current_epoch]
+            epochs = [int(row["epoch"]) for row in rows]
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise MatineeError(
+                f"{path} is broken ({error!r}); restore it or train again."
+            ) from error
+        if epochs != list(range(trainer.current_epoch)):
+            raise MatineeError(
+                f"{path} holds the epochs {epochs} and the checkpoint {trainer.current_epoch} of "
+                "them; restore it or train again."
+            )
+        self._rows = list(rows)
+        self._write(path)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch that has ended."""
+        if not trainer.is_global_zero:
+            return
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics}
+        self._rows.append(row)
+        path = self._path(trainer)
+        if len(self._rows) == 1 or list(row) != list(self._rows[-2]) or not path.exists():
+            self._write(path)
+        else:
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, list(row)).writerow(row)
+
+    def _write(self, path: Path) -> None:
+        with part_file(path) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(k for r in self._rows for k in r)))
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    @staticmethod
+    def _path(trainer: pl.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "metrics.csv"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one.
+
+    Its tensors are those of the host, so it is read where there is no such accelerator, too.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save ``checkpoint`` as ``path``, whole or not at all.
+
+        Raises:
+            MatineeError: If it cannot be written; an earlier file of that name is untouched.
+        """
+        path = Path(path)
+        checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part_file(path) as part, part.open("wb") as file:
+                torch.save(checkpoint, file)  # by its path, the part's name would stand within
+        except (OSError, RuntimeError) as error:
+            raise MatineeError(
+                f"the checkpoint {path} could not be written ({error}); "
+                "free disk space or choose another run_folder=... and resume."
+            ) from error

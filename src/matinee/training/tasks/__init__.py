@@ -1,0 +1,6 @@
+"""Tasks: a network, a loss and an optimizer joined into a LightningModule."""
+
+from matinee.training.tasks.next_item import NextItemTask
+from matinee.training.tasks.rating import RatingTask
+
+__all__ = ["NextItemTask", "RatingTask"]

@@ -1,0 +1,1 @@
+"""Verbs: what a person asks for on the command line."""

@@ -1,0 +1,71 @@
+"""What verbs print of one run."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from matinee.display.markdown import decimal, print_table
+from matinee.experiment.run_folder import read_result
+
+REPEATED = re.compile(r"hit_rate@|(mrr|ndcg|recall)@1\b")  # with one relevant item they say no more
+
+
+def print_run(folder: Path) -> None:
+    """Print the figures of a finished run; the last line is its folder."""
+    metrics = read_result(folder)["metrics"]
+    stages = list(dict.fromkeys(name.split("/")[0] for name in metrics))
+    told = dict.fromkeys(name.split("/", 1)[1] for name in metrics)
+    names = [name for name in told if not REPEATED.match(name)]
+    rows = [
+        {"metric": name, **{stage: decimal(metrics.get(f"{stage}/{name}")) for stage in stages}}
+        for name in names
+    ]
+    print_table(pd.DataFrame(rows))
+    print(folder)
+
+
+def print_evaluation(
+    metrics: Mapping[str, float],
+    recorded: Mapping[str, float],
+    checkpoint: str = "best",
+    histories: str | None = None,
+) -> bool:
+    """Print figures beside the recorded ones, and how they compare.
+
+    Args:
+        metrics: The figures.
+        recorded: Those of the run's best checkpoint, as it was measured first.
+        checkpoint: What was measured now.
+        histories: How they were changed, if they were.
+
+    Returns:
+        Whether all that both have are the very same.
+    """
+    rows = [
+        {
+            "metric": name,
+            "now": f"{value:.6f}",
+            "recorded": f"{recorded[name]:.6f}" if name in recorded else "",
+        }
+        for name, value in metrics.items()
+    ]
+    print_table(pd.DataFrame(rows))
+    shared = [name for name in metrics if name in recorded]
+    apart = {name: metrics[name] - recorded[name] for name in shared}
+    same = bool(shared) and not any(apart.values())
+    words = [f"the histories were changed ({histories})"] * (histories is not None)
+    words += ["this is the last checkpoint, not the best"] * (checkpoint != "best")
+    if same:
+        of = "all" if len(shared) == len(recorded) else f"{len(shared)} of"
+        words.append(
+            f"identical to the record, to the last bit, in {of} its {len(recorded)} figures"
+        )
+    elif shared:
+        name = max(apart, key=lambda name: abs(apart[name]))
+        words.append(f"{name} differs most from the record, by {apart[name]:+.2g}")
+    else:
+        words.append("the record holds none of these figures")
+    print("; ".join(words))
+    return same

@@ -1,0 +1,219 @@
+"""Recommendation: a trained run answers for one user, by the scores that evaluation uses."""
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from omegaconf import DictConfig, ListConfig
+from torch import Tensor
+
+from matinee.data.interactions import Interactions, with_year
+from matinee.errors import MatineeError
+from matinee.experiment.building import Experiment, load_run
+from matinee.experiment.run_folder import RESULT, asked_folder
+from matinee.training.tasks import RatingTask
+from matinee.verbs.folding import fold_in, predict_with_rows
+
+
+def answer(config: Any) -> pd.DataFrame:
+    """Answer a composed ``recommend`` config by :func:`recommend`."""
+    for name, kind, form in (
+        ("ratings", DictConfig, "{item: rating}"),
+        ("history", ListConfig, "[item, ...]"),
+    ):
+        if config[name] is not None and not isinstance(config[name], kind):
+            raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
+    if not isinstance(config.repeat, bool):
+        raise MatineeError(f"repeat is {config.repeat!r}; give true or false.")
+    folder = asked_folder(config.run)
+    experiment = load_run(folder, config.checkpoint)
+    if not (folder / RESULT).exists():
+        print(f"{folder} has not finished: its best epoch so far answers.", file=sys.stderr)
+    ratings = None if config.ratings is None else dict(config.ratings)
+    history = None if config.history is None else list(config.history)
+    return recommend(experiment, config.user, ratings, history, config.top_k, config.repeat)
+
+
+@torch.no_grad()
+def recommend(
+    experiment: Experiment,
+    user: Any = None,
+    ratings: Mapping[Any, float] | None = None,
+    history: Sequence[Any] | None = None,
+    top_k: int = 10,
+    repeat: bool = False,
+) -> pd.DataFrame:
+    """Recommend the best items to a user of the data or to a newcomer.
+
+    Args:
+        experiment: A loaded run.
+        user: Raw id of a user of the data; None for a newcomer.
+        ratings: What a newcomer rated how, by raw item id or title; for rating models.
+        history: What a newcomer met, oldest first, raw item ids or titles; for sequence models.
+        top_k: Number of items, at least 1; a catalogue may have fewer.
+        repeat: Whether items that the user met already are recommended too.
+
+    Returns:
+        One row an item, best first and of equals the lower id first: ``rank``, ``item`` (raw id),
+        ``title``, and ``predicted_rating`` or ``score``.
+
+    Raises:
+        MatineeError: If the user or an item is not in the data, a rating is off the scale, ``top_k``
+            is not positive, the model cannot use what is given, or no item is left.
+    """
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
+    given = [
+        name
+        for name, value in (("user", user), ("ratings", ratings), ("history", history))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise MatineeError(f"{' and '.join(given)} exclude each other; give one of them.")
+    interactions, task = experiment.datamodule.interactions, experiment.task
+    for_ratings = isinstance(task, RatingTask)
+    unusable = "history" if for_ratings else "ratings"
+    if unusable in given:
+        raise MatineeError(
+            f"this run's model cannot use {unusable}=...; give {'ratings' if for_ratings else 'history'}=..."
+        )
+    if history and getattr(task.network, "ignores_history", False):
+        raise MatineeError("this run's model knows users and reads no history; give user=...")
+    user_id = _user_id(interactions, user)
+    met = interactions.item_ids[interactions.user_ids == user_id]  # in time order
+    if ratings is not None:
+        met, scores = _rate_for_newcomer(experiment, ratings)
+    elif for_ratings:
+        items = torch.arange(1, interactions.num_items + 1, dtype=torch.int32)
+        scores = task(torch.full_like(items, user_id), items)
+    else:
+        if history is not None:
+            met = _item_ids(interactions, history)
+        scores = _score_next(experiment, met, user_id)
+    return _best(interactions, scores, [] if repeat else met, top_k, for_ratings)
+
+
+@torch.no_grad()
+def predict_ratings(
+    experiment: Experiment, users: Sequence[Any], items: Sequence[Any]
+) -> npt.NDArray[np.float32]:
+    """Predict the ratings of pairs by raw ids; those that train never held count as unknown.
+
+    Args:
+        experiment: A loaded run of a rating model.
+        users: Raw user ids, n of them.
+        items: Raw item ids, one for each user.
+
+    Returns:
+        Predicted ratings on the scale of the data, shape (n,).
+
+    Raises:
+        MatineeError: If the run's model rates nothing.
+    """
+    interactions = experiment.datamodule.interactions
+    if not isinstance(experiment.task, RatingTask):
+        raise MatineeError("this run's model ranks items and rates none; use recommend.")
+    user_ids = torch.from_numpy(interactions.encode_users(users))
+    item_ids = torch.from_numpy(interactions.encode_items(items))
+    ratings: npt.NDArray[np.float32] = experiment.task(user_ids, item_ids).numpy()
+    return ratings
+
+
+def _user_id(interactions: Interactions, user: Any) -> int:
+    if user is None:
+        return 0
+    user_id = int(interactions.encode_users([user])[0])
+    if user_id == 0:
+        raise MatineeError(
+            f"user {user!r} is not in the data; give a raw id of the data, or "
+            "history=[...] or ratings={...} of a newcomer."
+        )
+    return user_id
+
+
+def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
+    """Find items by raw id or, failing that, by title, with or without year, in any case."""
+    item_ids = interactions.encode_items(names)
+    if (item_ids == 0).any():
+        titles = interactions.items["title"].str.casefold()
+        for place in np.flatnonzero(item_ids == 0).tolist():
+            name = str(names[place]).casefold()
+            title = re.sub(r" \(\d{4}\)$", "", name)
+            matches = titles.index[titles == name]
+            if len(matches) == 0 and title != name:
+                same = titles.index[titles == title]
+                named = [
+                    with_year(interactions.items.loc[item]).casefold() == name for item in same
+                ]
+                matches = same[named]
+            if len(matches) > 1:
+                raw_ids = ", ".join(map(str, interactions.items.loc[matches, "raw_id"]))
+                raise MatineeError(
+                    f"{len(matches)} items have the title {names[place]!r}; give one of their ids: {raw_ids}."
+                )
+            if len(matches) == 0:
+                near = difflib.get_close_matches(name, titles, n=1)
+                like = interactions.items["title"][titles == near[0]].iloc[0] if near else ""
+                hint = f"did you mean {like!r}?" if near else "give raw ids or titles of the data."
+                raise MatineeError(f"item {names[place]!r} is not in the data; {hint}")
+            item_ids[place] = matches[0]
+    return item_ids
+
+
+def _score_next(experiment: Experiment, met: Any, user_id: int) -> Tensor:
+    """Score all items after the newest ones met, as many as evaluation shows."""
+    newest = met[max(0, len(met) - (experiment.datamodule.eval_length - 1)) :]
+    histories = torch.tensor([[0, *newest.tolist()]], dtype=torch.int64)
+    scores: Tensor = experiment.task(
+        histories, torch.tensor([histories.shape[1]]), torch.tensor([user_id])
+    )
+    return scores[0, 1:]
+
+
+def _rate_for_newcomer(experiment: Experiment, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
+    interactions, task = experiment.datamodule.interactions, experiment.task
+    low, high = task.rating_scale
+    for name, rating in ratings.items():
+        if (
+            isinstance(rating, bool)
+            or not isinstance(rating, int | float)
+            or not low <= rating <= high
+        ):
+            raise MatineeError(
+                f"the rating {rating!r} of item {name!r} is not on the scale {low:g}..{high:g}."
+            )
+    item_ids = _item_ids(interactions, list(ratings))
+    if len(np.unique(item_ids)) < len(item_ids):
+        raise MatineeError("an item is rated twice; give one rating for each.")
+    user_rows = fold_in(
+        experiment, torch.from_numpy(item_ids), torch.tensor([float(r) for r in ratings.values()])
+    )
+    every_item = torch.arange(1, interactions.num_items + 1, dtype=torch.int32)
+    return item_ids, predict_with_rows(task, user_rows, every_item)
+
+
+def _best(
+    interactions: Interactions, scores: Tensor, met: Any, top_k: int, for_ratings: bool
+) -> pd.DataFrame:
+    items = interactions.items
+    values = scores.numpy().astype(np.float64)
+    candidates = np.setdiff1d(np.arange(1, len(items) + 1), met)
+    if len(candidates) == 0:
+        raise MatineeError(
+            "this user has met every item of the data; add repeat=true to see them ranked."
+        )
+    best = candidates[np.argsort(-values[candidates - 1], kind="stable")[:top_k]]
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(best) + 1),
+            "item": items["raw_id"].loc[best].to_numpy(),
+            "title": [with_year(items.loc[item]) for item in best],
+            "predicted_rating" if for_ratings else "score": values[best - 1],
+        }
+    )

@@ -1,0 +1,118 @@
+"""The report: all runs below some folders as text, CSV and one page."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from matinee.display.markdown import as_markdown, literal
+from matinee.errors import MatineeError
+from matinee.files import write_whole
+from matinee.verbs.report.comparison import Comparison, compare, facts
+from matinee.verbs.report.significance import Difference, differences
+from matinee.verbs.report.tables import EXPLANATION, against, differences_table, figures_table
+
+
+def report(folders: Sequence[Path], save: Path | None = None, html: Path | None = None) -> str:
+    """Tabulate all finished runs below some folders, seeds of one experiment together.
+
+    Args:
+        folders: Where to look, at any depth.
+        save: A folder for the text as ``report.md`` and the figures as ``report.csv``.
+        html: A file for the whole as one page with figures.
+
+    Returns:
+        Markdown: for each protocol (data, split and what the figures mean) a heading, the protocol,
+        a table of figures and one of differences from the best.
+
+    Raises:
+        MatineeError: If a folder is missing, no run is found or a file cannot be written.
+    """
+    if html is not None and html.is_dir():
+        raise MatineeError(f"{html} is a folder; name a file such as {html / 'report.html'}.")
+    comparisons, left_out = compare(folders)
+    tested = [differences(comparison) for comparison in comparisons]
+    sections = [_section(c, *results) for c, results in zip(comparisons, tested, strict=True)]
+    if any(found for found, _ in tested):
+        sections.append(EXPLANATION)
+    if left_out:
+        sections.append(f"Left out: {'; '.join(left_out)}.")
+    text = "\n\n".join(sections)
+    if save is not None:
+        make_folder(save)
+        write_whole(save / "report.md", lambda file: file.write(_bytes(f"{text}\n")))
+        write_whole(save / "report.csv", lambda file: file.write(_bytes(as_csv(comparisons))))
+    if html is not None:
+        from matinee.verbs.report.page import page  # figures take a second to import
+
+        make_folder(html.parent)
+        whole = _bytes(page(comparisons, tested, left_out))
+        write_whole(html, lambda file: file.write(whole))
+    return text
+
+
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """Write every figure as a row of CSV: one an experiment and metric.
+
+    Columns: ``protocol`` (equal only where figures may be compared), ``dataset``, ``split``,
+    ``model``, ``metric``, ``mean``, ``std`` (of a sample; empty for one run), ``n`` runs and their
+    ``seeds``.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("protocol", "dataset", "split", "model", "metric", "mean", "std", "n", "seeds"))
+    for comparison in comparisons:
+        described = json.dumps([comparison.dataset, comparison.protocol], sort_keys=True).encode()
+        key = hashlib.sha256(described).hexdigest()[:12]
+        first = (key, comparison.dataset, comparison.protocol["split"]["name"])
+        for experiment in comparison.experiments:
+            for metric in dict.fromkeys(
+                m for run in experiment.runs for m in run.result["metrics"]
+            ):
+                values = experiment.values(metric)
+                deviation = float(np.std(values, ddof=1)) if len(values) > 1 else ""
+                runs = [run for run in experiment.runs if metric in run.result["metrics"]]
+                seeds = " ".join(str(run.config["seed"]) for run in runs)
+                figures = (float(np.mean(values)), deviation, len(values), seeds)
+                rows.writerow((*first, experiment.label, metric, *figures))
+    return text.getvalue()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for a report, if it is not there.
+
+    Raises:
+        MatineeError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MatineeError(f"{folder} cannot be made ({error}); name another folder.") from error
+
+
+def _section(
+    comparison: Comparison, found: Mapping[str, Difference], problems: Sequence[str]
+) -> str:
+    protocol = " ".join(f"{name.capitalize()}: {fact}." for name, fact in facts(comparison).items())
+    table = figures_table(comparison)
+    table["model"] = [literal(label) for label in table["model"]]
+    parts = [
+        literal(comparison.heading),
+        literal(protocol),
+        as_markdown(table),
+    ]
+    if comparison.remark:
+        parts.append(literal(comparison.remark))
+    if found:
+        table = differences_table(found)
+        table["model"] = [literal(label) for label in table["model"]]
+        parts += [literal(f"{against(comparison)}:"), as_markdown(table)]
+    return "\n\n".join([*parts, *map(literal, problems)])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # folders may have names that are no text

@@ -1,0 +1,148 @@
+"""Figures of a report: leaderboards, differences from the best, and curves of validation."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from matinee.display.plotting import COLOURS
+from matinee.verbs.report.comparison import HEADLINES, Comparison
+from matinee.verbs.report.significance import Difference
+
+WIDTH = 4.8  # inches; half a page, or the whole of a phone's
+LONGEST = 24  # characters of a line of a label
+MOST_CURVES = len(COLOURS)
+TALL = 15  # rows from which an axis at the bottom is out of sight
+
+
+def leaderboard(comparison: Comparison) -> Figure:
+    """Draw the headline metric of every experiment, the best on top: its mean, deviation and runs.
+
+    Args:
+        comparison: The experiments of one protocol; it has a headline metric.
+
+    Returns:
+        A small dot a run, a large one for their mean, a bar for one standard deviation to either side, and
+        a diamond for what others have published.
+    """
+    metric = f"test/{comparison.headline}"
+    figure, axes = _rows([entry.label for entry in comparison.experiments])
+    for row, experiment in enumerate(comparison.experiments):
+        values = experiment.values(metric)
+        if not values:
+            continue
+        if len(values) > 1:
+            deviation = float(np.std(values, ddof=1))
+            axes.errorbar(np.mean(values), row, xerr=deviation, color=COLOURS[0], capsize=3)
+            axes.plot(values, [row - 0.25] * len(values), "o", color=COLOURS[5], markersize=3)
+        axes.plot(np.mean(values), row, "o", color=COLOURS[0], markersize=6)
+        reference = comparison.reference(experiment, metric)
+        if reference is not None:
+            axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
+    figure.supxlabel(
+        f"test {HEADLINES[str(comparison.headline)]} ({_better(comparison)})", fontsize=10
+    )
+    return figure
+
+
+def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figure:
+    """Draw the differences from the best on validation with their intervals.
+
+    Args:
+        comparison: The experiments of one protocol.
+        found: Their differences by label, at least one.
+
+    Returns:
+        A row a model; those whose interval holds 0 are hollow.
+    """
+    figure, axes = _rows(list(found))
+    axes.axvline(0, color="#000000", linewidth=0.8)
+    for row, entry in enumerate(found.values()):
+        clear = entry.low > 0 or entry.high < 0
+        worse = (entry.value > 0) == (comparison.headline == "rmse")
+        colour = COLOURS[1] if clear and worse else COLOURS[2] if clear else "#808080"
+        axes.plot([entry.low, entry.high], [row, row], color=colour, linewidth=2)
+        face = colour if clear else "none"
+        axes.plot(entry.value, row, "o", color=colour, markersize=5, markerfacecolor=face)
+    metric = HEADLINES[str(comparison.headline)]
+    figure.supxlabel(f"difference of test {metric} ({_better(comparison)})", fontsize=10)
+    return figure
+
+
+def curves(comparison: Comparison) -> Figure | None:
+    """Draw the validation metric after each epoch: a line for the mean of runs, a band for their range.
+
+    Args:
+        comparison: The experiments of one protocol; the best seven with two epochs or more are drawn.
+
+    Returns:
+        The figure, or None if no run has kept two epochs.
+    """
+    metric = f"val/{comparison.headline}"
+    drawn: list[tuple[str, np.ndarray]] = []
+    for experiment in reversed(comparison.experiments):
+        kept = [run.curve(metric) for run in experiment.runs]
+        epochs = min(map(len, kept))  # what all runs reached
+        if epochs > 1 and len(drawn) < MOST_CURVES:
+            drawn.append((experiment.label, np.array([curve[:epochs] for curve in kept])))
+    if not drawn:
+        return None
+    texts = [_short(label) for label, _ in drawn]
+    columns = 3 if max(len(line) for text in texts for line in text.split("\n")) <= 14 else 2
+    legend_lines = (max(text.count("\n") for text in texts) + 1) * -(-len(texts) // columns)
+    figure = Figure(figsize=(WIDTH, 3.2 + 0.17 * legend_lines), layout="constrained")
+    axes = figure.add_subplot()
+    for text, (_, values), colour in zip(texts, drawn, COLOURS, strict=False):
+        epochs_run = np.arange(1, values.shape[1] + 1)
+        axes.plot(epochs_run, values.mean(0), color=colour, linewidth=1.6, label=text)
+        axes.fill_between(epochs_run, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"validation {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
+    _plain(axes)
+    legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    for entry in legend.get_texts():
+        entry.set_parse_math(False)
+    return figure
+
+
+def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Make a figure with one row a label, the last on top."""
+    texts = [_short(label) for label in labels]
+    lines = max(text.count("\n") for text in texts) + 1
+    figure = Figure(figsize=(WIDTH, 0.9 + (0.2 + 0.1 * lines) * len(labels)), layout="constrained")
+    axes = figure.add_subplot()
+    size = 10 if lines == 1 else 8
+    axes.set_yticks(range(len(labels)), texts, parse_math=False, fontsize=size, linespacing=1.05)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    _plain(axes)
+    axes.tick_params(axis="y", length=0)
+    if len(labels) >= TALL:
+        axes.tick_params(axis="x", top=True, labeltop=True)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _better(comparison: Comparison) -> str:
+    return "lower is better" if comparison.headline == "rmse" else "higher is better"
+
+
+def _short(label: str) -> str:
+    """Fit a label into two lines: the last part of a key is enough, and signs that can be drawn."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in label)
+    words = re.sub(r"(?:\w+\.)+(\w+=)", r"\1", printable)
+    first, *rest = textwrap.wrap(words, LONGEST) or [""]
+    if len(rest) > 1:
+        rest = [f"{rest[0][: LONGEST - 2]} …"]
+    return "\n".join([first, *rest])

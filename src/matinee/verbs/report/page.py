@@ -1,0 +1,167 @@
+"""The report as one page: tables, figures and what lies behind them, in a file that needs no network."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+from matinee.display import plotting
+from matinee.verbs.report import figures
+from matinee.verbs.report.comparison import HEADLINES, Comparison, Experiment, facts
+from matinee.verbs.report.runs import Run, changed_keys
+from matinee.verbs.report.significance import Difference
+from matinee.verbs.report.tables import EXPLANATION, differences_table, figures_table
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+Tested = tuple[Mapping[str, Difference], Sequence[str]]
+
+
+def page(
+    comparisons: Sequence[Comparison], tested: Sequence[Tested], left_out: Sequence[str]
+) -> str:
+    """Write a page about all comparisons.
+
+    Args:
+        comparisons: One a protocol.
+        tested: For each, the differences from the best and what could not be compared.
+        left_out: Remarks on runs that are not in it.
+
+    Returns:
+        HTML with everything inside. It is complete without scripts; the one there sorts tables, and
+        the page's policy lets no other run and nothing be loaded.
+
+    Raises:
+        MatineeError: If the epochs that a run has kept cannot be read.
+    """
+    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [
+        _section(f"s{index}", comparison, *results)
+        for index, (comparison, results) in enumerate(zip(comparisons, tested, strict=True))
+    ]
+    return environment.get_template("report.html.j2").render(
+        sections=sections,
+        left_out=left_out,
+        explanation=EXPLANATION,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+    )
+
+
+def _section(
+    name: str, comparison: Comparison, found: Mapping[str, Difference], problems: Sequence[str]
+) -> dict[str, Any]:
+    """Gather what the template shows of one protocol."""
+    changes = changed_keys([entry.work for entry in comparison.experiments])
+    table = figures_table(comparison)[::-1]
+    table.insert(
+        len(table.columns), "parameters", [_parameters(e) for e in comparison.experiments[::-1]]
+    )
+    metric = HEADLINES.get(str(comparison.headline), "")
+    return {
+        "name": name,
+        "heading": comparison.heading,
+        "facts": facts(comparison),
+        "metric": metric,
+        "lower": comparison.headline == "rmse",
+        "best": comparison.experiments[-1].label,
+        "figures": _sortable(table),
+        "differences": _sortable(differences_table(found)[::-1]) if found else None,
+        "charts": list(_charts(name, comparison, found)) if metric else [],
+        "remarks": [*filter(None, [comparison.remark]), *problems],
+        "experiments": [
+            {"label": entry.label, "changes": change, "runs": [_run(run) for run in entry.runs]}
+            for entry, change in zip(comparison.experiments, changes, strict=True)
+        ][::-1],
+    }
+
+
+def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) -> Any:
+    """Yield each figure as SVG with its title and how to read it."""
+    board = "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
+    metric = f"test/{comparison.headline}"
+    if any(comparison.reference(entry, metric) is not None for entry in comparison.experiments):
+        board += " Diamond: published by others."
+    title = f"Test {HEADLINES[str(comparison.headline)]}"
+    yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
+    curves = figures.curves(comparison)
+    if curves is not None:
+        drawn = len(curves.axes[0].lines)
+        which = f"the best {drawn}" if drawn == figures.MOST_CURVES else "all"
+        reading = f"Mean over seeds, and their range; {which} of those with at least two epochs."
+        yield _chart(f"{name}-curves", curves, "Validation after each epoch", reading)
+    if found:
+        yield _chart(
+            f"{name}-apart",
+            figures.differences(comparison, found),
+            f"Difference from {comparison.experiments[-1].label}",
+            "95 % intervals over users; filled where they do not hold 0.",
+        )
+
+
+def _chart(name: str, figure: Figure, title: str, reading: str) -> dict[str, Any]:
+    svg = plotting.as_svg(figure, name).replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1
+    )
+    return {"svg": Markup(svg), "title": title, "reading": reading}
+
+
+def _sortable(table: pd.DataFrame) -> dict[str, Any]:
+    """Give each cell the number it begins with, to be sorted by, where all of its column have one."""
+    rows: list[list[str]] = table.to_numpy().tolist()
+    values = [[_leading_number(cell) for cell in row] for row in rows]
+    numeric = [
+        all(
+            value is not None or not row[column]
+            for value, row in zip(column_values, rows, strict=True)
+        )
+        for column, column_values in enumerate(zip(*values, strict=True))
+    ]
+    cells = [
+        [
+            {"text": text, "number": number if numeric[column] else None}
+            for column, (text, number) in enumerate(zip(row, numbers, strict=True))
+        ]
+        for row, numbers in zip(rows, values, strict=True)
+    ]
+    return {"columns": list(zip(table.columns, numeric, strict=True)), "rows": cells}
+
+
+def _leading_number(text: str) -> float | None:
+    match = re.match(r"(?:< )?([-+]?[\d,]*\.?\d+)", text)
+    return float(match[1].replace(",", "")) if match else None
+
+
+def _parameters(experiment: Experiment) -> str:
+    counts = [run.result.get("fit", {}).get("parameters") for run in experiment.runs]
+    known = [count for count in counts if count is not None]
+    return f"{int(np.median(known)):,}" if known else ""
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """Say where a run is, what it was started with and how it went."""
+    fit, environment = run.result.get("fit", {}), run.result["environment"]
+    best = fit.get("best_epoch")
+    return {
+        "folder": str(run.folder),
+        "seed": run.config["seed"],
+        "overrides": " ".join(run.overrides),
+        "epochs": f"{best + 1} of {fit['epochs']}" if isinstance(best, int) else "",
+        "commit": str(environment.get("commit") or "")[:12],
+        "device": str(environment.get("accelerator", "")).removesuffix("Accelerator"),
+    }

@@ -1,0 +1,152 @@
+"""Finished runs, read back for comparison: nothing in them is built or called."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import (
+    CONFIG,
+    OVERRIDES,
+    PROTOCOL,
+    RESULT,
+    read_config,
+    read_result,
+)
+from matinee.verbs.report.effective_config import SILENT, work
+
+TOLD = {"experiment", "model", "split", "trainer", "seed"}  # by name, heading and column
+NOTHING_NEW = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always give them
+METRICS = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what made it and what came of it."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+    result: Mapping[str, Any]
+
+    @property
+    def draw(self) -> str:
+        """The fingerprint of the split: equal ones mean the very same test rows."""
+        return str(self.result["protocol"]["split"]["fingerprint"])
+
+    @property
+    def label(self) -> str:
+        """Its experiment or model, and what was changed on top of it."""
+        changes = [entry for entry in self.overrides if not _is_told(entry)]
+        return " ".join([Path(str(self.config["name"])).name, *changes])
+
+    def curve(self, metric: str) -> list[float]:
+        """Return a metric after each epoch, as ``metrics.csv`` has kept it; empty if it has not.
+
+        Raises:
+            MatineeError: If the file is broken.
+        """
+        path = self.folder / METRICS
+        if not path.is_file():
+            return []
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)]
+        except (OSError, ValueError, csv.Error) as error:
+            raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
+
+    @cached_property
+    def work(self) -> Mapping[str, Any]:
+        """What was asked for, see :func:`matinee.verbs.report.effective_config.work`."""
+        return work(self.config)
+
+    def key(self, of_all_seeds: bool) -> str:
+        """Tell what was run, but for names and places: equal keys, equal work."""
+        kept = without_seeds(self.work) if of_all_seeds else self.work
+        return json.dumps(kept, sort_keys=True, default=str)
+
+
+def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Read all finished runs below some folders.
+
+    Args:
+        folders: Where to look, at any depth; a run below two of them counts once.
+
+    Returns:
+        The runs, the earliest first; and a remark on those that have not finished.
+
+    Raises:
+        MatineeError: If a folder is missing, a run is broken or none is found.
+    """
+    paths: dict[Path, Path] = {}
+    unfinished = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
+        paths |= {path.parent.resolve(): path.parent for path in sorted(folder.rglob(RESULT))}
+        unfinished |= {path.parent.resolve() for path in folder.rglob(PROTOCOL)}
+    unfinished -= set(paths)
+    if not paths:
+        raise MatineeError(
+            f"no finished run below {', '.join(map(str, folders))}; train one first."
+        )
+    runs = sorted(
+        (_read(path) for path in paths.values()),
+        key=lambda run: (str(run.result["environment"].get("finished", "")), run.folder.name),
+    )
+    count = len(unfinished)
+    return runs, [f"{count} run{'s' * (count > 1)} not finished"] * bool(count)
+
+
+def changed_keys(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Reduce flat configs or protocols to the keys whose values are not all equal."""
+    keys = dict.fromkeys(key for entry in entries for key in entry)
+    missing = object()
+    differing = [
+        key
+        for key in keys
+        if any(entry.get(key, missing) != entries[0].get(key, missing) for entry in entries)
+    ]
+    return [{key: entry[key] for key in differing if key in entry} for entry in entries]
+
+
+def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a flat config without its seeds, at whatever depth."""
+    return {key: value for key, value in flat.items() if key.rsplit(".", 1)[-1] != "seed"}
+
+
+def _is_told(override: str) -> bool:
+    """Whether a table tells an override by its heading, its label or its seeds, or need not."""
+    key = override.lstrip("+~").partition("=")[0]
+    of_the_heading = key.startswith("split.") and key != "split.seed"
+    return key in TOLD or of_the_heading or bool(SILENT.match(key)) or override in NOTHING_NEW
+
+
+def _read(folder: Path) -> Run:
+    config: Any = OmegaConf.to_container(read_config(folder))
+    result = read_result(folder)
+    protocol, seconds = result["protocol"], result["environment"].get("seconds")
+    parts = (
+        (protocol.get("dataset"), {"sha256", "rows"}),
+        (protocol.get("split"), {"name", "options", "fingerprint"}),
+        (seconds, {"fit"}),
+    )
+    whole = all(isinstance(part, dict) and keys <= set(part) for part, keys in parts)
+    if not whole:
+        raise MatineeError(
+            f"{folder / RESULT} lacks part of a run's protocol; restore it or train again."
+        )
+    if not {"dataset", "split", "name", "seed"} <= set(config):
+        raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")
+    path = folder / OVERRIDES
+    try:
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else []
+    except Exception as error:  # of many kinds, for YAML that is none
+        raise MatineeError(f"{path} cannot be read; restore it or train again.") from error
+    return Run(folder, config, [str(entry) for entry in overrides], result)

@@ -1,0 +1,264 @@
+r"""Significance: how far the difference of two models depends on which users were tested.
+
+The difference is that of the figures in the table. For a metric :math:`m` over the test rows of draw
+:math:`d` of the split, averaged over the seeds that ran on that draw and over the draws :math:`D` that
+both models ran on,
+
+.. math:: \Delta = \frac{1}{|D|} \sum_{d \in D} \left( \overline{m}_{a,d} - \overline{m}_{b,d} \right).
+
+Rows of one user are not independent, so users are resampled as a whole, with all their rows in all
+draws (a cluster bootstrap, paired because both models are measured on the same resample). The interval
+covers the choice of users, not that of the seeds.
+
+The p-value is that of Wilcoxon's signed-rank test on one number a user: the difference of the user's
+own mean squared error (for RMSE) or mean reciprocal rank (for MRR), averaged over the draws that the
+user occurs in. There every user counts the same, in the metric every row does.
+"""
+
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import PER_USER
+from matinee.verbs.report.comparison import Comparison, Experiment
+from matinee.verbs.report.runs import Run
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 10_000
+COUNTED_AT_ONCE = 2**22  # drawn users held at a time
+
+
+@dataclass(frozen=True)
+class UserSums:
+    """What a run's test figure is made of, user by user.
+
+    Attributes:
+        users: Raw ids, unique and ascending, (users,).
+        counts: Rows or windows of each, (users,).
+        totals: Their squared errors or reciprocal ranks, summed, (users,).
+        metric: ``rmse``, the root of the mean of all, or ``mrr``, their mean.
+    """
+
+    users: npt.NDArray[np.str_]
+    counts: Floats
+    totals: Floats
+    metric: str
+
+    @property
+    def figure(self) -> float:
+        """The metric over all rows."""
+        mean = self.totals.sum() / self.counts.sum()
+        return float(np.sqrt(mean) if self.metric == "rmse" else mean)
+
+
+Draws = Mapping[str, Sequence[UserSums]]  # fingerprint of a split -> the runs on it
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's metric minus that of the best, over the draws that both have.
+
+    Attributes:
+        value: The difference, in units of the metric.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p: Two-sided p-value of the signed-rank test, with Holm's correction in :func:`differences`.
+        users: Users behind it.
+        draws: Draws of the split behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    users: int
+    draws: int
+
+
+def differences(comparison: Comparison) -> tuple[dict[str, Difference], list[str]]:
+    """Compare every model with the best, which is chosen on validation and never on test.
+
+    Args:
+        comparison: The experiments of one protocol.
+
+    Returns:
+        Differences by label, the best left out, p-values corrected for their number; and a sentence
+        for each pair that could not be compared.
+    """
+    metric = comparison.headline
+    if metric is None or len(comparison.experiments) < 2:
+        return {}, []
+    *others, best = comparison.experiments
+    try:
+        against = read_draws(best, metric)
+    except MatineeError as error:
+        return {}, [f"Nothing is compared with {best.label}: {error}"]
+    groups: dict[tuple[str, ...], dict[str, Draws]] = defaultdict(dict)
+    problems = []
+    for other in others:
+        try:
+            draws = read_draws(other, metric)
+            groups[_shared(draws, against)][other.label] = draws
+        except MatineeError as error:
+            problems.append(f"{other.label} is not compared: {error}")
+    found: dict[str, Difference] = {}
+    for shared, models in groups.items():
+        found |= paired(models, {draw: against[draw] for draw in shared})
+    corrected = dict(zip(found, holm(np.array([entry.p for entry in found.values()])), strict=True))
+    return {
+        other.label: replace(found[other.label], p=float(corrected[other.label]))
+        for other in others
+        if other.label in found
+    }, problems
+
+
+def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
+    """Compare models with the best on its draws, as the module says; p-values are not corrected.
+
+    Args:
+        models: Runs of each model on every draw of ``best``, of the same users and rows.
+        best: Runs of the model that is subtracted.
+    """
+    metric = next(iter(best.values()))[0].metric
+    users = np.unique(np.concatenate([runs[0].users for runs in best.values()]))
+    counts = np.zeros((len(users), len(best)))
+    columns, draw_of, averaging = [], [], []  # a column for each run
+    for draw, (name, first) in enumerate((name, runs[0]) for name, runs in best.items()):
+        places = np.searchsorted(users, first.users)
+        counts[places, draw] = first.counts
+        for model, draws in enumerate([best, *models.values()]):
+            for run in draws[name]:
+                columns.append(np.zeros(len(users)))
+                columns[-1][places] = run.totals
+                draw_of.append(draw)
+                averaging.append((model, 1 / len(draws[name])))
+    totals = np.stack(columns, axis=1)
+    to_models = np.zeros((len(columns), 1 + len(models)))
+    for column, (model, share) in enumerate(averaging):
+        to_models[column, model] = share
+
+    def apart(totals: Floats, counts: Floats, metric: str) -> Floats:
+        """Turn sums (n, runs) over counts (n, draws) into differences from the best (n, models)."""
+        rows = counts[:, draw_of]
+        figures = np.divide(totals, rows, out=np.zeros_like(totals), where=rows > 0)
+        figures = np.sqrt(figures) if metric == "rmse" else figures
+        means = figures @ to_models / (counts > 0).sum(1, keepdims=True)
+        difference: Floats = means[:, 1:] - means[:, :1]
+        return difference
+
+    value = apart(totals.sum(0, keepdims=True), counts.sum(0, keepdims=True), metric)[0]
+    drawn = (apart(w @ totals, w @ counts, metric) for w in _resamples(len(users)))
+    low, high = np.percentile(np.concatenate(list(drawn)), [2.5, 97.5], axis=0)
+    own = apart(totals, counts, "mean").round(12)  # each user alone; rounding errors are ties
+    p_values = [signed_rank(own[:, model]) for model in range(len(models))]
+    figures = zip(value.tolist(), low.tolist(), high.tolist(), p_values, strict=True)
+    return {
+        label: Difference(*entry, len(users), len(best))
+        for label, entry in zip(models, figures, strict=True)
+    }
+
+
+def signed_rank(values: Floats) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test that values are symmetric around zero.
+
+    Zeros are ranked with the others and then count for neither side (Pratt 1959).
+
+    Args:
+        values: Independent differences, (n,).
+    """
+    if not np.any(values):
+        return 1.0
+    return float(stats.wilcoxon(values, zero_method="pratt").pvalue)
+
+
+def holm(p_values: Floats) -> Floats:
+    """Correct p-values for their number by Holm's step-down method (1979).
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values)
+    steps = np.arange(len(p_values), 0, -1) * p_values[order]
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def read_draws(experiment: Experiment, metric: str) -> dict[str, list[UserSums]]:
+    """Read the per-user values of an experiment's runs, by the draw of their split.
+
+    Raises:
+        MatineeError: As in :func:`read_user_sums`.
+    """
+    draws: dict[str, list[UserSums]] = defaultdict(list)
+    for run in experiment.runs:
+        draws[run.draw].append(read_user_sums(run, metric))
+    return draws
+
+
+def read_user_sums(run: Run, metric: str) -> UserSums:
+    """Read the per-user values of a run's test.
+
+    Raises:
+        MatineeError: If they are missing, broken, or do not add up to the recorded figure.
+    """
+    path = Path(run.folder) / PER_USER
+    try:
+        with np.load(path) as arrays:
+            names = arrays["user"]
+            if metric == "rmse":
+                counts, totals = arrays["count"], arrays["count"] * arrays["rmse"] ** 2
+            else:
+                counts, totals = np.ones(len(names)), 1 / arrays["rank"].astype(np.float64)
+        users, rows = np.unique(names, return_inverse=True)
+        sums = UserSums(users, _summed(rows, counts), _summed(rows, totals), metric)
+    except FileNotFoundError as error:
+        raise MatineeError(f"{path} is missing.") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MatineeError(f"{path} cannot be read ({error}).") from error
+    recorded = run.result["metrics"].get(f"test/{metric}", float("nan"))
+    if not np.isclose(sums.figure, recorded, rtol=1e-5):
+        raise MatineeError(
+            f"{path} makes a test {metric} of {sums.figure:.6f}, not {recorded:.6f}."
+        )
+    return sums
+
+
+def _summed(rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> Floats:
+    return np.bincount(rows, weights=values).astype(np.float64)
+
+
+def _shared(ours: Draws, theirs: Draws) -> tuple[str, ...]:
+    """List the draws that both have, and check that their test rows are the same."""
+    shared = tuple(draw for draw in theirs if draw in ours)
+    if not shared:
+        raise MatineeError("it was never measured on the same draw of the split.")
+    for draw in shared:
+        first = theirs[draw][0]
+        for run in (*theirs[draw], *ours[draw]):
+            if not np.array_equal(run.users, first.users) or np.any(run.counts != first.counts):
+                raise MatineeError("its per-user values are of other users or rows; train again.")
+    if len({user for draw in shared for user in theirs[draw][0].users.tolist()}) < 2:
+        raise MatineeError("one user alone says nothing about others.")
+    return shared
+
+
+def _resamples(num_users: int) -> Iterator[Floats]:
+    """Yield how often each user is drawn in each resample, in blocks of (resamples, num_users)."""
+    rng = np.random.default_rng(0)
+    most = max(1, COUNTED_AT_ONCE // num_users)
+    for start in range(0, RESAMPLES, most):
+        rows = min(most, RESAMPLES - start)
+        drawn = (
+            rng.integers(num_users, size=(rows, num_users)) + num_users * np.arange(rows)[:, None]
+        )
+        counted = np.bincount(drawn.ravel(), minlength=rows * num_users)
+        yield counted.reshape(rows, num_users).astype(np.float64)

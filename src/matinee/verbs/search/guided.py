@@ -1,0 +1,200 @@
+"""Guided search: Optuna proposes by what is known (TPE) and ends hopeless trials early (median rule).
+
+Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011. The study is kept in a
+database, SQLite unless told otherwise: a transaction survives a kill whole or not at all, whereas
+the lock of Optuna's journal files outlives the process that held it.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import optuna
+from filelock import FileLock
+from lightning.pytorch.callbacks import Callback
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from matinee.batches.loading import mix_seed
+from matinee.errors import MatineeError
+from matinee.verbs.search.records import POLL_SECONDS, Row, acquire, check_same
+from matinee.verbs.search.spaces import completed, hash_id
+from matinee.verbs.search.trials import Search
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+WARMUP_EPOCHS = 3  # that every trial gets; it has at least 5
+SQLITE_SECONDS = 60  # to wait for another process to finish writing
+
+
+class Pruning(Callback):
+    """Reports the validation MRR of every epoch, and ends a fit that is behind the others.
+
+    Args:
+        trial: Whose figures they are.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.pruned = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the epoch; stop unless it was the last one anyway."""
+        self.trial.report(trainer.callback_metrics["val/mrr"].item(), trainer.current_epoch)
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and self.trial.should_prune():
+            self.pruned = trainer.should_stop = True
+
+
+class Study:
+    """The trials of a guided search, shared by any number of processes.
+
+    Args:
+        prepared: What is searched.
+        storage: URL of a database, as SQLAlchemy writes it; None is an SQLite file beside the
+            results of the random search.
+
+    Raises:
+        MatineeError: If the database cannot be opened or holds another search of that name.
+    """
+
+    def __init__(self, prepared: Search, storage: str | None) -> None:
+        self.prepared = prepared
+        path = prepared.folder / f"{prepared.name}.tpe.db"
+        self.place = _without_password(storage) if storage else str(path)
+        self.claims = prepared.folder / ".claims" / path.stem
+        self.here = f"{socket.gethostname()}:{prepared.folder.resolve()}"  # where claims count
+        self.decision = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=POLL_SECONDS)
+        self.distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(values) for name, values in prepared.space.choices.items()
+        }
+        url = storage or f"sqlite:///{path}"
+        waiting = {"connect_args": {"timeout": SQLITE_SECONDS}} if url.startswith("sqlite") else {}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        acquire(self.decision)
+        try:
+            self.study = optuna.create_study(
+                storage=optuna.storages.RDBStorage(url, engine_kwargs=waiting),
+                study_name=f"{prepared.folder.name}/{prepared.name}",
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_warmup_steps=WARMUP_EPOCHS),
+            )
+            found = self.study.user_attrs.get("about")
+            if found is None:
+                self.study.set_user_attr("about", dict(prepared.about))
+        except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+            missing = getattr(error.__cause__, "name", None)  # the driver that Optuna looked for
+            reason = f"install {missing}" if missing else str(error).splitlines()[0]
+            raise MatineeError(
+                f"the database {self.place} cannot be used ({reason}); correct storage=..."
+            ) from error
+        finally:
+            self.decision.release()
+        check_same(found or prepared.about, prepared.about, self.place)
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the trials that went to their end, in their order."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial.user_attrs["row"] for trial in trials]
+
+    def pruned(self) -> int:
+        """Return how many trials were ended early."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
+
+    def run(self) -> None:
+        """Run trials until enough are finished or in the hands of other machines.
+
+        Raises:
+            Stopped: If a signal ended a trial; it is proposed again.
+        """
+        while True:
+            acquire(self.decision)
+            try:
+                mine, others = self._running()
+                trials = self.study.get_trials(deepcopy=False)
+                missing = self.prepared.trials - others
+                missing -= sum(trial.state in FINISHED for trial in trials)
+                if missing <= 0:
+                    if others:
+                        running = "trial is" if others == 1 else "trials are"
+                        print(f"{others} {running} running elsewhere", file=sys.stderr)
+                    return
+                if missing > mine:
+                    trial = self._propose(trials)
+                    claim = self._claim(trial.number)
+                    acquire(claim)
+                    trial.set_user_attr("place", self.here)
+            finally:
+                self.decision.release()
+            if missing <= mine:
+                time.sleep(POLL_SECONDS)  # another process may die and leave its trial
+                continue
+            try:
+                self._run(trial)
+            finally:
+                claim.release()
+
+    def _running(self) -> tuple[int, int]:
+        """Count the living trials of this folder and those of others; propose dead ones again."""
+        mine = others = 0
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            place = trial.user_attrs.get("place")
+            if place is None:  # killed before it began
+                continue
+            if place != self.here:
+                others += 1
+            elif acquire(claim := self._claim(trial.number), blocking=False):
+                self._retry(trial.number)
+                claim.release()
+            else:
+                mine += 1
+        return mine, others
+
+    def _retry(self, number: int) -> None:
+        """Propose a trial again whose process is gone, unless it went after the trial's end."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        if trial.state == TrialState.RUNNING:
+            self.study.tell(number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params)
+
+    def _propose(self, trials: Sequence[FrozenTrial]) -> Trial:
+        """Ask for a combination that is not known; random if the proposed one is."""
+        open_or_finished = (*FINISHED, TrialState.RUNNING)
+        known = {
+            hash_id(completed(trial.params)) for trial in trials if trial.state in open_or_finished
+        }
+        seed = mix_seed(self.prepared.seed, len(trials))
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        trial = self.study.ask(self.distributions)
+        if hash_id(completed(trial.params)) in known:
+            self.study.tell(trial, state=TrialState.FAIL)
+            draws = self.prepared.space.draws(seed)
+            fresh: dict[str, Any] = next(drawn for drawn in draws if hash_id(drawn) not in known)
+            self.study.enqueue_trial({name: fresh[name] for name in self.distributions})
+            trial = self.study.ask(self.distributions)
+        return trial
+
+    def _run(self, trial: Trial) -> None:
+        watcher = Pruning(trial)
+        print(f"trial {trial.number + 1}", end=": ", file=sys.stderr)
+        row = self.prepared.run(completed(trial.params), watcher)
+        trial.set_user_attr("row", {"trial": trial.number, **row})
+        if watcher.pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, row["validation_mrr"] or 0.0)  # nothing is worse than a failure
+
+    def _claim(self, number: int) -> FileLock:
+        return FileLock(self.claims / str(number), poll_interval=POLL_SECONDS)
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string()
+    except ArgumentError:  # told when it is opened
+        return url

@@ -1,0 +1,446 @@
+"""A run from config to run folder, measured again, and resumed."""
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from matinee.errors import AtWork, MatineeError
+from matinee.experiment import building, measuring, running
+from matinee.experiment.run_folder import read_result, sole_writer
+from matinee.experiment.trainer import make_trainer
+from matinee.files import checkpoint_path
+
+Run = Callable[..., Path]
+NEXT_ITEM = ["experiment=user_based/gru", "model.embedding_dim=8"]
+
+
+def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
+    folder = run("model=mf_bias")
+    names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        "checkpoints", "config.yaml", "metrics.csv", "overrides.yaml", "per_user.npz", "protocol.json",
+        "result.json",
+    }  # fmt: skip
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert any("tfevents" in path.name for path in folder.iterdir())
+    result = read_result(folder)
+    for name in ("train/rmse", "val/rmse", "val/mae", "test/rmse", "test/mae"):
+        assert result["metrics"][name] > 0
+    protocol = result["protocol"]
+    assert len(protocol["dataset"]["sha256"]) == len(protocol["split"]["fingerprint"]) == 64
+    assert {"rows", "cold", "name"} <= set(protocol["split"])
+    assert {"candidates", "filter_seen", "ties", "averaging"} <= set(protocol)
+    assert result["environment"]["versions"]["torch"] == torch.__version__
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.trainer.max_epochs == 2
+    assert "model=mf_bias" in OmegaConf.load(folder / "overrides.yaml")
+    with (folder / "metrics.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    assert [row["epoch"] for row in epochs] == ["0", "1"]
+    assert float(epochs[1]["train/loss"]) < float(epochs[0]["train/loss"])
+
+
+def test_per_user_file_adds_up_to_the_test_figure(run: Run) -> None:
+    folder = run("split=random")
+    with np.load(folder / "per_user.npz") as per_user:
+        total = (per_user["rmse"] ** 2 * per_user["count"]).sum() / per_user["count"].sum()
+        assert str(per_user["user"][0]).startswith("u"), "raw ids, as in the source"
+    assert np.sqrt(total) == pytest.approx(read_result(folder)["metrics"]["test/rmse"])
+
+
+@pytest.mark.parametrize("model", ["bias", "mf", "mf_bias", "ncf"])
+def test_evaluation_of_a_loaded_run_gives_the_recorded_figures(run: Run, model: str) -> None:
+    folder = run(f"model={model}")
+    loaded = building.load_run(folder)
+    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    assert metrics == read_result(folder)["metrics"]
+
+
+def test_figures_do_not_depend_on_the_evaluation_batch(run: Run) -> None:
+    whole = read_result(run("data.eval_batch_size=100000"))["metrics"]
+    single = read_result(run("data.eval_batch_size=7", folder="small"))["metrics"]
+    assert whole == pytest.approx(single, rel=1e-5)
+
+
+def test_best_epoch_is_measured_not_the_last(run: Run) -> None:
+    folder = run("optimizer.lr=0.3", "trainer.max_epochs=6", "callbacks.early_stopping=null")
+    with (folder / "metrics.csv").open() as file:
+        epochs = [float(row["val/rmse"]) for row in csv.DictReader(file)]
+    assert read_result(folder)["metrics"]["val/rmse"] == pytest.approx(min(epochs), abs=1e-6)
+    assert read_result(folder)["fit"]["best_epoch"] == epochs.index(min(epochs))
+    assert min(epochs) < epochs[-1]
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> None:
+    first, again, other = (
+        torch.load(run(f"seed={seed}", "model=ncf", folder=name) / "checkpoints/last.ckpt")[
+            "state_dict"
+        ]
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("experiment_of", [[], NEXT_ITEM])
+def test_trainer_test_gives_the_recorded_figures(run: Run, experiment_of: list[str]) -> None:
+    folder = run(*experiment_of)
+    loaded = building.load_run(folder)
+    trainer = make_trainer(loaded.config, folder)
+    measured = trainer.test(loaded.task, datamodule=loaded.datamodule, verbose=False)[0]
+    recorded = read_result(folder)["metrics"]
+    assert measured == {name: np.float32(recorded[name]) for name in measured}, "logged as float32"
+    assert ("test/mrr" if experiment_of else "test/rmse") in measured
+
+
+def test_a_run_folder_is_never_overwritten(run: Run) -> None:
+    run()
+    with pytest.raises(MatineeError, match="not empty"):
+        run()
+
+
+def test_runs_started_in_the_same_second_get_folders_of_their_own(compose_train, tmp_path) -> None:
+    config = compose_train(f"log_dir={tmp_path}", "model=bias")
+    folders = {running.train(config.copy(), []) for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_nothing_is_left_behind_when_the_trainer_cannot_be_made(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(MatineeError, match=r"trainer.*abacus"):
+        run("trainer.accelerator=abacus")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Run) -> None:
+    folder = run()
+    before = (folder / "result.json").read_bytes()
+    assert running.resume(folder) == folder
+    assert (folder / "result.json").read_bytes() == before
+
+
+OVERRIDES = [
+    "model=ncf", "scheduler=cosine", "trainer.max_epochs=40", "data.batch_size=8",
+    "callbacks.early_stopping.patience=100",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(table_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    subprocess.run(command(table_overrides, folder), check=True, capture_output=True)
+    return folder
+
+
+def command(table_overrides: list[str], folder: Path) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "matinee",
+        "train",
+        *table_overrides,
+        *OVERRIDES,
+        f"run_folder={folder}",
+    ]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    table_overrides: list[str], undisturbed: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    folder = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(table_overrides, folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    table = folder / "metrics.csv"
+    while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 4):
+        time.sleep(0.005)
+    time.sleep(0.03)  # into the next epoch
+    process.send_signal(sent)
+    _, errors = process.communicate()
+    status = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[sent]
+    assert process.returncode == status, errors
+    assert not (folder / "result.json").exists(), "stopped too late to show anything"
+    if sent != signal.SIGKILL:
+        assert f"resume={folder}" in errors and "Traceback" not in errors
+    running.resume(folder)
+    for name in ("best", "last"):
+        whole, resumed = (
+            torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+            for run in (undisturbed, folder)
+        )
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert read_result(folder)["metrics"] == read_result(undisturbed)["metrics"]
+    ours, theirs = ((run / "metrics.csv").read_text().splitlines() for run in (folder, undisturbed))
+    assert len(ours) == len(theirs)
+    for row, other in zip(ours[1:], theirs[1:], strict=True):
+        assert [float(x) for x in row.split(",")] == pytest.approx(
+            [float(x) for x in other.split(",")]
+        )
+
+
+def test_changed_data_are_noticed(compose_train, ratings_csv: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.csv"
+    copy.write_text(ratings_csv.read_text())
+    config = compose_train(f"dataset.path={copy}", "model=bias", f"run_folder={tmp_path / 'run'}")
+    folder = running.train(config, [])
+    copy.write_text(copy.read_text() + "u1,999,3,99999\n")
+    with pytest.raises(MatineeError, match="have changed"):
+        building.load_run(folder)
+
+
+def test_resuming_with_other_data_is_refused(
+    compose_train, ratings_csv: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.csv"
+    copy.write_text(ratings_csv.read_text())
+    folder = running.train(
+        compose_train(f"dataset.path={copy}", f"run_folder={tmp_path / 'run'}"), []
+    )
+    (folder / "result.json").unlink()
+    copy.write_text(copy.read_text().replace("u1,", "u2001,"))
+    with pytest.raises(MatineeError, match="have changed"):
+        running.resume(folder)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["trainer.max_epochs=0", "scheduler=none"], "max_epochs is 0"),
+        (["callbacks.metrics=null"], "callbacks.metrics cannot be left out"),
+        (["callbacks.checkpoints=null"], "callbacks.checkpoints cannot be left out"),
+        (["callbacks.early_stopping.monitor=val/rmsse"], "early_stopping.monitor is not logged"),
+        (["callbacks.checkpoints.monitor=val/rmsse"], "is not logged each epoch"),
+        (["callbacks.checkpoints.mode=mim"], "mode is mim"),
+        (["scheduler.T_max=0"], "the fit cannot go on"),
+        (["model.init_std=-1"], "init_std|std"),
+    ],
+)
+def test_a_fit_that_cannot_be_leaves_nothing(
+    run, tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    with pytest.raises(MatineeError, match=sentence):
+        run(*overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def damage_config(folder: Path) -> None:
+    (folder / "config.yaml").write_text("model: [unclosed")
+
+
+def damage_target(folder: Path) -> None:
+    config = OmegaConf.load(folder / "config.yaml")
+    config.model._target_ = "os.system"
+    OmegaConf.save(config, folder / "config.yaml")
+
+
+def damage_checkpoint(folder: Path) -> None:
+    path = folder / "checkpoints/best.ckpt"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def hostile_checkpoint(folder: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (folder / "owned",)  # type: ignore[return-value]
+
+    torch.save({"state_dict": {}, "x": Hostile()}, folder / "checkpoints/best.ckpt")
+
+
+def foreign_checkpoint(folder: Path) -> None:
+    torch.save({"state_dict": {"network.other": torch.zeros(2)}}, folder / "checkpoints/best.ckpt")
+
+
+def missing_checkpoint(folder: Path) -> None:
+    (folder / "checkpoints/best.ckpt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (damage_config, "cannot be read"),
+        (damage_target, "not allowed"),
+        (damage_checkpoint, "damaged"),
+        (hostile_checkpoint, "damaged or holds more than plain values"),
+        (foreign_checkpoint, "does not fit"),
+        (missing_checkpoint, "is missing"),
+    ],
+)
+def test_a_damaged_run_is_told_in_a_sentence(
+    run: Run, damage: Callable[[Path], None], sentence: str
+) -> None:
+    folder = run("model=mf")
+    damage(folder)
+    with pytest.raises(MatineeError, match=sentence):
+        building.load_run(folder)
+    assert not (folder / "owned").exists()
+
+
+def test_a_broken_last_checkpoint_stops_resuming(run: Run) -> None:
+    folder = run("model=mf")
+    (folder / "result.json").unlink()
+    (folder / "checkpoints/last.ckpt").write_bytes(b"nothing")
+    with pytest.raises(MatineeError, match="damaged"):
+        running.resume(folder)
+
+
+def test_result_of_an_unfinished_or_broken_run(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(MatineeError, match="holds no result"):
+        read_result(tmp_path)
+    folder = run("model=bias")
+    (folder / "result.json").write_text("{")
+    with pytest.raises(MatineeError, match="no JSON"):
+        read_result(folder)
+
+
+def test_nan_names_the_step_and_keeps_the_checkpoint(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(MatineeError, match=r"became (nan|inf) at step \d+ \(epoch"):
+        run("optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=20")
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypatch) -> None:
+    config = compose_train(
+        "model=mf", "trainer.max_epochs=2", f"run_folder={tmp_path}", "data.batch_size=16"
+    )
+    built = building.build(config)
+    step = built.task.training_step
+
+    def poisoned(batch, batch_idx):
+        outputs = step(batch, batch_idx)
+        if built.task.trainer.global_step == 36:  # the 37th step
+            outputs["data_loss"] = outputs["data_loss"] * float("nan")
+        return outputs
+
+    monkeypatch.setattr(built.task, "training_step", poisoned)
+    with pytest.raises(MatineeError, match="nan at step 37 "):
+        make_trainer(config, tmp_path).fit(built.task, built.datamodule)
+
+
+def test_full_disk_keeps_the_previous_checkpoint(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    """A limit on file size stands in for the disk: writing past it fails like a full one."""
+    folder = tmp_path / "run"
+    arguments = [*table_overrides, f"run_folder={folder}", "model=mf", "logger=none"]
+    program = (
+        "import resource, sys\n"
+        "from matinee import callbacks, cli\n"
+        "save = callbacks.AtomicCheckpointIO.save_checkpoint\n"
+        "def limited(self, checkpoint, path, storage_options=None):\n"
+        "    if checkpoint['epoch'] == 2:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "    save(self, checkpoint, path, storage_options)\n"
+        "callbacks.AtomicCheckpointIO.save_checkpoint = limited\n"
+        f"cli.main(['train', *{arguments!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr and "Traceback" not in done.stderr
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+
+
+def test_config_json_is_readable_by_others(run: Run) -> None:
+    result = json.loads((run("model=bias") / "result.json").read_text())
+    assert set(result) == {"metrics", "fit", "protocol", "environment"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
+    folder = run()
+    path = folder / "checkpoints" / "best.ckpt"
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * share)
+    content[place : place + 64] = bytes(255 - byte for byte in content[place : place + 64])
+    path.write_bytes(content)
+    with pytest.raises(MatineeError, match="damaged"):
+        building.load_run(folder)
+
+
+def test_a_row_that_no_checkpoint_knows_is_written_anew(run) -> None:
+    """A kill between the two writes of an epoch costs no row and doubles none."""
+    folder = run("model=mf", "trainer.max_epochs=3")
+    (folder / "result.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 3", "max_epochs: 5"))
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    with (folder / "metrics.csv").open("a") as file:
+        file.write(rows[-1].replace("2,", "3,", 1) + "\n")
+    running.resume(folder)
+    written = (folder / "metrics.csv").read_text().splitlines()
+    assert written[:4] == rows
+    assert [row.split(",")[0] for row in written[1:]] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
+def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
+    folder = run("model=mf")
+    (folder / "result.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
+    (folder / "metrics.csv").write_text(content)
+    with pytest.raises(MatineeError, match=r"metrics\.csv"):
+        running.resume(folder)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(
+    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = run("model=mf")
+    recorded = (folder / "result.json").read_bytes()
+    (folder / "result.json").unlink()
+    with sole_writer(folder), pytest.raises(AtWork, match="another process"):
+        running.resume(folder)
+    monkeypatch.chdir(folder)
+    part = checkpoint_path(folder, "last").with_name(".last.ckpt.12.part")
+    part.touch()  # of a process that was killed
+    running.resume(Path())
+    assert not part.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "no lock is left"
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        (folder / "result.json").write_bytes(recorded)  # another finishes before it lets go
+        yield
+
+    (folder / "result.json").unlink()
+    monkeypatch.setattr(running, "sole_writer", late)
+    running.resume(folder)
+    assert (folder / "result.json").read_bytes() == recorded, "nothing is done twice"
+
+
+def test_a_lock_that_its_owner_has_removed_is_none(tmp_path: Path) -> None:
+    with sole_writer(tmp_path / "run"):
+        held = os.open(tmp_path / ".run.lock", os.O_RDWR)  # one who came too early
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with sole_writer(tmp_path / "run"):
+        assert not os.fstat(held).st_nlink
+    os.close(held)
+
+
+@pytest.mark.parametrize("words", [["callbacks=ranking"], ["model=gru", "task=next_item",
+    "data=sequence", "loss=softmax", "split=user_based"]])  # fmt: skip
+def test_callbacks_of_the_other_question_are_refused(run, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(MatineeError, match="add callbacks="):
+        run(*words)
+    assert not (tmp_path / "run").exists()

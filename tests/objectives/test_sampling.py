@@ -1,0 +1,155 @@
+"""Negative samplers: range, exclusion, distribution, reported probabilities."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from scipy.stats import chisquare
+
+from matinee.config.checking import config_dir
+from matinee.objectives.sampling import PopularitySampler, UniformSampler
+
+COUNTS = np.array([99, 1, 0, 5, 20, 74])  # entry 0 must not matter
+
+SAMPLERS = [
+    pytest.param(lambda **kw: UniformSampler(**kw), id="uniform"),
+    pytest.param(lambda **kw: PopularitySampler(alpha=0.75, **kw), id="popularity"),
+    pytest.param(lambda **kw: PopularitySampler(alpha=0.0, **kw), id="flat"),
+]
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("exclude_target", [True, False])
+def test_draws_follow_the_reported_probabilities(make, exclude_target):
+    torch.manual_seed(0)
+    sampler = make(num_negatives=200_000, exclude_target=exclude_target)
+    sampler.fit(COUNTS)
+    target_ids = torch.arange(1, 6)
+    draws = sampler.sample(target_ids)
+    assert draws.dtype == torch.int64
+    assert draws.shape == (5, 200_000)
+    items = torch.arange(6)
+    q = sampler.log_probability(items).exp().double().numpy()
+    assert q[0] == 0
+    assert q.sum() == pytest.approx(1, abs=1e-6)
+    for target, row in zip(target_ids.tolist(), draws, strict=True):
+        expected = q.copy()
+        if exclude_target:
+            expected[target] = 0
+        expected *= len(row) / expected.sum()
+        found = np.bincount(row.numpy(), minlength=6)
+        assert (found[expected == 0] == 0).all()
+        kept = expected > 0
+        assert chisquare(found[kept], expected[kept]).pvalue > 1e-4
+
+
+def test_popularity_is_the_count_to_the_power_of_alpha():
+    sampler = PopularitySampler(alpha=0.5)
+    sampler.fit(np.array([0, 4, 16, 0, 1]))
+    q = sampler.log_probability(torch.tensor([1, 2, 3, 4, 0])).exp()
+    torch.testing.assert_close(q, torch.tensor([2 / 7, 4 / 7, 0, 1 / 7, 0]))
+
+
+def test_uniform_probability_keeps_the_shape():
+    sampler = UniformSampler()
+    sampler.fit(np.zeros(11))
+    log_q = sampler.log_probability(torch.tensor([[1, 10], [0, 3]]))
+    assert log_q[0, 1] == pytest.approx(-math.log(10))
+    assert log_q[1, 0] == -math.inf
+    assert log_q.shape == (2, 2)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_two_items_leave_one_choice(make):
+    sampler = make(num_negatives=50)
+    sampler.fit(np.array([0, 1_000_000, 1]))
+    draws = sampler.sample(torch.tensor([1, 2], dtype=torch.int32))
+    assert (draws[0] == 2).all()
+    assert (draws[1] == 1).all()
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_a_catalogue_of_one_item(make):
+    with pytest.raises(ValueError, match="1 items to draw from and needs 2"):
+        make().fit(np.array([0, 3]))
+    sampler = make(exclude_target=False, num_negatives=3)
+    sampler.fit(np.array([0, 3]))
+    assert sampler.sample(torch.tensor([1])).tolist() == [[1, 1, 1]]
+    assert sampler.log_probability(torch.tensor([1])).tolist() == [0]
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_no_targets(make):
+    sampler = make(num_negatives=3)
+    sampler.fit(COUNTS)
+    assert sampler.sample(torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_draws_come_from_the_global_generator(make):
+    sampler = make(num_negatives=20)
+    sampler.fit(COUNTS)
+    target_ids = torch.tensor([1, 4])
+    torch.manual_seed(5)
+    first, second = sampler.sample(target_ids), sampler.sample(target_ids)
+    torch.manual_seed(5)
+    assert torch.equal(sampler.sample(target_ids), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_nothing_of_the_data_stands_in_a_checkpoint(make):
+    sampler = make()
+    sampler.fit(COUNTS)
+    assert sampler.state_dict() == {}
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_use_before_fit(make):
+    for use in (make().sample, make().log_probability):
+        with pytest.raises(RuntimeError, match="fit the sampler"):
+            use(torch.tensor([1]))
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_refused_number_of_negatives(make):
+    with pytest.raises(ValueError, match="num_negatives is 0"):
+        make(num_negatives=0)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, math.nan, math.inf])
+def test_refused_alpha(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        PopularitySampler(alpha=alpha)
+
+
+def test_refused_counts():
+    with pytest.raises(ValueError, match="negative"):
+        PopularitySampler().fit(np.array([0, 3, -1]))
+    with pytest.raises(ValueError, match="0 items"):
+        PopularitySampler().fit(np.array([0, 0, 0]))
+    with pytest.raises(ValueError, match="0 items"):
+        UniformSampler().fit(np.array([0]))
+
+
+def test_a_rare_item_of_a_large_catalogue_keeps_a_chance():
+    counts = np.full(100_001, 10**9)
+    counts[1] = 1
+    sampler = PopularitySampler(alpha=1.0)
+    sampler.fit(counts)
+    assert sampler.log_probability(torch.tensor([1])).isfinite().all()
+    assert (sampler.sample(torch.arange(1, 100_001)) != torch.arange(1, 100_001)[:, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("uniform", UniformSampler), ("popularity", PopularitySampler)]
+)
+def test_configs_hold_the_defaults(name, kind):
+    config = OmegaConf.load(config_dir() / "sampler" / f"{name}.yaml")
+    sampler, default = instantiate(config), kind()
+    assert type(sampler) is kind
+    for option in set(config) - {"_target_"}:
+        assert getattr(sampler, option) == getattr(default, option)

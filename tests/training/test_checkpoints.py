@@ -1,0 +1,37 @@
+"""What is kept of a fit lets it end as it would have ended."""
+
+from pathlib import Path
+
+import torch
+
+from matinee.experiment import running
+from matinee.experiment.run_folder import read_result
+from matinee.files import checkpoint_path
+
+
+def test_a_run_that_had_stopped_early_is_not_trained_on(run) -> None:
+    folder: Path = run(
+        "model=mf", "optimizer.lr=0", "trainer.max_epochs=9", "callbacks.early_stopping.patience=2",
+        "callbacks.inspection=null",
+    )  # fmt: skip
+    finished = read_result(folder)
+    assert finished["fit"]["epochs"] == 3, "nothing gets better after the first"
+    table = (folder / "metrics.csv").read_bytes()
+    (folder / "result.json").unlink()  # killed while it was measured
+    running.resume(folder)
+    assert read_result(folder)["fit"] == finished["fit"]
+    assert read_result(folder)["metrics"] == finished["metrics"]
+    assert (folder / "metrics.csv").read_bytes() == table
+
+
+def test_the_seconds_of_a_fit_are_those_of_all_its_processes(run) -> None:
+    folder: Path = run("model=mf", "callbacks.inspection=null")
+    (folder / "result.json").unlink()
+    last = checkpoint_path(folder, "last")
+    checkpoint = torch.load(last, weights_only=True)
+    (kept,) = (state for name, state in checkpoint["callbacks"].items() if "Checkpoints" in name)
+    assert 0 < kept["seconds"] < 300
+    kept["seconds"] += 1000
+    torch.save(checkpoint, last)
+    running.resume(folder)
+    assert 1000 < read_result(folder)["environment"]["seconds"]["fit"] < 1300

@@ -1,0 +1,248 @@
+"""Paired comparisons against other libraries, cases made by hand and simulations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from matinee.verbs.report.comparison import compare
+from matinee.verbs.report.significance import (
+    Difference,
+    UserSums,
+    differences,
+    holm,
+    paired,
+    read_user_sums,
+    signed_rank,
+)
+
+
+def difference(ours, theirs) -> Difference:
+    return paired({"ours": ours}, theirs)["ours"]
+
+
+def user_sums(totals, counts=None, users=None, metric="mrr") -> UserSums:
+    totals = np.asarray(totals, dtype=np.float64)
+    counts = np.ones(len(totals)) if counts is None else np.asarray(counts, dtype=np.float64)
+    names = np.array([f"{i:05}" for i in range(len(totals))] if users is None else users)
+    return UserSums(names, counts, totals, metric)
+
+
+def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.random(80), rng.random(80)
+    found = difference({"d": [user_sums(ours)]}, {"d": [user_sums(theirs)]})
+    assert found.value == pytest.approx(np.mean(ours - theirs))
+    usual = stats.bootstrap(
+        (ours - theirs,), np.mean, method="percentile", n_resamples=10_000, rng=rng
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((usual.low, usual.high), abs=0.006)
+    assert found.p == stats.wilcoxon(ours, theirs).pvalue
+    assert (found.users, found.draws) == (80, 1)
+
+
+def test_reference_runs_against_scipy() -> None:
+    """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
+    folder = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/chronological"
+    arrays = []
+    for model in ("global_mean", "mf_bias"):
+        with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
+            arrays.append(
+                (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
+            )
+    (counts, ours, users), (_, theirs, _) = arrays
+
+    def apart(a, b, n, axis):
+        return np.sqrt(a.sum(axis) / n.sum(axis)) - np.sqrt(b.sum(axis) / n.sum(axis))
+
+    sums = [user_sums(totals, counts, users, "rmse") for totals in (ours, theirs)]
+    order = np.argsort(users)
+    ordered = [
+        UserSums(entry.users[order], entry.counts[order], entry.totals[order], "rmse")
+        for entry in sums
+    ]
+    found = difference({"d": [ordered[0]]}, {"d": [ordered[1]]})
+    usual = stats.bootstrap(
+        (ours, theirs, counts), apart, paired=True, method="percentile", n_resamples=4000,
+        rng=np.random.default_rng(7),
+    ).confidence_interval  # fmt: skip
+    assert found.value == pytest.approx(1.1182 - 1.0269, abs=1e-3)
+    assert (found.low, found.high) == pytest.approx(tuple(usual), abs=0.0015)
+
+
+def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> None:
+    """Against a loop over resamples that gathers the rows themselves, drawn by the same generator."""
+    rng = np.random.default_rng(2)
+    draws = {"first": ["a", "b", "c", "e"], "second": ["b", "c", "d"]}
+    rows = {
+        (model, draw, run, user): rng.random(counts)
+        for draw, users in draws.items()
+        for user, counts in zip(users, rng.integers(1, 5, len(users)), strict=True)
+        for model in ("ours", "theirs")
+        for run in range(2)
+    }
+
+    def model(name: str):
+        return {
+            draw: [
+                user_sums(
+                    [rows[name, draw, run, user].sum() for user in users],
+                    [len(rows[name, draw, run, user]) for user in users],
+                    users,
+                    "rmse",
+                )
+                for run in range(2)
+            ]
+            for draw, users in draws.items()
+        }
+
+    def metric(name: str, draw: str, users: list[str]) -> float:
+        figures = []
+        for run in range(2):
+            errors = [rows[name, draw, run, user] for user in users if user in draws[draw]]
+            figures.append(np.sqrt(np.concatenate(errors).mean()))
+        return float(np.mean(figures))
+
+    def by_hand(users: list[str]) -> float:
+        held = [draw for draw in draws if set(users) & set(draws[draw])]
+        return float(
+            np.mean([metric("ours", draw, users) - metric("theirs", draw, users) for draw in held])
+        )
+
+    monkeypatch.setattr("matinee.verbs.report.significance.RESAMPLES", 500)
+    found = difference(model("ours"), model("theirs"))
+    assert found.value == pytest.approx(by_hand(list("abcde")))
+    drawn = np.random.default_rng(0).integers(5, size=(500, 5))
+    resampled = [by_hand(["abcde"[index] for index in row]) for row in drawn]
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
+
+
+def test_intervals_cover_the_truth_and_the_test_keeps_its_level(monkeypatch) -> None:
+    """Users differ in how many rows they have and how they are; no model is better."""
+    monkeypatch.setattr("matinee.verbs.report.significance.RESAMPLES", 1000)
+    rng = np.random.default_rng(3)
+    covered, rejected = [], []
+    for _ in range(300):
+        counts = rng.integers(1, 20, 60)
+        own = rng.normal(0, 1, 60) + rng.normal(0, 1, 60) / np.sqrt(counts)
+        found = difference(
+            {"d": [user_sums(counts * own, counts)]},
+            {"d": [user_sums(np.zeros(60), counts)]},
+        )
+        covered.append(found.low <= 0 <= found.high)
+        rejected.append(found.p < 0.05)
+    assert 0.90 <= np.mean(covered) <= 0.985
+    assert np.mean(rejected) <= 0.08
+    shifted = difference(
+        {"d": [user_sums(counts * (own + 1), counts)]}, {"d": [user_sums(np.zeros(60), counts)]}
+    )
+    assert shifted.low > 0 and shifted.p < 0.001
+
+
+def test_rows_of_a_user_are_no_sample_of_their_own() -> None:
+    """Thirty users with a hundred equal rows each say no more than thirty users with one."""
+    values = np.random.default_rng(4).normal(size=30)
+    zeros = np.zeros(30)
+    one = difference({"d": [user_sums(values)]}, {"d": [user_sums(zeros)]})
+    hundred = np.full(30, 100)
+    many = difference({"d": [user_sums(100 * values, hundred)]}, {"d": [user_sums(zeros, hundred)]})
+    assert (many.low, many.high) == pytest.approx((one.low, one.high))
+    assert many.p == one.p
+
+
+def test_holm_by_hand() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
+    assert holm(np.array([0.6, 0.7])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []
+
+
+def test_signed_rank_by_hand() -> None:
+    # all five positive: 2 of the 32 sign patterns are as extreme
+    assert signed_rank(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == pytest.approx(2 / 32)
+    assert signed_rank(np.zeros(9)) == 1.0
+    assert signed_rank(np.array([1.0, -1.0, 0.0])) == pytest.approx(1.0)
+
+
+def test_zeros_are_ranked_but_take_no_side() -> None:
+    """Pratt's rule by its formula: ranks of the rest have a sum of known mean and variance."""
+    values = np.random.default_rng(6).normal(0.3, 1, 80).round(1)
+    values[:30] = 0
+    ranked = stats.rankdata(np.abs(values))
+    rest = ranked[values != 0]
+    score = (ranked[values > 0].sum() - rest.sum() / 2) / np.sqrt(np.sum(rest**2) / 4)
+    assert signed_rank(values) == pytest.approx(2 * stats.norm.sf(abs(score)))
+
+
+def test_models_are_held_against_the_best_on_validation(write_run, tmp_path: Path) -> None:
+    write_run("a", model="better on test", validation=1.1, errors={"x": [0.1], "y": [0.2]})
+    write_run("b", model="chosen", validation=1.0, errors={"x": [0.4], "y": [0.5]})
+    (comparison,), _ = compare([tmp_path])
+    found, problems = differences(comparison)
+    assert list(found) == ["better on test"] and not problems
+    assert found["better on test"].value == pytest.approx(np.sqrt(0.15) - np.sqrt(0.45))
+
+
+def test_only_equal_draws_are_paired(write_run, tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(f"a{seed}", model="best", validation=0.9, seed=seed)
+    write_run("b1", model="other", seed=1)
+    write_run("b7", model="other", seed=7)
+    write_run("c", model="alone", seed=9)
+    (comparison,), _ = compare([tmp_path])
+    assert "other" in comparison.remark and "alone" in comparison.remark
+    found, problems = differences(comparison)
+    assert found["other"].draws == 1 and "alone" not in found
+    assert any(
+        "alone is not compared" in problem and "same draw" in problem for problem in problems
+    )
+
+
+def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path) -> None:
+    write_run("best", model="best", validation=0.9)
+    write_run("fine", model="fine")
+    (write_run("gone", model="gone") / "per_user.npz").unlink()
+    (write_run("torn", model="torn") / "per_user.npz").write_bytes(b"PK torn")
+    write_run("odd", model="odd", errors={"ann": [1.0], "bob": [1.0], "zoe": [1.0]})
+    swapped = write_run("swapped", model="swapped", errors={"ann": [9.0, 9.0], "bob": [9.0]})
+    (swapped / "per_user.npz").write_bytes((tmp_path / "fine/per_user.npz").read_bytes())
+    (comparison,), _ = compare([tmp_path])
+    found, problems = differences(comparison)
+    assert list(found) == ["fine"]
+    told = " ".join(problems)
+    for words in ("gone/per_user.npz is missing", "torn/per_user.npz cannot be read",
+                  "odd is not compared: its per-user values are of other users",
+                  "swapped/per_user.npz makes a test rmse"):  # fmt: skip
+        assert words in told
+    (tmp_path / "best/per_user.npz").unlink()
+    assert differences(comparison)[1][0].startswith("Nothing is compared with best")
+
+
+def test_one_user_is_no_sample(write_run, tmp_path: Path) -> None:
+    write_run("a", model="a", validation=0.5, errors={"u": [1.0, 2.0]})
+    write_run("b", model="b", errors={"u": [1.0, 3.0]})
+    found, (problem,) = differences(compare([tmp_path])[0][0])
+    assert not found and "one user alone" in problem
+
+
+def test_equal_runs_alone_and_together() -> None:
+    """A model's interval does not depend on which others are compared; equal models differ by 0."""
+    rng = np.random.default_rng(5)
+    best, other = [user_sums(rng.random(9))], [user_sums(rng.random(9))]
+    together = paired({"other": {"d": other}, "same": {"d": best}}, {"d": best})
+    assert together["other"] == difference({"d": other}, {"d": best})
+    assert together["same"] == Difference(0.0, 0.0, 0.0, 1.0, 9, 1)
+
+
+def test_windows_are_averaged_by_user(write_run, tmp_path: Path) -> None:
+    folder = write_run("run")
+    ranks = {"user": ["u", "u", "v"], "history_length": [0, 1, 0], "rank": [1.0, 4.0, 2.0]}
+    np.savez(folder / "per_user.npz", **{name: np.array(values) for name, values in ranks.items()})
+    (comparison,), _ = compare([tmp_path])
+    run = comparison.experiments[0].runs[0]
+    run.result["metrics"]["test/mrr"] = (1 + 0.25 + 0.5) / 3
+    sums = read_user_sums(run, "mrr")
+    assert sums.users.tolist() == ["u", "v"]
+    assert sums.totals.tolist() == [1.25, 0.5] and sums.counts.tolist() == [2, 1]

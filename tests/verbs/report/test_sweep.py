@@ -1,0 +1,50 @@
+"""A sweep's table holds what its runs recorded, by value."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import read_result
+from matinee.verbs.report.sweep import sweep, sweep_table
+from test_cli import failed, matinee
+
+
+def test_values_seeds_and_sizes_are_tabulated(run, tmp_path: Path) -> None:
+    for size in (8, 2):
+        for seed in (0, 1):
+            overrides = (f"model.embedding_dim={size}", f"seed={seed}", "trainer.max_epochs=1")
+            run(*overrides, folder=f"runs/{size}/{seed}")
+    table = sweep_table([tmp_path / "runs"], "model.embedding_dim").set_index("model.embedding_dim")
+    assert table.index.tolist() == [2, 8]
+    assert table["runs"].tolist() == [2, 2]
+    recorded = [read_result(tmp_path / f"runs/8/{seed}")["metrics"]["test/rmse"] for seed in (0, 1)]
+    assert table.loc[8, "test/rmse"] == pytest.approx(np.mean(recorded))
+    assert table.loc[8, "test/rmse sd"] == pytest.approx(abs(recorded[0] - recorded[1]) / 2**0.5)
+    users, items = 60 + 1, 40 + 1
+    assert table["parameters"].tolist() == [(users + items) * (dim + 1) + 1 for dim in (2, 8)]
+
+    markdown = sweep([tmp_path / "runs"], "model.embedding_dim")
+    assert f"{np.mean(recorded):.4f} ± " in markdown
+    assert (tmp_path / "runs/by_embedding_dim.md").read_text() == f"{markdown}\n"
+    written = pd.read_csv(tmp_path / "runs/by_embedding_dim.csv")
+    assert written["val/rmse"].tolist() == table["val/rmse"].tolist()
+    assert (tmp_path / "runs/by_embedding_dim.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_what_is_no_sweep_is_refused(run, tmp_path: Path) -> None:
+    run("model=mf", "name=mf", "trainer.max_epochs=1", folder="mf")
+    with pytest.raises(MatineeError, match=r"model\.depth of .* is None"):
+        sweep_table([tmp_path], "model.depth")
+    with pytest.raises(MatineeError, match="there is no folder"):
+        sweep_table([tmp_path / "none"], "seed")
+    run("model=mf_bias", "name=mf_bias", "trainer.max_epochs=1", folder="mf_bias")
+    with pytest.raises(MatineeError, match="differ in"):
+        sweep_table([tmp_path], "model.embedding_dim")
+
+
+def test_by_without_a_folder_gets_a_sentence(tmp_path: Path) -> None:
+    done = matinee("report", "--by", "model.embedding_dim", cwd=tmp_path)
+    assert "there is no folder lightning_logs" in failed(done)

@@ -1,0 +1,103 @@
+"""What may be asked of a finished run, and where the answer may be kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from matinee import cli
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import read_result
+from matinee.verbs.evaluate import claim_output
+from matinee.verbs.printing import print_evaluation
+
+Run = Callable[..., Path]
+ASKED = {"run": "a", "checkpoint": "best", "histories": "last_1", "segments": "None"}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Assert that nothing is measured but one sentence told, and return it."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", *arguments])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err.strip().splitlines()[-1]
+
+
+def test_an_answer_is_kept_and_nothing_else_is_lost(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = run("model=bias"), tmp_path / "kept"
+    before = (folder / "per_user.npz").read_bytes()
+    for again in ("", "/"):  # the same question, spelt in two ways
+        cli.main(["evaluate", f"run={folder}{again}", f"output={output}"])
+    printed = capsys.readouterr()
+    recorded = read_result(folder)["metrics"]
+    assert f"to the last bit, in all its {len(recorded)} figures" in printed.out
+    assert f"written: {output / 'evaluation.json'}" in printed.err
+
+    cli.main(["evaluate", f"run={folder}", "segments=[popularity]"])
+    assert f"in 6 of its {len(recorded)} figures" in capsys.readouterr().out
+
+    of_run = [f"run={folder}", "segments=[popularity]"]
+    for arguments, sentence in (
+        (
+            [*of_run, f"output={output}"],
+            "holds the evaluation of segments=None, not ['popularity']",
+        ),
+        ([*of_run, f"output={folder}"], "is a run folder"),
+        ([*of_run, "output="], "output is ''; name a folder"),
+        ([*of_run, "output=[a]"], "output is ['a']; name a folder"),
+        ([*of_run, f"output={folder / 'result.json'}"], "cannot be made"),
+        ([*of_run, f"output={folder / 'result.json'}/x"], "cannot be made"),
+        ([f"run={folder}", "segments=[5]"], "data.segments is [5]; give a list of names"),
+        ([f"run={folder}", "segments=nonsense"], "data.segments is 'nonsense'; give a list"),
+        ([f"run={folder}", "segments={a: 1}"], "data.segments is {'a': 1}; give a list"),
+        (["run=null"], "run is None; name a run folder"),
+    ):
+        assert sentence in refused(capsys, *arguments)
+    assert (folder / "per_user.npz").read_bytes() == before
+
+    result = folder / "result.json"
+    content = json.loads(result.read_text())
+    content["metrics"]["test/rmse"] = "low"
+    result.write_text(json.dumps(content))
+    assert "is no result of a run" in refused(capsys, f"run={folder}")
+    result.unlink()
+    other = tmp_path / "other"
+    assert "holds no result.json" in refused(capsys, f"run={folder}", f"output={other}")
+    assert not other.exists()
+
+
+def test_an_output_holds_the_answer_to_one_question(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "output"
+    assert claim_output(str(folder), ASKED) == folder and folder.is_dir()
+    (folder / "evaluation.json").write_text(json.dumps(ASKED))
+    claim_output(str(folder), ASKED)
+    for key, value in (("run", "b"), ("checkpoint", "last"), ("histories", "last_2")):
+        with pytest.raises(MatineeError, match=f"of {key}={ASKED[key]}, not {value}; name another"):
+            claim_output(str(folder), ASKED | {key: value})
+    (folder / "evaluation.json").write_text("[]")
+    with pytest.raises(MatineeError, match="cannot be read; name another output"):
+        claim_output(str(folder), ASKED)
+
+
+def test_what_was_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = {"val/mrr": 0.5, "test/mrr": 0.25, "test/mrr/warm": 0.5}
+    now = {"val/mrr": 0.5, "test/mrr": 0.125}
+
+    def said(metrics: dict[str, float], *asked: str) -> str:
+        print_evaluation(metrics, recorded, *asked)
+        return capsys.readouterr().out.splitlines()[-1]
+
+    most = "test/mrr differs most from the record, by -0.12"
+    assert said(now) == most
+    assert said(now, "best", "shuffled") == f"the histories were changed (shuffled); {most}"
+    assert said(now, "last") == f"this is the last checkpoint, not the best; {most}"
+    same = "identical to the record, to the last bit, in"
+    assert said({"val/mrr": 0.5}, "best") == f"{same} 1 of its 3 figures"
+    assert said(recorded) == f"{same} all its 3 figures"
+    assert said({"x": np.nan}) == "the record holds none of these figures"
