@@ -60,7 +60,7 @@ sort_arguments() {
 
 # Lists the models that are trained, which those in closed form are not.
 trained_models() {
-    grep -L -E 'networks\.(averages|popularity)\.' configs/model/*.yaml | sed 's|.*/||; s|\.yaml$||'
+    grep -L -E 'networks\.(pairs\.averages|popularity)\.' configs/model/*.yaml | sed 's|.*/||; s|\.yaml$||'
 }
 
 # Finds the experiment of a model, which may be one already; prints nothing if there is none.

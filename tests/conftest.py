@@ -13,7 +13,7 @@ from matinee.config.checking import config_dir
 from matinee.experiment import running
 
 Compose = Callable[..., DictConfig]
-collect_ignore = ["host_npu.py"]  # importing it changes PyTorch
+collect_ignore = ["training/host_npu.py"]  # importing it changes PyTorch
 
 
 def make_ratings(path: Path, noise: float = 0.3, num_users: int = 60, num_items: int = 40) -> Path:

@@ -340,7 +340,7 @@ def test_full_disk_keeps_the_previous_checkpoint(
     arguments = [*table_overrides, f"run_folder={folder}", "model=mf", "logger=none"]
     program = (
         "import resource, sys\n"
-        "from matinee import callbacks, cli\n"
+        "from matinee import cli\nfrom matinee.training import callbacks\n"
         "save = callbacks.AtomicCheckpointIO.save_checkpoint\n"
         "def limited(self, checkpoint, path, storage_options=None):\n"
         "    if checkpoint['epoch'] == 2:\n"
