@@ -108,6 +108,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         rows = [error for user in errors.values() for error in user]
         result = {
             "metrics": {"val/rmse": validation, "test/rmse": float(np.sqrt(np.mean(rows)))},
+            "headline": {"metric": "rmse", "higher_is_better": False, "power": 2},
             "fit": {"best_epoch": 0, "epochs": 1, "steps": 1, "parameters": 10},
             "protocol": {
                 "dataset": {"sha256": "abc", "rows": 9, "users": 3, "items": 4},

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config, flatten
+from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
 from matinee.files import write_whole
 
@@ -219,6 +220,20 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not whole or not all(map(_is_number, result["metrics"].values())):
         raise MatineeError(f"{path} is no result of a run; restore it or train again.")
     return result
+
+
+def headline_of(result: Mapping[str, Any], folder: Path) -> Headline:
+    """Return the headline metric that a result records.
+
+    Raises:
+        MatineeError: If the record has other fields.
+    """
+    try:
+        return Headline(**result["headline"])
+    except (KeyError, TypeError) as error:
+        raise MatineeError(
+            f"{folder / RESULT} names no headline metric; restore it or train again."
+        ) from error
 
 
 def _is_number(value: Any) -> bool:

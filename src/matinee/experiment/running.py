@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -173,6 +174,7 @@ def _fit_and_record(
     metrics, per_user = evaluate(experiment, make_trainer(config, None))
     result = {
         "metrics": metrics,
+        "headline": asdict(task.headline),
         "fit": {
             "best_epoch": checkpoints.best_epoch,
             "epochs": trainer.current_epoch,

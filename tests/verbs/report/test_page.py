@@ -14,7 +14,7 @@ from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.documents import report
 from matinee.verbs.report.significance import differences
 
-REFERENCE = Path(__file__).resolve().parents[2] / "lightning_logs" / "reference"
+REFERENCE = Path(__file__).resolve().parents[3] / "lightning_logs" / "reference"
 HOSTILE = 'Amélie, "the <script>alert(1)</script>" & $\\frac{1}$\tone\ntwo — 映画'
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

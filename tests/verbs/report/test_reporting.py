@@ -17,7 +17,7 @@ from matinee.experiment.run_folder import read_result
 from matinee.verbs.report.comparison import compare, facts, published
 from matinee.verbs.report.documents import as_csv, report
 
-REFERENCE = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k"
+REFERENCE = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k"
 
 
 def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Paired comparisons against other libraries, cases made by hand and simulations."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from matinee.errors import MatineeError
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.significance import (
     Difference,
@@ -16,17 +18,18 @@ from matinee.verbs.report.significance import (
     read_user_sums,
     signed_rank,
 )
+from matinee.verbs.report.tables import against, figures_table
 
 
 def difference(ours, theirs) -> Difference:
     return paired({"ours": ours}, theirs)["ours"]
 
 
-def user_sums(totals, counts=None, users=None, metric="mrr") -> UserSums:
+def user_sums(totals, counts=None, users=None, power=1) -> UserSums:
     totals = np.asarray(totals, dtype=np.float64)
     counts = np.ones(len(totals)) if counts is None else np.asarray(counts, dtype=np.float64)
     names = np.array([f"{i:05}" for i in range(len(totals))] if users is None else users)
-    return UserSums(names, counts, totals, metric)
+    return UserSums(names, counts, totals, power)
 
 
 def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
@@ -44,7 +47,7 @@ def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
 
 def test_reference_runs_against_scipy() -> None:
     """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
-    folder = Path(__file__).resolve().parents[2] / "lightning_logs/reference/ml-100k/chronological"
+    folder = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k/chronological"
     arrays = []
     for model in ("global_mean", "mf_bias"):
         with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
@@ -56,11 +59,10 @@ def test_reference_runs_against_scipy() -> None:
     def apart(a, b, n, axis):
         return np.sqrt(a.sum(axis) / n.sum(axis)) - np.sqrt(b.sum(axis) / n.sum(axis))
 
-    sums = [user_sums(totals, counts, users, "rmse") for totals in (ours, theirs)]
+    sums = [user_sums(totals, counts, users, 2) for totals in (ours, theirs)]
     order = np.argsort(users)
     ordered = [
-        UserSums(entry.users[order], entry.counts[order], entry.totals[order], "rmse")
-        for entry in sums
+        UserSums(entry.users[order], entry.counts[order], entry.totals[order], 2) for entry in sums
     ]
     found = difference({"d": [ordered[0]]}, {"d": [ordered[1]]})
     usual = stats.bootstrap(
@@ -90,7 +92,7 @@ def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> No
                     [rows[name, draw, run, user].sum() for user in users],
                     [len(rows[name, draw, run, user]) for user in users],
                     users,
-                    "rmse",
+                    2,
                 )
                 for run in range(2)
             ]
@@ -238,11 +240,50 @@ def test_equal_runs_alone_and_together() -> None:
 
 def test_windows_are_averaged_by_user(write_run, tmp_path: Path) -> None:
     folder = write_run("run")
-    ranks = {"user": ["u", "u", "v"], "history_length": [0, 1, 0], "rank": [1.0, 4.0, 2.0]}
-    np.savez(folder / "per_user.npz", **{name: np.array(values) for name, values in ranks.items()})
+    windows = {"user": ["u", "u", "v"], "history_length": [0, 1, 0], "mrr": [1.0, 0.25, 0.5]}
+    np.savez(
+        folder / "per_user.npz", **{name: np.array(values) for name, values in windows.items()}
+    )
+    result = json.loads((folder / "result.json").read_text())
+    result["metrics"]["test/mrr"] = (1 + 0.25 + 0.5) / 3
+    result["headline"] = {"metric": "mrr", "higher_is_better": True}
+    (folder / "result.json").write_text(json.dumps(result))
     (comparison,), _ = compare([tmp_path])
-    run = comparison.experiments[0].runs[0]
-    run.result["metrics"]["test/mrr"] = (1 + 0.25 + 0.5) / 3
-    sums = read_user_sums(run, "mrr")
+    sums = read_user_sums(comparison.experiments[0].runs[0])
     assert sums.users.tolist() == ["u", "v"]
     assert sums.totals.tolist() == [1.25, 0.5] and sums.counts.tolist() == [2, 1]
+
+
+def test_a_metric_that_no_report_knows_is_compared_by_its_own_rule(
+    write_run, tmp_path: Path
+) -> None:
+    """Root mean cubes, higher is better: order, figures and differences come from the record alone."""
+    for name, values in {"low": [1.0, 2.0], "high": [2.0, 3.0]}.items():
+        folder = write_run(name, model=name)
+        path = folder / "result.json"
+        result = json.loads(path.read_text())
+        figure = (sum(value**3 for value in values) / 2) ** (1 / 3)
+        result["metrics"] = {"val/strength": figure, "test/strength": figure}
+        result["headline"] = {"metric": "strength", "higher_is_better": True, "power": 3}
+        path.write_text(json.dumps(result))
+        np.savez(folder / "per_user.npz", user=np.array(["u", "v"]), strength=np.array(values))
+    (comparison,), _ = compare([tmp_path])
+    assert [experiment.label for experiment in comparison.experiments] == ["low", "high"]
+    found, problems = differences(comparison)
+    assert not problems
+    assert found["low"].value == pytest.approx((9 / 2) ** (1 / 3) - (35 / 2) ** (1 / 3))
+    assert "below 0 is worse" in against(comparison)
+    assert "test STRENGTH" in figures_table(comparison)
+
+
+def test_runs_with_other_headlines_are_not_compared(write_run, tmp_path: Path) -> None:
+    write_run("a")
+    path = write_run("b") / "result.json"
+    result = json.loads(path.read_text())
+    result["headline"] = {"metric": "mae", "higher_is_better": False}
+    path.write_text(json.dumps(result))
+    assert len(compare([tmp_path])[0]) == 2
+    del result["headline"]
+    path.write_text(json.dumps(result))
+    with pytest.raises(MatineeError, match="names no headline metric"):
+        compare([tmp_path])

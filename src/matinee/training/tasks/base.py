@@ -1,12 +1,13 @@
 """Task: what Lightning is told of a network, a loss and an optimizer, whatever is predicted."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import Headline
 from matinee.networks.pairs.averages import ClosedForm
 from matinee.training.optimizers import RowAdam
 
@@ -28,6 +29,7 @@ class Task(pl.LightningModule):
         scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
     """
 
+    headline: ClassVar[Headline]
     callbacks_choice: str  # of the group callbacks
     warm_users: Tensor
     warm_items: Tensor

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from matinee.batches import RankingBatch, SequenceDataModule
 from matinee.batches.windows import SequenceBatch
+from matinee.contracts import Headline
 from matinee.metrics import coverage, ranking_metrics, ranks
 from matinee.objectives.ranking_losses import GBCE, FullSoftmax, RankingScores, SampledSoftmax
 from matinee.objectives.sampling import NegativeSampler, UniformSampler
@@ -40,6 +41,7 @@ class NextItemTask(Task):
         ValueError: If loss and sampler do not go together or a number is out of range.
     """
 
+    headline = Headline("mrr", higher_is_better=True)
     callbacks_choice = "ranking"
 
     def __init__(
@@ -223,8 +225,8 @@ class NextItemTask(Task):
             stage: ``train``, ``val`` or ``test``.
 
         Returns:
-            The metrics over windows, whole and by segment; and the rank of every window with
-            its user, its length and whether it lies in each segment.
+            The metrics over windows, whole and by segment; and the rank of every window, its
+            reciprocal (the window's own MRR), its user, its length and whether it lies in each segment.
         """
         target_ranks = torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
         best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
@@ -236,6 +238,7 @@ class NextItemTask(Task):
             "user_id": windows.user_ids.numpy(),
             "history_length": windows.lengths.numpy() - 1,
             "rank": target_ranks,
+            "mrr": 1 / target_ranks.astype(np.float64),
             **segments,
         }
 

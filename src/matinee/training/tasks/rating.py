@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from matinee.batches import RatingBatch, RatingDataModule
+from matinee.contracts import Headline
 from matinee.metrics import rating_metrics, rating_metrics_per_user
 from matinee.networks.pairs.factorization import Rows
 from matinee.objectives.rating_losses import RatingLoss
@@ -42,6 +43,7 @@ class RatingTask(Task):
         ValueError: If ``l2`` or a share is out of range.
     """
 
+    headline = Headline("rmse", higher_is_better=False, power=2)
     callbacks_choice = "rating"
     loss: RatingLoss
     unknown_shares: Tensor

@@ -6,7 +6,7 @@ They do so only where data, split and the meaning of the figures are the same.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from matinee.config.checking import config_dir, flatten
+from matinee.contracts import Headline
 from matinee.display.markdown import DECIMALS
 from matinee.verbs.report.runs import Run, changed_keys, find_runs, without_seeds
-
-HEADLINES = {"rmse": "RMSE", "mrr": "MRR"}  # what models are chosen by, in val/ and test/
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,9 @@ class Comparison:
     published: Mapping[str, Mapping[str, float]]
 
     @property
-    def headline(self) -> str | None:
-        """The metric by which models are chosen, ``rmse`` or ``mrr``; None if runs have neither."""
-        known = {metric for entry in self.experiments for metric in entry.runs[0].result["metrics"]}
-        return next((name for name in HEADLINES if f"test/{name}" in known), None)
+    def headline(self) -> Headline:
+        """The metric by which models are selected, the same in all runs."""
+        return self.experiments[0].runs[0].headline
 
     def reference(self, experiment: Experiment, metric: str) -> float | None:
         """Return what others have published of a model as its experiment is, changed by no override."""
@@ -111,7 +109,7 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
         remarks.insert(
             0, f"{replaced} run{'s' * (replaced > 1)} that a later one of the same seed replaces"
         )
-    named = [json.loads(key) for key in tables]
+    named = [json.loads(key)[:2] for key in tables]
     comparisons = [
         _comparison(heading, dataset, protocol, experiments.values())
         for heading, (dataset, protocol), experiments in zip(
@@ -122,7 +120,8 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
 
 
 def _protocol_key(run: Run) -> str:
-    return json.dumps([_name(run.config["dataset"]), _without_draw(run)], sort_keys=True)
+    parts = [_name(run.config["dataset"]), _without_draw(run), asdict(run.headline)]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _name(dataset: Mapping[str, Any]) -> str:
@@ -164,11 +163,10 @@ def _comparison(
     ]
     experiments = _told_apart(experiments)
     comparison = Comparison(heading, dataset, protocol, experiments, published(dataset, protocol))
-    metric = f"val/{comparison.headline}"
-    sign = -1 if comparison.headline == "rmse" else 1
+    headline = comparison.headline
 
     def goodness(experiment: Experiment) -> float:
-        mean = sign * round(experiment.mean(metric), DECIMALS)
+        mean = headline.goodness(round(experiment.mean(headline.monitor), DECIMALS))
         return -np.inf if np.isnan(mean) else mean  # what reads the same stays as it was run
 
     return replace(comparison, experiments=sorted(experiments, key=goodness))

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from matinee.display.markdown import metric_title
 from matinee.display.plotting import COLOURS
-from matinee.verbs.report.comparison import HEADLINES, Comparison
+from matinee.verbs.report.comparison import Comparison
 from matinee.verbs.report.significance import Difference
 
 WIDTH = 4.8  # inches; half a page, or the whole of a phone's
@@ -29,7 +30,7 @@ def leaderboard(comparison: Comparison) -> Figure:
         A small dot a run, a large one for their mean, a bar for one standard deviation to either side, and
         a diamond for what others have published.
     """
-    metric = f"test/{comparison.headline}"
+    metric = f"test/{comparison.headline.metric}"
     figure, axes = _rows([entry.label for entry in comparison.experiments])
     for row, experiment in enumerate(comparison.experiments):
         values = experiment.values(metric)
@@ -43,9 +44,7 @@ def leaderboard(comparison: Comparison) -> Figure:
         reference = comparison.reference(experiment, metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
-    figure.supxlabel(
-        f"test {HEADLINES[str(comparison.headline)]} ({_better(comparison)})", fontsize=10
-    )
+    figure.supxlabel(f"{metric_title(metric)} ({_better(comparison)})", fontsize=10)
     return figure
 
 
@@ -63,13 +62,13 @@ def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figu
     axes.axvline(0, color="#000000", linewidth=0.8)
     for row, entry in enumerate(found.values()):
         clear = entry.low > 0 or entry.high < 0
-        worse = (entry.value > 0) == (comparison.headline == "rmse")
+        worse = comparison.headline.goodness(entry.value) < 0
         colour = COLOURS[1] if clear and worse else COLOURS[2] if clear else "#808080"
         axes.plot([entry.low, entry.high], [row, row], color=colour, linewidth=2)
         face = colour if clear else "none"
         axes.plot(entry.value, row, "o", color=colour, markersize=5, markerfacecolor=face)
-    metric = HEADLINES[str(comparison.headline)]
-    figure.supxlabel(f"difference of test {metric} ({_better(comparison)})", fontsize=10)
+    title = metric_title(f"test/{comparison.headline.metric}")
+    figure.supxlabel(f"difference of {title} ({_better(comparison)})", fontsize=10)
     return figure
 
 
@@ -82,7 +81,7 @@ def curves(comparison: Comparison) -> Figure | None:
     Returns:
         The figure, or None if no run has kept two epochs.
     """
-    metric = f"val/{comparison.headline}"
+    metric = comparison.headline.monitor
     drawn: list[tuple[str, np.ndarray]] = []
     for experiment in reversed(comparison.experiments):
         kept = [run.curve(metric) for run in experiment.runs]
@@ -102,7 +101,7 @@ def curves(comparison: Comparison) -> Figure | None:
         axes.fill_between(epochs_run, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"validation {HEADLINES[str(comparison.headline)]} ({_better(comparison)})")
+    axes.set_ylabel(f"{metric_title(metric)} ({_better(comparison)})")
     _plain(axes)
     legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     for entry in legend.get_texts():
@@ -135,7 +134,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _better(comparison: Comparison) -> str:
-    return "lower is better" if comparison.headline == "rmse" else "higher is better"
+    return f"{'higher' if comparison.headline.higher_is_better else 'lower'} is better"
 
 
 def _short(label: str) -> str:

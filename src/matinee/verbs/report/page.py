@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from matinee.display import plotting
+from matinee.display.markdown import metric_title
 from matinee.verbs.report import figures
-from matinee.verbs.report.comparison import HEADLINES, Comparison, Experiment, facts
+from matinee.verbs.report.comparison import Comparison, Experiment, facts
 from matinee.verbs.report.runs import Run, changed_keys
 from matinee.verbs.report.significance import Difference
 from matinee.verbs.report.tables import EXPLANATION, differences_table, figures_table
@@ -72,17 +73,16 @@ def _section(
     table.insert(
         len(table.columns), "parameters", [_parameters(e) for e in comparison.experiments[::-1]]
     )
-    metric = HEADLINES.get(str(comparison.headline), "")
     return {
         "name": name,
         "heading": comparison.heading,
         "facts": facts(comparison),
-        "metric": metric,
-        "lower": comparison.headline == "rmse",
+        "metric": metric_title(f"test/{comparison.headline.metric}"),
+        "lower": not comparison.headline.higher_is_better,
         "best": comparison.experiments[-1].label,
         "figures": _sortable(table),
         "differences": _sortable(differences_table(found)[::-1]) if found else None,
-        "charts": list(_charts(name, comparison, found)) if metric else [],
+        "charts": list(_charts(name, comparison, found)),
         "remarks": [*filter(None, [comparison.remark]), *problems],
         "experiments": [
             {"label": entry.label, "changes": change, "runs": [_run(run) for run in entry.runs]}
@@ -94,10 +94,12 @@ def _section(
 def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) -> Any:
     """Yield each figure as SVG with its title and how to read it."""
     board = "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
-    metric = f"test/{comparison.headline}"
+    metric = f"test/{comparison.headline.metric}"
+    if not any(entry.values(metric) for entry in comparison.experiments):
+        return
     if any(comparison.reference(entry, metric) is not None for entry in comparison.experiments):
         board += " Diamond: published by others."
-    title = f"Test {HEADLINES[str(comparison.headline)]}"
+    title = metric_title(metric).replace("test", "Test")
     yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
     curves = figures.curves(comparison)
     if curves is not None:

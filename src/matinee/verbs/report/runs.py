@@ -10,12 +10,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from matinee.contracts import Headline
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import (
     CONFIG,
     OVERRIDES,
     PROTOCOL,
     RESULT,
+    headline_of,
     read_config,
     read_result,
 )
@@ -39,6 +41,15 @@ class Run:
     def draw(self) -> str:
         """The fingerprint of the split: equal ones mean the very same test rows."""
         return str(self.result["protocol"]["split"]["fingerprint"])
+
+    @property
+    def headline(self) -> Headline:
+        """The metric by which its task selects models.
+
+        Raises:
+            MatineeError: If the result names none.
+        """
+        return headline_of(self.result, self.folder)
 
     @property
     def label(self) -> str:

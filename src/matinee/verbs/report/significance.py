@@ -43,20 +43,20 @@ class UserSums:
     Attributes:
         users: Raw ids, unique and ascending, (users,).
         counts: Rows or windows of each, (users,).
-        totals: Their squared errors or reciprocal ranks, summed, (users,).
-        metric: ``rmse``, the root of the mean of all, or ``mrr``, their mean.
+        totals: Their values to the given power, summed over rows, (users,): squared errors for RMSE,
+            reciprocal ranks for MRR.
+        power: See :class:`matinee.contracts.Headline`.
     """
 
     users: npt.NDArray[np.str_]
     counts: Floats
     totals: Floats
-    metric: str
+    power: int
 
     @property
     def figure(self) -> float:
         """The metric over all rows."""
-        mean = self.totals.sum() / self.counts.sum()
-        return float(np.sqrt(mean) if self.metric == "rmse" else mean)
+        return float((self.totals.sum() / self.counts.sum()) ** (1 / self.power))
 
 
 Draws = Mapping[str, Sequence[UserSums]]  # fingerprint of a split -> the runs on it
@@ -93,19 +93,18 @@ def differences(comparison: Comparison) -> tuple[dict[str, Difference], list[str
         Differences by label, the best left out, p-values corrected for their number; and a sentence
         for each pair that could not be compared.
     """
-    metric = comparison.headline
-    if metric is None or len(comparison.experiments) < 2:
+    if len(comparison.experiments) < 2:
         return {}, []
     *others, best = comparison.experiments
     try:
-        against = read_draws(best, metric)
+        against = read_draws(best)
     except MatineeError as error:
         return {}, [f"Nothing is compared with {best.label}: {error}"]
     groups: dict[tuple[str, ...], dict[str, Draws]] = defaultdict(dict)
     problems = []
     for other in others:
         try:
-            draws = read_draws(other, metric)
+            draws = read_draws(other)
             groups[_shared(draws, against)][other.label] = draws
         except MatineeError as error:
             problems.append(f"{other.label} is not compared: {error}")
@@ -127,7 +126,7 @@ def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
         models: Runs of each model on every draw of ``best``, of the same users and rows.
         best: Runs of the model that is subtracted.
     """
-    metric = next(iter(best.values()))[0].metric
+    power = next(iter(best.values()))[0].power
     users = np.unique(np.concatenate([runs[0].users for runs in best.values()]))
     counts = np.zeros((len(users), len(best)))
     columns, draw_of, averaging = [], [], []  # a column for each run
@@ -145,19 +144,18 @@ def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
     for column, (model, share) in enumerate(averaging):
         to_models[column, model] = share
 
-    def apart(totals: Floats, counts: Floats, metric: str) -> Floats:
+    def apart(totals: Floats, counts: Floats, power: int) -> Floats:
         """Turn sums (n, runs) over counts (n, draws) into differences from the best (n, models)."""
         rows = counts[:, draw_of]
         figures = np.divide(totals, rows, out=np.zeros_like(totals), where=rows > 0)
-        figures = np.sqrt(figures) if metric == "rmse" else figures
-        means = figures @ to_models / (counts > 0).sum(1, keepdims=True)
+        means = figures ** (1 / power) @ to_models / (counts > 0).sum(1, keepdims=True)
         difference: Floats = means[:, 1:] - means[:, :1]
         return difference
 
-    value = apart(totals.sum(0, keepdims=True), counts.sum(0, keepdims=True), metric)[0]
-    drawn = (apart(w @ totals, w @ counts, metric) for w in _resamples(len(users)))
+    value = apart(totals.sum(0, keepdims=True), counts.sum(0, keepdims=True), power)[0]
+    drawn = (apart(w @ totals, w @ counts, power) for w in _resamples(len(users)))
     low, high = np.percentile(np.concatenate(list(drawn)), [2.5, 97.5], axis=0)
-    own = apart(totals, counts, "mean").round(12)  # each user alone; rounding errors are ties
+    own = apart(totals, counts, 1).round(12)  # each user alone; rounding errors are ties
     p_values = [signed_rank(own[:, model]) for model in range(len(models))]
     figures = zip(value.tolist(), low.tolist(), high.tolist(), p_values, strict=True)
     return {
@@ -192,7 +190,7 @@ def holm(p_values: Floats) -> Floats:
     return corrected
 
 
-def read_draws(experiment: Experiment, metric: str) -> dict[str, list[UserSums]]:
+def read_draws(experiment: Experiment) -> dict[str, list[UserSums]]:
     """Read the per-user values of an experiment's runs, by the draw of their split.
 
     Raises:
@@ -200,26 +198,24 @@ def read_draws(experiment: Experiment, metric: str) -> dict[str, list[UserSums]]
     """
     draws: dict[str, list[UserSums]] = defaultdict(list)
     for run in experiment.runs:
-        draws[run.draw].append(read_user_sums(run, metric))
+        draws[run.draw].append(read_user_sums(run))
     return draws
 
 
-def read_user_sums(run: Run, metric: str) -> UserSums:
-    """Read the per-user values of a run's test.
+def read_user_sums(run: Run) -> UserSums:
+    """Read the per-user values of a run's headline metric on test.
 
     Raises:
         MatineeError: If they are missing, broken, or do not add up to the recorded figure.
     """
-    path = Path(run.folder) / PER_USER
+    path, metric, power = Path(run.folder) / PER_USER, run.headline.metric, run.headline.power
     try:
         with np.load(path) as arrays:
             names = arrays["user"]
-            if metric == "rmse":
-                counts, totals = arrays["count"], arrays["count"] * arrays["rmse"] ** 2
-            else:
-                counts, totals = np.ones(len(names)), 1 / arrays["rank"].astype(np.float64)
+            counts = arrays["count"] if "count" in arrays else np.ones(len(names))  # else windows
+            totals = counts * arrays[metric] ** power
         users, rows = np.unique(names, return_inverse=True)
-        sums = UserSums(users, _summed(rows, counts), _summed(rows, totals), metric)
+        sums = UserSums(users, _summed(rows, counts), _summed(rows, totals), power)
     except FileNotFoundError as error:
         raise MatineeError(f"{path} is missing.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from matinee.display.markdown import as_markdown
+from matinee.contracts import Headline
+from matinee.display.markdown import as_markdown, metric_title
 from matinee.display.plotting import save_figure, sweep_curve
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import RESULT, load_config, read_result
 from matinee.files import write_whole
 from matinee.verbs.report.effective_config import work
 from matinee.verbs.report.runs import without_seeds
-from matinee.verbs.report.tables import COLUMNS
-
-DRAWN = ("val/rmse", "test/rmse"), ("val/mrr", "test/mrr")  # the first pair that the runs have
+from matinee.verbs.report.tables import columns
 
 
 def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
@@ -75,7 +74,7 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
 
 def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
     row: dict[str, Any] = {key: value}
-    for metric in COLUMNS:
+    for metric in columns(Headline(**results[0]["headline"])):
         figures = [run["metrics"][metric] for run in results if metric in run["metrics"]]
         if figures:
             row[metric] = float(np.mean(figures))
@@ -105,24 +104,24 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     """
     table = sweep_table(folders, key)
     shown = pd.DataFrame({key: table[key].map("{:g}".format)})
-    for metric, title in COLUMNS.items():
-        if metric in table:
-            shown[title] = [
-                _figure(*pair) for pair in zip(table[metric], table[f"{metric} sd"], strict=True)
-            ]
+    metrics = [str(name) for name in table if f"{name} sd" in table]
+    for metric in metrics:
+        shown[metric_title(metric)] = [
+            _figure(*pair) for pair in zip(table[metric], table[f"{metric} sd"], strict=True)
+        ]
     shown["parameters"] = table["parameters"].map("{:,}".format)
     shown["fit s"] = table["fit_seconds"].map("{:.1f}".format)
     shown["runs"] = table["runs"]
     markdown = as_markdown(shown)
-    metrics = next(pair for pair in DRAWN if pair[0] in table)
+    drawn = metrics[:2]  # the headline metric on validation and test
     figure = sweep_curve(
         key,
         table[key].tolist(),
         {
-            COLUMNS[m].rsplit(" ", 1)[0]: (table[m].tolist(), table[f"{m} sd"].tolist())
-            for m in metrics
+            metric_title(m).split(" ", 1)[0]: (table[m].tolist(), table[f"{m} sd"].tolist())
+            for m in drawn
         },
-        COLUMNS[metrics[0]].rsplit(" ", 1)[1],
+        metric_title(drawn[0]).split(" ", 1)[1],
         table["parameters"].tolist(),
     )
     stem = folders[0] / f"by_{re.sub(r'[^a-z0-9_]+', '_', key.rsplit('.', 1)[-1].lower())}"

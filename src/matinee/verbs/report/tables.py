@@ -5,25 +5,28 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from matinee.display.markdown import DECIMALS, decimal
-from matinee.verbs.report.comparison import HEADLINES, Comparison, Experiment
+from matinee.contracts import Headline
+from matinee.display.markdown import DECIMALS, decimal, metric_title
+from matinee.verbs.report.comparison import Comparison, Experiment
 from matinee.verbs.report.significance import Difference
 
-COLUMNS = {
-    "val/rmse": "validation RMSE",
-    "test/rmse": "test RMSE",
-    "test/mae": "test MAE",
-    "val/mrr": "validation MRR",
-    "test/mrr": "test MRR",
-    "test/recall@10": "test Recall@10",
-    "test/ndcg@10": "test NDCG@10",
-}
+SHOWN_BESIDE = (
+    "mae",
+    "recall@10",
+    "ndcg@10",
+)  # test metrics shown beside the headline, if recorded
 EXPLANATION = """\
 Differences are of the figures above, over the draws of the split that both models ran on. The interval
 is the middle 95 % of 10,000 resamples of the test users, each with all rows or windows of theirs: those
 of one user are not independent. p is of Wilcoxon's signed-rank test on every user's own difference (of
 the mean squared error or mean reciprocal rank; zeros by Pratt), times the number of comparisons by
 Holm's rule. Neither says how much another seed would change."""
+
+
+def columns(headline: Headline) -> list[str]:
+    """List the metrics that a table shows, the headline metric first."""
+    beside = [f"test/{name}" for name in SHOWN_BESIDE if name != headline.metric]
+    return [headline.monitor, f"test/{headline.metric}", *beside]
 
 
 def figures_table(comparison: Comparison) -> pd.DataFrame:
@@ -50,16 +53,16 @@ def differences_table(found: Mapping[str, Difference]) -> pd.DataFrame:
 
 def against(comparison: Comparison) -> str:
     """Say what the differences of a comparison are."""
-    metric = HEADLINES[str(comparison.headline)]
+    title = metric_title(f"test/{comparison.headline.metric}")
     best = comparison.experiments[-1].label
-    worse = "above" if comparison.headline == "rmse" else "below"
-    return f"Difference of test {metric} from {best}, the best on validation; {worse} 0 is worse"
+    worse = "below" if comparison.headline.higher_is_better else "above"
+    return f"Difference of {title} from {best}, the best on validation; {worse} 0 is worse"
 
 
 def _row(comparison: Comparison, experiment: Experiment) -> dict[str, str]:
     row = {"model": experiment.label}
-    for metric, title in COLUMNS.items():
-        values = experiment.values(metric)
+    for metric in columns(comparison.headline):
+        title, values = metric_title(metric), experiment.values(metric)
         if values:
             row[title] = decimal(float(np.mean(values)))
             if len(values) > 1:
