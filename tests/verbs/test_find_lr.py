@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import failed, matinee
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +17,6 @@ from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.experiment.trainer import probe
 from matinee.verbs.find_lr import RangeTest, range_test
-from test_cli import failed, matinee
 
 
 @pytest.fixture

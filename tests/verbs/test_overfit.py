@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import failed, matinee
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -16,7 +17,6 @@ from matinee.networks.encoders.recurrent import GRU
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
 from matinee.verbs.one_batch import OneBatch, fixed_batch
 from matinee.verbs.overfit import LAST, overfit
-from test_cli import failed, matinee
 
 CHAIN = ("dataset=markov", "dataset.num_users=60", "dataset.num_interactions=1200")
 
