@@ -22,8 +22,7 @@ def matinee(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
         try:
             cli.main(arguments)
         except SystemExit as end:
-            assert end.code is None or isinstance(end.code, int), end.code
-            status = end.code or 0
+            status = int(end.code or 0)
     return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 

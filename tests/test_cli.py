@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import failed, matinee
 
+from command_line import failed, matinee
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
 

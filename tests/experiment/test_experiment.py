@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from stopping import HOOK, signalling
 
 from matinee.errors import AtWork, MatineeError, Stopped
 from matinee.experiment import building, measuring, running
@@ -25,6 +24,7 @@ from matinee.experiment.run_folder import read_result, sole_writer
 from matinee.experiment.trainer import make_trainer
 from matinee.files import checkpoint_path
 from matinee.training.callbacks import AtomicCheckpointIO, SeedEachStep
+from stopping import HOOK, signalling
 
 TESTS = Path(__file__).resolve().parents[1]
 Run = Callable[..., Path]

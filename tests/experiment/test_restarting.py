@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from stopping import HOOK, signalling
 
 from matinee import cli
 from matinee.errors import MatineeError
@@ -22,6 +21,7 @@ from matinee.experiment.run_folder import (
 )
 from matinee.files import checkpoint_path
 from matinee.training.callbacks import SeedEachStep
+from stopping import HOOK, signalling
 
 
 def options(folder: Path, *more: str) -> list[str]:

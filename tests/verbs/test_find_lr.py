@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import failed, matinee
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from command_line import failed, matinee
 from matinee.config.checking import config_dir
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import failed, matinee
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from command_line import failed, matinee
 from matinee.batches import RankingBatch, RatingBatch
 from matinee.config.checking import config_dir
 from matinee.errors import MatineeError
