@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import config_dir
 from matinee.experiment import running
 
 Compose = Callable[..., DictConfig]
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # a busy machine is no failure
 collect_ignore = ["training/host_npu.py"]  # importing it changes PyTorch
 
 

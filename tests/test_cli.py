@@ -1,31 +1,14 @@
 """The command line as a user meets it: a process, its output and its exit status."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import failed, matinee
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
-
-
-def matinee(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "matinee", *arguments],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=280,
-    )  # fmt: skip
-
-
-def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
-    """Assert a failure in one sentence and return it."""
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    sentences = [line for line in done.stderr.splitlines() if line.startswith("matinee: ")]
-    assert len(sentences) == 1, done.stderr
-    return sentences[0]
 
 
 def test_help_teaches_and_imports_nothing_heavy() -> None:

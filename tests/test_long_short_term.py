@@ -144,6 +144,7 @@ def test_the_page_tells_what_the_tables_show() -> None:
     assert [one for one in told if one not in shown] == []
 
 
+@pytest.mark.slow
 def test_the_launcher_trains_and_reads_changed_histories(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -4,25 +4,29 @@ import csv
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from matinee.errors import AtWork, MatineeError
+from matinee.errors import AtWork, MatineeError, Stopped
 from matinee.experiment import building, measuring, running
 from matinee.experiment.run_folder import read_result, sole_writer
 from matinee.experiment.trainer import make_trainer
 from matinee.files import checkpoint_path
+from matinee.training.callbacks import AtomicCheckpointIO, SeedEachStep
+from stopping import HOOK, signalling
 
+TESTS = Path(__file__).resolve().parents[1]
 Run = Callable[..., Path]
 NEXT_ITEM = ["experiment=user_based/gru", "model.embedding_dim=8"]
 
@@ -131,67 +135,101 @@ def test_resuming_a_finished_run_changes_nothing(run: Run) -> None:
     assert (folder / "result.json").read_bytes() == before
 
 
-OVERRIDES = [
-    "model=ncf", "scheduler=cosine", "trainer.max_epochs=40", "data.batch_size=8",
-    "callbacks.early_stopping.patience=100",
+STEPPED = [
+    "scheduler=cosine", "trainer.max_epochs=3", "data.batch_size=8", "logger=none",
+    "callbacks.early_stopping=null", "callbacks.inspection=null",
 ]  # fmt: skip
+FITS = {
+    "rating": ["model=ncf", *STEPPED],
+    "next item": [
+        *NEXT_ITEM,
+        "loss=bpr",
+        "sampler=uniform",
+        "data.length=5",
+        *STEPPED,
+        "data.batch_size=2",
+    ],
+}
+STOP_AT = {
+    "rating": 195,
+    "next item": 175,
+}  # in the second epoch, with 50 of its steps added up, more not
 
 
-@pytest.fixture(scope="module")
-def undisturbed(table_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    subprocess.run(command(table_overrides, folder), check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="session")
+def undisturbed(
+    compose_train: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return the folders of the fits that nobody stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {
+        kind: running.train(compose_train(*fit, f"run_folder={folder / kind}"), [])
+        for kind, fit in FITS.items()
+    }
 
 
-def command(table_overrides: list[str], folder: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "matinee",
-        "train",
-        *table_overrides,
-        *OVERRIDES,
-        f"run_folder={folder}",
-    ]
+def assert_equal_runs(folder: Path, other: Path) -> None:
+    """Assert the same weights, metrics and table of epochs; sums may differ in their last bit."""
+    for name in ("best", "last"):
+        ours, theirs = (
+            torch.load(checkpoint_path(run, name), weights_only=True)["state_dict"]
+            for run in (folder, other)
+        )
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert read_result(folder)["metrics"] == read_result(other)["metrics"]
+    tables = [read_epochs(run) for run in (folder, other)]
+    assert tables[0] == [pytest.approx(row) for row in tables[1]]
 
 
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_stopped_within_an_epoch_ends_as_if_it_had_not_been(
+    run: Run,
+    undisturbed: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    sent: signal.Signals,
+) -> None:
+    folder, step = tmp_path / "run", STOP_AT[kind]
+    with monkeypatch.context() as patch:
+        patch.setattr(SeedEachStep, HOOK, signalling(step, sent))
+        with pytest.raises(Stopped, match=f"resume={folder}") as stopped:
+            run(*FITS[kind])
+    assert stopped.value.status == 128 + sent
+    last = torch.load(checkpoint_path(folder, "last"), weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (1, step + 1), "the step is finished"
+    assert not (folder / "result.json").exists()
+    running.resume(folder)
+    assert_equal_runs(folder, undisturbed[kind])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
-    table_overrides: list[str], undisturbed: Path, tmp_path: Path, sent: signal.Signals
+def test_a_process_that_was_stopped_leaves_a_run_that_can_be_resumed(
+    table_overrides: list[str], undisturbed: dict[str, Path], tmp_path: Path, sent: signal.Signals
 ) -> None:
     folder = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command(table_overrides, folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    table = folder / "metrics.csv"
-    while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 4):
-        time.sleep(0.005)
-    time.sleep(0.03)  # into the next epoch
-    process.send_signal(sent)
-    _, errors = process.communicate()
-    status = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[sent]
-    assert process.returncode == status, errors
-    assert not (folder / "result.json").exists(), "stopped too late to show anything"
+    done = subprocess.run(
+        [
+            sys.executable, TESTS / "stopping.py", str(STOP_AT["rating"]), str(int(sent)), "train",
+            *table_overrides, *FITS["rating"], "name=test", f"run_folder={folder}",
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    status = -sent if sent == signal.SIGKILL else 128 + sent
+    assert done.returncode == status, done.stderr
+    assert not (folder / "result.json").exists()
     if sent != signal.SIGKILL:
-        assert f"resume={folder}" in errors and "Traceback" not in errors
+        assert f"resume={folder}" in done.stderr and "Traceback" not in done.stderr
     running.resume(folder)
-    for name in ("best", "last"):
-        whole, resumed = (
-            torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-            for run in (undisturbed, folder)
-        )
-        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert read_result(folder)["metrics"] == read_result(undisturbed)["metrics"]
-    ours, theirs = ((run / "metrics.csv").read_text().splitlines() for run in (folder, undisturbed))
-    assert len(ours) == len(theirs)
-    for row, other in zip(ours[1:], theirs[1:], strict=True):
-        assert [float(x) for x in row.split(",")] == pytest.approx(
-            [float(x) for x in other.split(",")]
-        )
+    assert_equal_runs(folder, undisturbed["rating"])
 
 
 def test_changed_data_are_noticed(compose_train, ratings_csv: Path, tmp_path: Path) -> None:
@@ -333,31 +371,29 @@ def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypat
 
 
 def test_full_disk_keeps_the_previous_checkpoint(
-    table_overrides: list[str], tmp_path: Path
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit on file size stands in for the disk: writing past it fails like a full one."""
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def limited(self: Any, checkpoint: dict[str, Any], *rest: Any, **options: Any) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if checkpoint["epoch"] == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            save(self, checkpoint, *rest, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", limited)
+    with pytest.raises(MatineeError, match="could not be written"):
+        run("model=mf", "logger=none", "trainer.max_epochs=4")
     folder = tmp_path / "run"
-    arguments = [*table_overrides, f"run_folder={folder}", "model=mf", "logger=none"]
-    program = (
-        "import resource, sys\n"
-        "from matinee import cli\nfrom matinee.training import callbacks\n"
-        "save = callbacks.AtomicCheckpointIO.save_checkpoint\n"
-        "def limited(self, checkpoint, path, storage_options=None):\n"
-        "    if checkpoint['epoch'] == 2:\n"
-        "        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "    save(self, checkpoint, path, storage_options)\n"
-        "callbacks.AtomicCheckpointIO.save_checkpoint = limited\n"
-        f"cli.main(['train', *{arguments!r}])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "could not be written" in done.stderr and "Traceback" not in done.stderr
     last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 1
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
-        "best.ckpt",
-        "last.ckpt",
-    ]
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt"}
+    assert not (folder / "result.json").exists()
 
 
 def test_config_json_is_readable_by_others(run: Run) -> None:

@@ -2,9 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,8 @@ from matinee.experiment.run_folder import (
     write_yaml,
 )
 from matinee.files import checkpoint_path
+from matinee.training.callbacks import SeedEachStep
+from stopping import HOOK, signalling
 
 
 def options(folder: Path, *more: str) -> list[str]:
@@ -152,20 +151,21 @@ def test_a_grid_from_the_command_line(
     assert len(list(tmp_path.rglob(RESULT))) == 2
 
 
-def test_a_signal_ends_the_whole_grid(table_overrides: list[str], tmp_path: Path) -> None:
+def test_a_signal_ends_the_whole_grid(
+    table_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder = f"{tmp_path}/${{hydra:runtime.choices.model}}"
     grid = [
         "train", "-m", "resume=true", *table_overrides, "model=mf,mf_bias", f"log_dir={tmp_path}",
-        *options(Path(folder), "trainer.max_epochs=100000", "callbacks.early_stopping=null"),
+        *options(Path(folder)),
     ]  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-m", "matinee", *grid], stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "mf" / "metrics.csv").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert "stopped; go on with" in errors
+    monkeypatch.setattr(SeedEachStep, HOOK, signalling(0, signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(grid)
+    assert ended.value.code == 143
+    assert "stopped; go on with" in capsys.readouterr().err
+    assert (tmp_path / "mf").exists()
     assert not (tmp_path / "mf_bias").exists()

@@ -21,13 +21,13 @@ import json, os, sys
 import torch
 from matinee.training import callbacks
 from matinee import cli
-from matinee.training.callbacks import measuring
+from matinee.training.callbacks import epoch_metrics
 
 def note(kind, value):
     with open(f"{os.environ['NOTES']}/{kind}{os.environ.get('LOCAL_RANK', '0')}", "a") as file:
         file.write(json.dumps(value) + "\\n")
 
-log_agreed, seed = measuring.log_agreed, callbacks.SeedEachStep.on_train_batch_start
+log_agreed, seed = epoch_metrics.log_agreed, callbacks.SeedEachStep.on_train_batch_start
 
 def spied_log(metrics, *rest):
     note("val", metrics)
@@ -37,7 +37,7 @@ def spied_seed(self, trainer, pl_module, batch, batch_idx):
     seed(self, trainer, pl_module, batch, batch_idx)
     note("seed", torch.default_generator.initial_seed())
 
-measuring.log_agreed = spied_log
+epoch_metrics.log_agreed = spied_log
 callbacks.SeedEachStep.on_train_batch_start = spied_seed
 cli.main(sys.argv[1:])
 """
@@ -49,8 +49,11 @@ RATING = [
 SEQUENCE = [
     "experiment=user_based/gru", "dataset=markov", "dataset.num_users=100", "dataset.num_items=20",
     "dataset.num_interactions=1500", "model.embedding_dim=4", "data.batch_size=2", "trainer=cpu",
-    "trainer.max_epochs=12", "callbacks.early_stopping=null", "logger=none",
+    "trainer.max_epochs=4", "callbacks.early_stopping=null", "logger=none",
 ]  # fmt: skip
+STOP_AT = 60  # the fifth step of the second epoch; they agree to stop before its last
+TESTS = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
 
 
 def start(*arguments: str, program: tuple[str, ...] = ("-m", "matinee")) -> subprocess.Popen[str]:
@@ -63,17 +66,14 @@ def start(*arguments: str, program: tuple[str, ...] = ("-m", "matinee")) -> subp
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     try:
-        output, errors = process.communicate(timeout=280)
+        output, errors = process.communicate()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == status, errors
-    for _ in range(50):  # the helpers end on their own
-        if not alive(process.pid):
-            return output, errors
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    raise AssertionError("a helping process outlived the first one")
+    while alive(process.pid):  # the helpers end on their own
+        time.sleep(0.1)
+    return output, errors
 
 
 def alive(group: int) -> bool:
@@ -152,16 +152,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     undisturbed: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
-    process = start(*SEQUENCE, "trainer.devices=2", f"run_folder={folder}")
-    table = folder / "metrics.csv"
-    while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 3):
-        time.sleep(0.005)
-    if sent == signal.SIGINT:
-        os.killpg(process.pid, sent)  # as a terminal does
-    else:
-        process.send_signal(sent)
-    _, errors = finish(process, status={signal.SIGTERM: 143, signal.SIGINT: 130}[sent])
-    assert not (folder / "result.json").exists(), "stopped too late to show anything"
+    stopping = (str(TESTS / "stopping.py"), str(STOP_AT), str(int(sent)))
+    process = start(*SEQUENCE, "trainer.devices=2", f"run_folder={folder}", program=stopping)
+    _, errors = finish(process, status=128 + sent)
+    assert not (folder / "result.json").exists()
     assert errors.count(f"resume={folder}") == 1 and "Traceback" not in errors
     if sent == signal.SIGINT:
         return

@@ -299,7 +299,9 @@ def test_counting_is_learnt(run, compose_train, tmp_path: Path, model: str) -> N
     assert mrr >= 0.99
 
 
-@pytest.mark.parametrize("model", ["lstm", "gru", "cnn", "attention", "dnc"])
+@pytest.mark.parametrize(
+    "model", ["lstm", "gru", "cnn", "attention", pytest.param("dnc", marks=pytest.mark.slow)]
+)
 def test_markov_chains_are_learnt_where_there_is_order_and_only_there(
     compose_train, tmp_path: Path, model: str
 ) -> None:

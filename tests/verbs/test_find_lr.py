@@ -11,12 +11,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from command_line import failed, matinee
 from matinee.config.checking import config_dir
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.experiment.trainer import probe
 from matinee.verbs.find_lr import RangeTest, range_test
-from test_cli import failed, matinee
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from command_line import failed, matinee
 from matinee.batches import RankingBatch, RatingBatch
 from matinee.config.checking import config_dir
 from matinee.errors import MatineeError
@@ -16,7 +17,6 @@ from matinee.networks.encoders.recurrent import GRU
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
 from matinee.verbs.one_batch import OneBatch, fixed_batch
 from matinee.verbs.overfit import LAST, overfit
-from test_cli import failed, matinee
 
 CHAIN = ("dataset=markov", "dataset.num_users=60", "dataset.num_interactions=1200")
 

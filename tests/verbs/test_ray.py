@@ -106,10 +106,11 @@ def matinee(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "matinee", *arguments],
-        capture_output=True, text=True, cwd=cwd, env=environment, timeout=240,
+        capture_output=True, text=True, cwd=cwd, env=environment,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_failed_run_elsewhere_is_told_and_the_others_go_on(
     environment: dict[str, str], table_overrides: list[str], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_failed_run_elsewhere_is_told_and_the_others_go_on(
     assert len(rules) == 2, "equal lines of two runs are both there"
 
 
+@pytest.mark.slow
 def test_mistakes_of_launching_are_told_in_a_sentence(
     environment: dict[str, str], table_overrides: list[str], tmp_path: Path
 ) -> None:

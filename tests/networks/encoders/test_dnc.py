@@ -407,6 +407,7 @@ def bit_errors(encoder: nn.Module, length: int = 8) -> tuple[float, float]:
     return wrong, (recited != bits.roll(1, dims=0).bool()).float().mean().item()
 
 
+@pytest.mark.slow
 def test_learns_to_copy_what_an_lstm_of_its_size_forgets():
     """64 bits to repeat: the LSTM has as many parameters, and three times as many updates."""
     torch.manual_seed(0)
