@@ -28,7 +28,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/shellcheck launchers/*.sh .ci/run
 
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "build/docs/index.html"
 
 tensorboard: $(VENV)/.installed
