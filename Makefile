@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 SOURCES := pyproject.toml requirements/constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint wheel tensorboard notebooks clean
+.PHONY: help quickstart test lint docs tensorboard notebooks clean
 
 help:
 	@echo "make quickstart   train on MovieLens 100K and print the table"
 	@echo "make test         run the tests"
 	@echo "make lint         format, lint and type checks"
+	@echo "make docs         build the documentation site in build/docs"
 	@echo "make tensorboard  look at the runs in lightning_logs/"
 	@echo "make notebooks    run the notebooks; read them in build/notebooks"
 
@@ -25,6 +26,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks docs notebooks
 	$(BIN)/mypy
 	$(BIN)/shellcheck launchers/*.sh .ci/run
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "build/docs/index.html"
 
 tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir lightning_logs
@@ -43,6 +48,10 @@ $(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 clean:

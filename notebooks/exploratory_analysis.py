@@ -11,12 +11,12 @@
 # %% [markdown]
 # # MovieLens 100K before any model
 #
-# **Purpose.** Know the data well enough to foresee what a model can learn from them, and which
-# evaluation is honest: how ratings, users, films and times are distributed, what is odd about them,
-# and whom a split by time leaves unknown.
+# **Purpose.** Get to know the data before training: how ratings, users, films and times are
+# distributed, what is unusual about them, and which users a split by time leaves unknown. This
+# tells you what a model can learn and which evaluation is honest.
 #
-# Numbers in the text are those we found in the public data set, which does not change; run all
-# cells to see them again. Everything is read through `matinee.data.sources`, so the same cells look at
+# The numbers in the text come from the public data set, which does not change; run all cells to
+# reproduce them. All data are read through `matinee.data.sources`, so the same cells work for
 # your own table if you load that instead.
 
 # %%
@@ -68,18 +68,21 @@ for means, colour, name in (
         means, bins, density=True, histtype="step", linewidth=2, color=colour,
         label=f"{name}: sd {means.std():.2f}",
     )  # fmt: skip
-right.axvline(ratings.rating.mean(), color="0.5", linestyle="--", label="mean of all")
-right.set(xlabel="mean rating (stars)", ylabel="density (1/star)", title="Means", ylim=(0, 1.5))
+right.axvline(ratings.rating.mean(), color="0.5", linestyle="--", label="mean of all ratings")
+right.set(
+    xlabel="mean rating (stars)", ylabel="density (1/star)", title="Mean ratings", ylim=(0, 1.5)
+)
 right.legend(loc="upper left", fontsize=8)
 print(f"mean {ratings.rating.mean():.2f}, standard deviation {ratings.rating.std():.2f} stars")
 plt.show()
 
 # %% [markdown]
-# Look at the two spreads on the right beside the 1.13 stars of all ratings. People rate what they
-# expected to like: 55 % of the ratings are 4 or 5 stars, and only 6 % are 1 star. Means of users
-# differ by 0.45 stars and means of films by 0.53: *who* rates and *what* is rated each explain a
-# good part of a rating before any interaction of the two. That is why every model of ratings here
-# has user and item biases, and why a damped mean is the bar to clear.
+# Compare the two spreads on the right with the standard deviation of all ratings, 1.13 stars.
+# People rate films that they expected to like: 55 % of the ratings are 4 or 5 stars, and only 6 %
+# are 1 star. The means of users vary by 0.45 stars and those of films by 0.53. So *who* rates and
+# *what* is rated each explain a good part of a rating before any interaction of the two. This is
+# why most rating models here have user and item biases, and why a damped mean is the baseline to
+# beat.
 
 # %% [markdown]
 # ## Users, films and the long tail
@@ -103,7 +106,7 @@ right.annotate(
     arrowprops={"arrowstyle": "-", "color": "0.5"},
 )  # fmt: skip
 left.set(xlabel="rank by number of ratings", ylabel="ratings", title="Activity and popularity")
-right.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="all equal")
+right.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="equal shares")
 right.set(
     xlabel="most active users, most popular films (%)",
     ylabel="share of ratings (%)",
@@ -117,12 +120,12 @@ pd.DataFrame(
 ).rename_axis("ratings per ...").T
 
 # %% [markdown]
-# On the left a power law would be a straight line; both curves fall off faster than that at their
-# end. Every user has at least 20 ratings, because the collectors left out all others, but films
-# have no such floor: a third (530) have fewer than 10 ratings and 141 have a single one. 215 films,
-# an eighth, take half of all ratings. For those with few ratings a model can learn little more than
-# "unknown", which is why matinee shrinks every row towards it; and a recommender that lists only
-# popular films already looks decent. Always compare with popularity.
+# On the left, a power law would be a straight line; both curves fall off faster at their end.
+# Every user has at least 20 ratings, because the collectors removed the others. Films have no
+# such minimum: a third (530) have fewer than 10 ratings and 141 have a single one. 215 films, an
+# eighth, receive half of all ratings. About films with few ratings a model can learn little more
+# than "unknown". matinee therefore shrinks every row towards the unknown row. A recommender that
+# lists only popular films already looks decent, so always compare with popularity.
 
 # %%
 rank_of_user = per_user.rank(ascending=False, method="first")
@@ -138,13 +141,13 @@ image = left.pcolormesh(x_edges, y_edges, filled.T, norm=LogNorm(0.05, 100), cma
 left.invert_yaxis()
 left.set(xlabel="films, most popular first", ylabel="users, most active first")
 left.set_title(f"Filled cells: {100 * len(ratings) / log.num_users / log.num_items:.1f} % of all")
-figure.colorbar(image, ax=left, label="rated (%)", format="{x:g}")
+figure.colorbar(image, ax=left, label="filled cells (%)", format="{x:g}")
 
 mean = by_item.mean().loc[per_item.index]
 right.scatter(per_item, mean, s=6, alpha=0.4, color=BLUE, linewidth=0)
 bins = pd.cut(per_item, [0, 1, 3, 9, 27, 81, 243, 729])
 trend = pd.DataFrame({"count": per_item, "mean": mean}).groupby(bins, observed=True).mean()
-right.plot(trend["count"], trend["mean"], "o-", color=ORANGE, label="mean of a bin")
+right.plot(trend["count"], trend["mean"], "o-", color=ORANGE, label="mean per bin")
 right.set(xscale="log", xlabel="ratings of a film", ylabel="mean rating (stars)")
 right.set_title("Popular films are rated better")
 right.xaxis.set_major_formatter("{x:g}")
@@ -152,11 +155,11 @@ right.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# 6.3 % of the cells are filled, but not evenly: look at the top left corner, where active users
-# meet popular films and most cells are filled, and at the right, where nearly all are empty. And
-# ratings are **not missing at random**: from 10 ratings on, the mean rating of a film climbs with
-# its popularity by nearly a star. A mean over the observed ratings therefore says nothing of what
-# people would give to the films they did not choose, and neither does RMSE.
+# 6.3 % of the cells are filled, but not evenly. In the top left corner, where active users meet
+# popular films, most cells are filled; on the right nearly all are empty. Ratings are **not
+# missing at random**: from 10 ratings on, the mean rating of a film rises with its popularity by
+# nearly one star. A mean over the observed ratings, and therefore RMSE, says nothing about what
+# people would give to the films that they did not choose.
 
 # %% [markdown]
 # ## Who rates
@@ -188,11 +191,11 @@ plt.show()
 users.groupby("gender")[["ratings", "mean"]].agg(["count", "mean"]).round(2)
 
 # %% [markdown]
-# 71 % are men, every fifth user is a student, and most are between 20 and 40: what is popular here
-# was popular with them. Look at whether the intervals on the right cross the dashed line: all do,
-# so none of these groups surely rates lower or higher than the rest. Women and men give the same
-# mean. What a form tells of a new user helps little with *how high* they rate; do not expect much
-# of such features for RMSE.
+# 71 % are men, one user in five is a student, and most are between 20 and 40: what is popular
+# here was popular with these groups. Check on the right whether the intervals cross the dashed
+# line. All do, so no group clearly rates lower or higher than the others. Women and men give the
+# same mean. What a form says about a new user does little to predict *how high* they rate, so do
+# not expect much from such features for RMSE.
 
 # %% [markdown]
 # ## What is rated
@@ -222,7 +225,7 @@ middle.set_title("Their ratings", fontsize=10)
 years = items.assign(year=5 * (items.year // 5) + 2.5).groupby("year")
 years = years.agg(films=("title", "size"), ratings=("ratings", "sum"), total=("total", "sum"))
 right.bar(years.index, years.films, 4.6, color=SKY)
-right.set(yscale="log", xlabel="year of release", ylabel="films in five years")
+right.set(yscale="log", xlabel="year of release", ylabel="films per five years")
 means = right.twinx()
 years = years[years.films >= 5]
 means.plot(years.index, years.total / years.ratings, "o-", color=ORANGE)
@@ -231,15 +234,16 @@ right.set_title("Years", fontsize=10)
 plt.show()
 
 # %% [markdown]
-# Compare the two bars of each genre: drama is the most frequent genre among films (43 %) and rated
-# well, while action, science fiction and thrillers take a larger share of the ratings than of the
-# films. Film noir, war and drama are rated best; fantasy, horror and children's films worst. Old
-# films are few and rated well, films of the nineties many and rated lower (five years with fewer
-# than five films have no point): of the old ones only those worth remembering are still rated. Year
-# and genre are thus what an embedding should rediscover; `interpreting_embeddings` looks for them.
+# Compare the two bars of each genre. Drama is the most frequent genre among films (43 %) and is
+# rated well, while action, science fiction and thrillers have a larger share of the ratings than
+# of the films. Film noir, war and drama have the highest means; fantasy, horror and children's
+# films the lowest. Old films are few and rated well, films of the nineties are many and rated
+# lower: of the old films only those worth remembering are still rated. (Periods of five years
+# with fewer than five films have no point.) Year and genre are therefore what an embedding should
+# rediscover; `interpreting_embeddings` looks for them.
 
 # %% [markdown]
-# ## Titles under two ids
+# ## Titles with two ids
 
 # %%
 twins = items.dropna(subset="year").groupby(["title", "year"]).filter(lambda group: len(group) > 1)
@@ -251,17 +255,18 @@ pairs = twins.groupby(["title", "year"]).agg(
 )
 merged = movielens.load("ml-100k", merge_duplicate_titles=True)
 print(
-    f"{len(pairs)} titles stand under two ids; merged, {log.num_items:,} films become "
-    f"{merged.num_items:,}, and {merged.duplicates_resolved} repeated ratings are left out"
+    f"{len(pairs)} titles have two ids; after merging, {log.num_items:,} films become "
+    f"{merged.num_items:,}, and {merged.duplicates_resolved} repeated ratings are removed"
 )
 pairs
 
 # %% [markdown]
-# 18 films stand under two ids. Look at the counts: some, such as *Chasing Amy*, are popular under
-# both ids, and 307 times a user rated both. So a recommender may list a film that its user has
-# seen, and a user's "next film" may be the same film once more. It is 1 % of the catalogue: figures
-# hardly move, but sizes do (1,682 against 1,664 films), and published ones differ in this. matinee
-# keeps the ids as they are, to stay comparable; `dataset.merge_duplicate_titles=true` joins them.
+# 18 films have two ids. Look at the counts: some, such as *Chasing Amy*, are popular under both
+# ids, and 307 times a user rated both. A recommender may therefore list a film that its user has
+# seen, and a user's "next film" may be the same film again. This affects 1 % of the catalogue:
+# metrics hardly change, but sizes do (1,682 or 1,664 films), and published sizes differ in this.
+# matinee keeps the ids as they are, so that results stay comparable;
+# `dataset.merge_duplicate_titles=true` merges them.
 
 # %% [markdown]
 # ## Time: ratings come in bursts
@@ -281,7 +286,11 @@ counted = 100 * np.histogram(gaps.dropna(), edges)[0] / gaps.notna().sum()
 bars = left.bar(names, counted, color=[ORANGE, *[BLUE] * 6])
 left.bar_label(bars, fmt="%.1f", fontsize=8)
 left.tick_params("x", labelrotation=60)
-left.set(xlabel="since the user's rating before", ylabel="share of ratings (%)", title="Gaps")
+left.set(
+    xlabel="time since the user's previous rating",
+    ylabel="share of ratings (%)",
+    title="Time between ratings",
+)
 counted = 100 * np.histogram(num_sessions, [1, 2, 3, 5, 9, 100])[0] / len(num_sessions)
 bars = middle.bar(["1", "2", "3-4", "5-8", "9+"], counted, color=BLUE)
 middle.bar_label(bars, fmt="%.0f")
@@ -290,12 +299,12 @@ middle.set_title("Sessions of a user")
 right.hist(sessions, np.geomspace(1, 800, 22), color=BLUE, weights=sessions / 1000)
 right.set(xscale="log", xlabel="ratings given in the session", ylabel="ratings (thousands)")
 right.xaxis.set_major_formatter("{x:g}")
-right.set_title("How large a rating's session is")
+right.set_title("Size of the session of a rating")
 plt.show()
 ties = ordered.duplicated(["user_id", "time"], keep=False).mean()
 print(
-    f"{100 * (gaps == 0).sum() / len(ratings):.0f} % of the ratings carry the very second of the "
-    f"user's rating before; {100 * ties:.0f} % share their second with another of the same user"
+    f"{100 * (gaps == 0).sum() / len(ratings):.0f} % of the ratings have the same second as the "
+    f"user's previous rating; {100 * ties:.0f} % share their second with another of the same user"
 )
 print(
     f"{100 * (num_sessions == 1).mean():.0f} % of the users came once; on average "
@@ -303,13 +312,13 @@ print(
 )
 
 # %% [markdown]
-# Look at the orange bar: half of all ratings carry the very second of the user's rating before (a
-# page of films was sent at once), and 76 % share their second with another of the same user. 61 %
-# of the users came only once. So these timestamps tell when somebody filled in a form, not when a
-# film was seen, and the **order within a second is that of the source file**. Two consequences: a
-# "next item" here is partly the next line of a page, so what a sequence model finds may be the
-# order of that page; and results depend on how ties are broken, so it must be stated (matinee sorts
-# stably by time and source row).
+# Look at the orange bar: half of all ratings have the same second as the user's previous rating
+# (a page of films was submitted at once), and 76 % share their second with another rating of the
+# same user. 61 % of the users came only once. These timestamps say when somebody filled in a
+# form, not when a film was seen, and the **order within a second is that of the source file**.
+# This has two consequences. A "next item" is partly the next line of a page, so a sequence model
+# may learn the order of that page. And results depend on how ties are broken, so the rule must be
+# stated: matinee sorts stably by time and source row.
 
 # %% [markdown]
 # ## What a split by time leaves unknown
@@ -323,28 +332,28 @@ is_cold = ~ratings.user_id.isin(known)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), width_ratios=(2, 1))
 weeks = pd.Grouper(key="time", freq="W")
 weekly = [part.groupby(weeks).size() for part in (ratings[~is_cold], ratings[is_cold])]
-weekly = pd.concat(weekly, axis=1, keys=["users of train", "users unknown to train"]).fillna(0)
+weekly = pd.concat(weekly, axis=1, keys=["users in train", "users not in train"]).fillna(0)
 left.stackplot(weekly.index, weekly.T / 1000, colors=[BLUE, ORANGE], labels=weekly.columns)
 for name, rows in list(parts.items())[1:]:
     moment = ratings.time[rows[0]]
     left.axvline(moment, color=BLACK, linewidth=1, linestyle="--")
     left.text(moment, 1.2 * weekly.sum(axis=1).max() / 1000, f" {name}", va="top", fontsize=9)
-left.set(xlabel="week", ylabel="ratings a week (thousands)", title="When, and by whom")
+left.set(xlabel="week", ylabel="ratings a week (thousands)", title="Ratings by week and user")
 left.set_ylim(0, 1.25 * weekly.sum(axis=1).max() / 1000)
 left.legend(loc="upper left", fontsize=8)
 left.tick_params("x", labelrotation=30)
 cold = {name: 100 * is_cold[rows].mean() for name, rows in parts.items()}
 bars = right.bar(list(cold), list(cold.values()), color=ORANGE)
 right.bar_label(bars, fmt="%.1f %%")
-right.set(ylabel="ratings by unknown users (%)", ylim=(0, 100), title="Cold rows")
+right.set(ylabel="ratings by users not in train (%)", ylim=(0, 100), title="Cold rows")
 plt.show()
 pd.DataFrame(
     {
         name: {
             "ratings": len(rows),
             "users": ratings.user_id[rows].nunique(),
-            "by users unknown to train (%)": round(cold[name], 1),
-            "of films unknown to train (%)": round(
+            "by users not in train (%)": round(cold[name], 1),
+            "of films not in train (%)": round(
                 100 * (~ratings.item_id[rows].isin(ratings.item_id[split.train])).mean(), 1
             ),
         }
@@ -353,14 +362,15 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# Look at how orange the right of the first figure is. A cut by time, the most realistic one at
-# first sight, asks almost only about strangers: 82.3 % of the validation ratings and 89.7 % of the
-# test ratings are by users of whom train holds nothing, because people come, rate and do not
-# return. New films hardly matter (1 and 3 %). On this split a model is measured by its answer to
-# the *unknown user*, where the best possible one is little more than a good estimate of each film's
-# mean; a factorization that sends every unknown user to some real user's row fails badly. To
-# measure what factors learn of a person, take `split=random`; for whole strangers whose first items
-# are known, `split=user_based`.
+# Look at how much of the first figure is orange on the right. A split by time seems the most
+# realistic one, but it asks almost only about strangers: 82.3 % of the validation ratings and
+# 89.7 % of the test ratings come from users that train does not contain, because people come,
+# rate and do not return. New films hardly matter (1 and 3 %). On this split a model is measured
+# by its answer for the *unknown user*, and the best possible answer is little more than a good
+# estimate of each film's mean. A factorization that sends every unknown user to some real user's
+# row fails badly. To measure what factors learn about a person, use `split=random`. For new users
+# whose first items are known, use `split=user_based`.
 #
-# **In short.** Compare with damped means and with popularity; shrink rare films towards the
-# unknown; say how ties in time are broken; say who is cold. `homework` builds on this step by step.
+# **In short.** Compare with damped means and with popularity. Shrink rare films towards the
+# unknown. State how ties in time are broken and who is cold. `homework` builds on this step by
+# step.

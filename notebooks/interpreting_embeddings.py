@@ -11,13 +11,12 @@
 # %% [markdown]
 # # What the embeddings know
 #
-# **Purpose.** Read what a trained model has learned of films it was told nothing about but ids:
-# what a bias means, which directions a factorization finds, which films lie near each other, what a
-# sequence model finds instead, and, before any of it is believed, how much of it comes back with
-# another seed.
+# **Purpose.** Interpret what a trained model has learned about films of which it knows only the
+# ids: what a bias means, which directions a factorization finds, which films are close to each
+# other, what a sequence model finds instead, and how much of all this another seed reproduces.
 #
-# Numbers in the text are those of our runs on a CPU; other hardware moves their last digits. Runs
-# go to a temporary folder.
+# Numbers in the text are from our runs on a CPU; other hardware changes their last digits. Runs
+# are written to a temporary folder.
 
 # %%
 import tempfile
@@ -54,14 +53,14 @@ def fit(*overrides):
 
 
 # %% [markdown]
-# Two kinds of models, each with two seeds of the weights on one and the same split: a biased
+# We train two kinds of models, each with two seeds for the weights and the same split: a biased
 # factorization of ratings, and a GRU that predicts the next film from the order in which people
-# rated. Both are smaller than those of the README, to be ready in half a minute.
+# rated. Both are smaller than those in the README, so that they train in half a minute.
 
 # %%
 SEEDS = (0, 1)
 FACTORIZATION = ("model.embedding_dim=32", "trainer.max_epochs=12")
-GRU = (  # long windows, once each: fast, and good enough to be read
+GRU = (  # long windows without overlap: fast, and good enough to interpret
     "model.embedding_dim=48",
     "model.dropout=0.3",
     "data.length=40",
@@ -84,7 +83,7 @@ films = log.items.assign(name=log.items.apply(with_year, axis=1))
 films["ratings"] = rated.size().reindex(films.index, fill_value=0)
 films["mean"] = rated.mean()
 films["year"] = films.year.astype(float)
-known = films[films.ratings >= 50]  # rarer films stay close to where they began
+known = films[films.ratings >= 50]  # rarer films stay close to their initial values
 print(f"{len(known)} films have at least 50 ratings in train")
 
 
@@ -99,8 +98,9 @@ def item_vectors(run):
 # %% [markdown]
 # ## Biases: better or worse than the mean says
 #
-# The bias of a film is its deviation from what its raters give to others. So a film that was rated
-# by generous users has a lower bias than its mean says, and one rated by the strict a higher one.
+# The bias of a film is its deviation from what its raters give to other films. A film that was
+# rated by generous users has a lower bias than its mean suggests, and one rated by strict users a
+# higher one.
 
 # %%
 bias = factorizations[0].task.network.item_factors.weight.detach().numpy()[:, -1]
@@ -156,18 +156,26 @@ pd.DataFrame(
 
 # %% [markdown]
 # Look at the distance of the green and orange films from the line. On the whole the bias repeats
-# the mean (correlation 0.98), with a slope below 1, because the penalty draws it towards zero. The
-# exceptions can be explained: how *generous* a film's raters are differs little from film to film
-# (0.03 stars), how well it meets their *taste* (the mean of $p_u^\top q_i$) differs more (0.13) and
-# goes with lying below the line (correlation -0.4). *A Clockwork Orange* and *Crumb* are seen
-# mostly by people whom such films suit, and their means flatter them; *Terminator 2* and *Batman
-# Forever* were rated by everybody. The bias is the better estimate of what a *stranger* would give.
+# the mean (correlation 0.98), with a slope below 1 because the penalty pulls it towards zero. The
+# exceptions can be explained. How *generous* a film's raters are differs little from film to film
+# (0.03 stars). How well the film meets their *taste* (the mean of $p_u^\top q_i$) differs more
+# (0.13) and goes with being below the line (correlation -0.4). *A Clockwork Orange* and *Crumb*
+# are seen mostly by people who like such films, so their means flatter them; *Terminator 2* and
+# *Batman Forever* were rated by everybody. The bias is the better estimate of what an *unknown
+# user* would give.
 
 # %% [markdown]
 # ## Directions: principal components
 
 # %%
-GENRES = ("Horror", "Children's", "Action", "Romance", "Drama", "Comedy")  # first match colours
+GENRES = (
+    "Horror",
+    "Children's",
+    "Action",
+    "Romance",
+    "Drama",
+    "Comedy",
+)  # the first match decides the colour
 genre_of = pd.Series("other", index=known.index)
 for genre in reversed(GENRES):
     genre_of[known.genres.str.contains(genre)] = genre
@@ -204,7 +212,7 @@ for (name, vector), row in zip(vectors.items(), axes, strict=True):
     figure.colorbar(shown, ax=row[1], label="year of release")
     row[2].bar(np.arange(1, 11), 100 * pca.explained_variance_ratio_, color=BLUE)
     even = 100 / vector.shape[1]
-    row[2].axhline(even, color=ORANGE, linestyle="--", label="if spread evenly")
+    row[2].axhline(even, color=ORANGE, linestyle="--", label="equal for all")
     row[2].set(xlabel="component", ylabel="variance explained (%)", xticks=range(1, 11))
     row[2].legend(fontsize=8)
     row[0].set(title=f"{name}: genre", xlabel="component 1", ylabel="component 2")
@@ -225,21 +233,21 @@ pd.concat(
 )
 
 # %% [markdown]
-# Signs of components are arbitrary; look at sizes. In the **factorization** two components hold
-# half of the variance, and no genre alone names them: the first goes from acclaimed dramas
-# (correlation with the mean -0.69, drama -0.30) to recent action (year 0.37, action 0.32), the
-# second again with how well a film is rated and with its popularity. Taste, as far as ratings tell
-# it, is first of all how much one shares the critics' view.
+# The signs of components are arbitrary; look at the sizes. In the **factorization** two
+# components hold half of the variance, and no genre alone explains them. The first runs from
+# acclaimed dramas (correlation with the mean -0.69, drama -0.30) to recent action (year 0.37,
+# action 0.32); the second again follows how well a film is rated, and its popularity. As far as
+# ratings show it, taste is first of all how much somebody shares the view of the critics.
 #
-# The **GRU** saw no ratings, only which film follows which, and its map falls into two bodies: look
-# at their years. Nearly all films of one of them are of 1996 to 1998, those that were new when the
-# data were collected. Quality appears too (0.4 to 0.6 with the mean) though the model was never
-# told of it: those who rate a classic go on with classics.
+# The **GRU** saw no ratings, only which film follows which, and its map falls into two bodies.
+# Look at their years: nearly all films of one body are from 1996 to 1998, which were new when the
+# data were collected. Quality appears too (0.4 to 0.6 with the mean), although the model was
+# never given a rating: people who rate a classic continue with classics.
 
 
 # %%
 def genre_auc(vector, genre):
-    """Tell a genre from embeddings: area under the ROC curve, cross-validated."""
+    """Predict a genre from embeddings: area under the ROC curve, cross-validated."""
     is_genre = known.genres.str.contains(genre)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
     chances = cross_val_predict(model, vector, is_genre, cv=5, method="decision_function")
@@ -261,16 +269,16 @@ axes.set_xticks(
     [f"{genre}\n{known.genres.str.contains(genre).sum()} films" for genre in told.index],
 )
 axes.set(
-    ylabel="area under the ROC curve", ylim=(0.4, 1), title="Telling the genre of held-out films"
+    ylabel="area under the ROC curve", ylim=(0.4, 1), title="Predicting the genre of held-out films"
 )
 axes.legend(ncols=3, loc="upper right", fontsize=8)
 plt.show()
 told.round(2).T
 
 # %% [markdown]
-# Both models know genres, though neither was told of any: all bars are above chance, by far for
-# action and children's films (0.8 and more; 0.87 of the GRU for action), least for romance. With 23
-# horror films a bar can be off by 0.1; do not read the order of the two models from it.
+# Both models know genres, though neither was given any. All bars are above chance, clearly so for
+# action and children's films (0.8 and more; 0.87 for action with the GRU), least for romance.
+# With 23 horror films a bar can be off by 0.1, so do not compare the two models by it.
 
 # %% [markdown]
 # ## Neighbourhoods: t-SNE
@@ -291,7 +299,7 @@ for name, vector in vectors.items():
     shown = right.scatter(
         *points.T, c=known.place, s=4 + known.ratings / 12, cmap="viridis", linewidth=0
     )
-    figure.colorbar(shown, ax=right, label="median place in its users' histories (%)")
+    figure.colorbar(shown, ax=right, label="median position in its users' histories (%)")
     left.set_title(f"{name}: genre")
     right.set_title(f"{name}: when users rate it")
     for axes in (left, right):
@@ -301,17 +309,18 @@ for name, vector in vectors.items():
     plt.show()
 
 # %% [markdown]
-# t-SNE keeps near things near; distances between its islands and their sizes mean nothing. Compare
-# left and right. The factorization's map is one cloud: action gathers on one side, drama on the
-# other, and there is little trace of when a film is rated. The GRU's is islands, and **the right
-# figure names them**: films that people rate first (*Scream* and others then in the cinemas), those
-# soon after (*Star Wars*), and the rest. *Within* the large island genres gather: action and horror
-# in coves of their own, children's films around *Aladdin*.
+# t-SNE keeps near points near; distances between its islands and their sizes mean nothing.
+# Compare left and right. The map of the factorization is one cloud: action gathers on one side,
+# drama on the other, and when a film is rated leaves little trace. The map of the GRU is a set of
+# islands, and **the right figure explains them**: films that people rate first (*Scream* and
+# others that were then in the cinemas), those soon after (*Star Wars*), and the rest. *Within*
+# the large island genres gather: action and horror in areas of their own, children's films around
+# *Aladdin*.
 #
-# The likely reason is the site, not taste: films were offered page by page, and half of the ratings
-# carry the same second as the one before (see `exploratory_analysis`). A sequence model learns
-# these pages because they predict the next film. It is right to, for its metric, and it is a reason
-# not to take its neighbours for likeness.
+# The likely reason is the website, not taste: films were offered page by page, and half of the
+# ratings have the same second as the previous one (see `exploratory_analysis`). A sequence model
+# learns these pages because they predict the next film. For its metric this is right, but it is a
+# reason not to take its neighbours for similar films.
 
 # %% [markdown]
 # ## Neighbours of a film
@@ -319,7 +328,7 @@ for name, vector in vectors.items():
 
 # %%
 def neighbours(vector, top_k=10):
-    """Return the places of the nearest films of each film by cosine, itself left out, (n, top_k)."""
+    """Return the positions of each film's nearest other films by cosine, (n, top_k)."""
     return NearestNeighbors(n_neighbors=top_k, metric="cosine").fit(vector).kneighbors()[1]
 
 
@@ -341,35 +350,35 @@ summary = {}
 for name, places in near.items():
     rows = np.arange(len(known))[:, None]
     summary[name] = {
-        "genres in common (Jaccard)": overlap[rows, places].mean(),
+        "shared genres (Jaccard)": overlap[rows, places].mean(),
         "years apart (median)": np.nanmedian(decades[rows, places]),
     }
 apart = ~np.eye(len(known), dtype=bool)
 summary["any two films"] = {
-    "genres in common (Jaccard)": overlap[apart].mean(),
+    "shared genres (Jaccard)": overlap[apart].mean(),
     "years apart (median)": np.nanmedian(decades[apart]),
 }
 pd.DataFrame(summary).T.round(2)
 
 # %% [markdown]
 # The factorization puts the *Star Wars* films and *Indiana Jones* together, *Scream* with its
-# sequel and *Casablanca* with classics; *Toy Story* shows how rough it can be. The GRU gives for
-# *Star Wars* what else everybody rated at first (*Fargo*, *The Godfather*). Over all films the
-# neighbours of both share more genres than any two films do (0.25 and 0.29 against 0.17), and the
-# GRU's are closer in time (2 years apart against 6). Look at the averages before a charming example
-# convinces you.
+# sequel and *Casablanca* with classics; *Toy Story* shows how rough it can be. For *Star Wars*
+# the GRU lists what else everybody rated at first (*Fargo*, *The Godfather*). Over all films, the
+# neighbours of both models share more genres than any two films do (0.25 and 0.29 against 0.17),
+# and those of the GRU are closer in time (2 years apart against 6). Look at such averages before
+# an attractive example convinces you.
 
 # %% [markdown]
 # ## Arithmetic with directions
 #
-# If genres are directions, then a film plus the step from one genre to another should land among
-# films of the other. The step is the difference of two means of unit vectors; the film itself does
-# not count among its neighbours, nor among the means.
+# If genres are directions, a film plus the step from one genre to another should be among films
+# of the other genre. The step is the difference between two means of unit vectors. The film
+# itself is excluded from its neighbours and from the means.
 
 
 # %%
 def share_after_step(vector, source, target):
-    """Share of `target` among the 10 films nearest to each `source` film, before and after."""
+    """Return the share of `target` among the 10 films nearest to each `source` film, before and after."""
     unit = normalize(vector)
     is_source = (known.genres.str.contains(source) & ~known.genres.str.contains(target)).to_numpy()
     is_target = (known.genres.str.contains(target) & ~known.genres.str.contains(source)).to_numpy()
@@ -416,18 +425,18 @@ plt.show()
 moved.round(2)
 
 # %% [markdown]
-# All arrows point to the right and end beyond the black mark: the step finds the other genre, most
-# clearly from drama to action (9 to 45 % in the GRU; 20 % of all films are such). But even then
-# most of the neighbours are not of that genre. Directions are real and weak; pictures of one
-# well-chosen example ("king - man + woman") would have hidden the second half.
+# All arrows point to the right and end beyond the black mark: the step finds the other genre,
+# most clearly from drama to action (9 to 45 % in the GRU; 20 % of all films are action). Even
+# then most of the neighbours are not of that genre. The directions exist and are weak. One
+# well-chosen example ("king - man + woman") would have hidden the second part.
 
 # %% [markdown]
-# ## How much of it comes back with another seed?
+# ## How much does another seed reproduce?
 
 
 # %%
 def shared_neighbours(runs, top_k=10):
-    """Share of each film's neighbours that two seeds have in common, mean over pairs of seeds."""
+    """Return the share of each film's neighbours that two seeds share, mean over pairs of seeds."""
     found = [neighbours(item_vectors(run)[1:], top_k) for run in runs]
     pairs = [(a, b) for k, a in enumerate(found) for b in found[:k]]
     return np.mean(
@@ -440,7 +449,7 @@ stability = {"factorization": shared_neighbours(factorizations), "GRU": shared_n
 for name, run in (("factorization", factorizations[0]), ("GRU", grus[0])):
     seen = np.bincount(log.item_ids[run.datamodule.split.train], minlength=log.num_items + 1)[1:]
     label = f"share of 10 neighbours shared, {name}"
-    display(metric_by(seen, stability[name], "times the film is in train", label))
+    display(metric_by(seen, stability[name], "rows of the film in train", label))
 chance = 10 / (log.num_items - 1)
 pd.DataFrame(
     {
@@ -456,14 +465,16 @@ pd.DataFrame(
 
 # %% [markdown]
 # Two seeds share 30 % (factorization) and 26 % (GRU) of a film's ten neighbours, some fifty times
-# what chance would give (0.6 %): what is learned comes from the data. But **most neighbours of most
-# films change with the seed**. Look at how it grows with the number of ratings: from 200 ratings on
-# it is 0.44 and 0.55, so lists of neighbours deserve trust for popular films, less so for others.
+# as many as expected by chance (0.6 %). So what is learned comes from the data. But **most
+# neighbours of most films change with the seed**. Look at the increase with the number of
+# ratings: from 200 ratings on it is 0.44 and 0.55. Trust lists of neighbours for popular films,
+# less so for others.
 #
-# The left ends are traps. A film with one rating has its embedding pulled in the direction of that
-# one user, the same in every seed: it is "near" whatever else that user rated. And films that train
-# never held are stable in the GRU only because the softmax pushes all of them alike.
+# The left ends are misleading. The embedding of a film with one rating is pulled in the direction
+# of that one user, with every seed, so it is "near" whatever else that user rated. Films that
+# train does not contain are stable in the GRU only because the softmax pushes all of them in the
+# same way.
 #
-# **In short.** Biases are good estimates of quality; directions of taste and genre are there and
-# weak; a sequence model maps how films were *offered* as much as what they are; and one seed's
-# neighbours are one draw of several possible.
+# **In short.** Biases are good estimates of quality. Directions of taste and genre exist and are
+# weak. A sequence model maps how films were *offered* as much as what they are. The neighbours of
+# one seed are one draw of several possible ones.

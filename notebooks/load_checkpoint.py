@@ -14,12 +14,12 @@
 # %% [markdown]
 # # From a run folder to predictions
 #
-# **Purpose.** You have a run folder and want its model's predictions: here in plain PyTorch, by
-# the Trainer and as one file for a service. All three are shown to be the same numbers, and to
-# give the figures that `matinee evaluate` tells. Then we look at where the model is right and
+# **Purpose.** Get predictions from a run folder in three ways: in plain PyTorch, with the
+# Trainer, and as one file for a service. The notebook shows that all three give the same numbers
+# and the metrics that `matinee evaluate` prints. Then it looks at where the model is right and
 # where it is wrong.
 #
-# To read a run of your own, set `run` to its folder and skip the training.
+# To use a run of your own, set `run` to its folder and skip the training.
 
 # %%
 import json
@@ -45,16 +45,16 @@ from matinee.networks.pairs.factorization import BiasedMatrixFactorization
 from matinee.verbs.recommend import predict_ratings
 
 # %matplotlib inline
-torch.set_num_threads(1)  # small models are fastest so
+torch.set_num_threads(1)  # small models are fastest with one thread
 
 # %% [markdown]
 # ## A run
 #
-# On a command line this is `matinee train experiment=random/mf_bias`: a biased matrix
-# factorization of MovieLens 100K, its ratings split at random.
+# On the command line this is `matinee train experiment=random/mf_bias`: a biased matrix
+# factorization of MovieLens 100K, with the ratings split at random.
 
 # %%
-scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
 overrides = ["experiment=random/mf_bias", "name=mf_bias", f"log_dir={scratch.name}", *quiet]
 with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -63,10 +63,10 @@ run = running.train(config, overrides)
 sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 # %% [markdown]
-# ## What a checkpoint holds
+# ## Contents of a checkpoint
 #
-# Tensors and plain values, nothing that could run code, so PyTorch reads it with
-# `weights_only=True`.
+# A checkpoint holds tensors and plain values, nothing that could run code, so PyTorch reads it
+# with `weights_only=True`.
 
 # %%
 checkpoint = torch.load(checkpoint_path(run, "best"), weights_only=True)
@@ -78,11 +78,12 @@ pd.DataFrame(
 
 # %% [markdown]
 # Row 0 of a table is the unknown user or film, and the last column of a row is its bias.
-# `warm_users` and `warm_items` mark the ids that train held; all others are answered by row 0.
+# `warm_users` and `warm_items` mark the ids that train contains; all others are answered by row
+# 0.
 #
 # ## Plain PyTorch
 #
-# A network, two masks and the scale of the ratings are the whole model.
+# A network, two masks and the rating scale are the whole model.
 
 
 # %%
@@ -109,7 +110,7 @@ predictor.load_state_dict(state)
 
 # %% [markdown]
 # The test rows come from the run itself: `load_run` builds data, split and task from
-# `config.yaml`, loads the best epoch and refuses data or a split that are not those of the run.
+# `config.yaml`, loads the best epoch, and rejects data or a split that are not those of the run.
 
 # %%
 loaded = building.load_run(run)
@@ -123,7 +124,7 @@ by_hand
 
 # %%
 trainer = make_trainer(loaded.config, None)
-with without_advice():  # of Lightning, on loaders of another kind
+with without_advice():  # hide Lightning's advice about loaders
     by_trainer = torch.cat(trainer.predict(loaded.task, loaded.datamodule.test_dataloader()))
 torch.testing.assert_close(by_trainer, by_hand, rtol=0, atol=0)
 
@@ -141,9 +142,8 @@ assert np.ptp(table.to_numpy(), axis=1).max() < 1e-6
 table.round(6)
 
 # %% [markdown]
-# Every prediction is equal to the last bit, and the figures are one figure found in three ways.
-# By raw ids, the shortest way is `predict_ratings`; an id that the data do not have counts as
-# unknown.
+# All predictions are equal to the last bit, and the metrics agree. With raw ids the shortest way
+# is `predict_ratings`; an id that the data do not contain counts as unknown.
 
 # %%
 predict_ratings(loaded, users=[196, 196, 10**6], items=[50, 242, 50])
@@ -156,8 +156,8 @@ plotting.rating_errors(ratings.numpy(), by_hand.numpy())
 
 # %% [markdown]
 # The medians fall from left to right: one star is predicted too high, five stars too low. A model
-# that minimises squared error predicts the mean of what it cannot tell apart, so it keeps to the
-# middle, and rare low ratings cost most.
+# that minimizes squared error predicts the mean of what it cannot distinguish. It therefore stays
+# near the middle, and rare low ratings cost most.
 #
 # The single best and worst predictions, by title:
 
@@ -175,13 +175,13 @@ ordered = rows.sort_values("error", key=abs, kind="stable", ignore_index=True)
 worst, best = ordered[:-7:-1].reset_index(drop=True), ordered[:6]
 assert (worst.error.abs() > 3).all()
 assert best.predicted.isin([1, 5]).all()
-pd.concat({"most wrong": worst, "most right": best}).round(3)
+pd.concat({"worst": worst, "best": best}).round(3)
 
 # %% [markdown]
-# The most wrong rows miss by more than three of the four stars that can be missed: somebody who
-# rates high, or a film that is loved, and for once the lowest rating. Nothing in a user's other
-# ratings announces it. The most right ones are scores beyond the scale that were cut to its end,
-# where the rating was. Films are better judged by all of their ratings.
+# The worst rows are off by more than three of the four possible stars: a user who rates high, or
+# a popular film, and for once the lowest rating. Nothing in the user's other ratings announces
+# it. The best rows are scores beyond the scale that were clamped to its end, where the rating
+# was. Judge films by all of their ratings instead.
 
 # %%
 by_film = rows.groupby("film").error.agg(
@@ -204,25 +204,27 @@ axes.axvline(overall, color="0.6", linestyle="--", linewidth=1)
 axes.text(overall, 8, " all test rows", color="0.4", va="center", fontsize=9)
 axes.set_yticks(places, [f"{film[:44]}  ({n})" for film, n in shown["count"].items()], fontsize=8)
 axes.set_xlabel("test RMSE (stars), with 95 % intervals")
-figure.suptitle("Easiest and hardest films of 30 or more test ratings (how many)", fontsize=12)
+figure.suptitle(
+    "Easiest and hardest films with at least 30 test ratings (number of ratings)", fontsize=12
+)
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# The intervals of the easiest and of the hardest films stand apart. Easy are films on which
-# nearly all agree; the hard ones divide their audience, and one vector a user does not know on
-# which side this one will be. The ends of such a ranking flatter themselves, though: of some
-# hundred films the extreme ones are extreme by luck, too, so expect them nearer to the line on
-# new ratings.
+# The intervals of the easiest and of the hardest films do not overlap. Films on which nearly
+# everybody agrees are easy. The hard ones divide their audience, and one vector per user does not
+# know on which side this user will be. The ends of such a ranking are biased, though: among some
+# hundred films the extreme ones are partly extreme by chance, so expect them closer to the line
+# on new ratings.
 #
 # ## One file for a service
 #
 # `torch.export` turns the predictor into a program that needs neither matinee nor its classes.
-# The raw ids travel in the same file, in the order of the rows.
+# The raw ids are stored in the same file, in the order of the rows.
 
 # %%
 exported = run / "predictor.pt2"
-# sizes 2 and more stand for all: a size of 1 would be taken for a constant
+# an example of size 2: size 1 would be exported as a constant
 example = (user_ids[:2], item_ids[:2])
 batch = torch.export.Dim("batch", min=1)
 program = torch.export.export(predictor, example, dynamic_shapes=({0: batch}, {0: batch}))
@@ -235,7 +237,7 @@ torch.export.save(program, exported, extra_files=ids)
 print(f"{exported.name}: {exported.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
-# The service is another process, with PyTorch alone. An id that it does not know becomes 0.
+# The service is another process that has only PyTorch. An id that it does not know becomes 0.
 
 # %%
 service = """
@@ -261,7 +263,7 @@ np.testing.assert_allclose(answered, predict_ratings(loaded, *asked), rtol=1e-6)
 answered
 
 # %% [markdown]
-# The service answers as `predict_ratings` does, the stranger included. Before you ship, train
-# once more with the hyperparameters that validation chose and nearly all data as train
-# (`split.test_share=0.01 split.validation_share=0.01`): its own figures then say little, those of
-# the run above are the ones to quote.
+# The service answers as `predict_ratings` does, also for the unknown user. Before you deploy a
+# model, train it once more with the hyperparameters that validation chose and nearly all data in
+# train (`split.test_share=0.01 split.validation_share=0.01`). The metrics of that run then say
+# little; quote those of the run above.

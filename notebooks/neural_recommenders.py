@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Neural recommenders: losses, sequences, counting
 #
-# **Purpose.** A story in four steps, after the netrex talk: one matrix factorization trained by
-# three ranking losses; models that read a history instead of knowing the user; a check that they
-# can count; and the question that the talk ends with, whether sparse gradients pay.
+# **Purpose.** Four steps, after the netrex talk: one matrix factorization trained with three
+# ranking losses; models that read a history instead of knowing the user; a check that they can
+# count; and the question that the talk ends with, whether sparse gradients pay.
 #
-# Every step trains live, but **short**. Beside the live figures stand those of our full-length
+# Every step trains live, but **briefly**. Beside the live results are those of our full-length
 # runs, which are committed with the code, and the published ones. To repeat the full lengths, see
-# `docs/next_item.md`. The notebook belongs to a checkout: it reads these records from there.
+# `docs/next_item.md`. The notebook needs a checkout: it reads these records from there.
 
 # %%
 import re
@@ -40,9 +40,9 @@ from matinee.display.plotting import COLOURS
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
 
-torch.set_num_threads(1)  # small models are fastest so
+torch.set_num_threads(1)  # small models are fastest with one thread
 checkout = config_dir().parent
-scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 
 # %%
@@ -55,7 +55,7 @@ def train(*overrides: str) -> dict[str, float]:
 
 
 def read_table(name: str, heading: str) -> pd.DataFrame:
-    """Read the first Markdown table below a heading of a file of the checkout; cells are text."""
+    """Read the first Markdown table below a heading of a file in the checkout; cells are text."""
     below = (checkout / name).read_text(encoding="utf-8").split(heading, 1)[1]
     rows = re.search(r"(^\|.*\n)+", below, re.MULTILINE)[0].splitlines()
     head, _, *body = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -63,9 +63,9 @@ def read_table(name: str, heading: str) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, title: str, deviation: pd.Series | None = None) -> None:
-    """Draw a row of dots for each row of a table of test MRRs, a kind of dot for each column.
+    """Draw test MRRs: one line per row of a table, one kind of dot per column.
 
-    A deviation over seeds belongs to the second column.
+    A standard deviation over seeds belongs to the second column.
     """
     figure, axes = plt.subplots(figsize=(7, 1.4 + 0.42 * len(table)), layout="constrained")
     places = np.arange(len(table))[::-1]
@@ -95,16 +95,16 @@ def compare(table: pd.DataFrame, title: str, deviation: pd.Series | None = None)
 # %% [markdown]
 # ## One factorization, three losses
 #
-# A user and an item have a row of 128 numbers each; their product and the item's bias are the
-# score. Nobody said what they dislike, so a loss compares what was met with items drawn at
+# A user and an item have a row of 128 numbers each; their dot product plus the item's bias is the
+# score. Nobody said what they dislike, so a loss compares the chosen item with items drawn at
 # random:
 #
 # - *pointwise*: is this pair an interaction or not?
-# - *BPR*: does the item that was met score higher than one that was drawn?
-# - *adaptive hinge*: does it score higher, by a margin, than the hardest of five that were drawn?
+# - *BPR*: does the chosen item score higher than a drawn one?
+# - *adaptive hinge*: does it score higher, by a margin, than the hardest of five drawn ones?
 #
-# Of every user ten random items are test; the figure is the mean reciprocal rank of these among
-# all items that train does not have of the user. The protocol is that of
+# Ten random items of every user are test. The metric is the mean reciprocal rank of these among
+# all items that the user does not have in train. The protocol is that of
 # `benchmarks/factorization_losses.py`, whose functions train here for four epochs instead of ten.
 # In `matinee train` the same network is `model=implicit_mf`.
 
@@ -139,20 +139,20 @@ assert losses.idxmax().eq("adaptive hinge, hardest of 5").all()
 assert (losses.max() / losses.min() > 4 / 3).all()
 
 # %% [markdown]
-# The network, its size and its data are the same in all rows: the loss alone raises the figure by
-# more than a third. A random negative is soon beaten and teaches nothing more; the hardest of
-# five is worth a step for longer. So the adaptive hinge leads in every column, and the
-# full-length runs reach the published figures.
+# The network, its size and its data are the same in all rows: the loss alone raises the MRR by
+# more than a third. A random negative is soon beaten and then teaches nothing more; the hardest
+# of five remains useful for longer. The adaptive hinge is therefore best in every column, and the
+# full-length runs reach the published results.
 #
-# With the usual logarithmic forms of the first two losses their order is another one: see
-# `docs/next_item.md`, where the softmax over the whole catalogue stands with the adaptive hinge.
+# With the usual logarithmic forms of the first two losses their order is different: see
+# `docs/next_item.md`, where the softmax over the whole catalogue equals the adaptive hinge.
 #
 # ## Models that read histories
 #
-# A factorization knows its users by name. A model of sequences reads what somebody met, so it can
-# serve users that it has never seen: a fifth of them is held out as test. Of every ten items the
-# last is ranked among all items, seen ones included. All are trained with the softmax over the
-# catalogue, here for three epochs with small embeddings and a setting that nobody tuned.
+# A factorization knows its users by id. A sequence model reads what somebody met, so it can serve
+# users that it has never seen: a fifth of the users is held out for test. The last of every ten
+# items is ranked among all items, seen ones included. All models are trained with the softmax
+# over the catalogue, here for three epochs with small embeddings and untuned settings.
 
 # %%
 models = ["popularity", "pooling", "lstm", "gru"]
@@ -181,7 +181,7 @@ histories = pd.DataFrame(
         },
     }
 ).loc[models]
-compare(histories, "The next item of users never seen, MovieLens 100K", committed.std()[models])
+compare(histories, "Next items of new users, MovieLens 100K", committed.std()[models])
 histories.round(4)
 
 # %%
@@ -190,13 +190,14 @@ for column in histories.iloc[:, 1:]:
     assert histories.loc[["lstm", "gru"], column].mean() > histories.loc["pooling", column]
 
 # %% [markdown]
-# Reading a history at all about doubles the figure of recommending what is popular. Reading it in
-# order, as the recurrent nets do, gains again, but less. Between the two recurrent nets the
-# deviation over seeds (the bars) decides nothing, nor does it between a live dot, which is one
-# seed, and a full-length one.
+# Reading a history about doubles the MRR of recommending what is popular. Reading it in order, as
+# the recurrent networks do, adds more, but less than that. The standard deviation over seeds (the
+# bars) does not separate the two recurrent networks, nor a live dot, which is one seed, from a
+# full-length one.
 #
-# The published pooling was trained pointwise for three epochs; how much of its distance is the
-# loss? The committed runs of `lightning_logs/grid` cross five encoders with four losses:
+# The published pooling model was trained pointwise for three epochs. How much of the difference
+# is due to the loss? The committed runs of `lightning_logs/grid` combine five encoders with four
+# losses:
 
 # %%
 grid = read_table("docs/next_item.md", "## What matters more").map(
@@ -219,20 +220,20 @@ assert 0.5 < between_losses / between_encoders < 2
 print(f"averages differ by {between_losses:.4f} (losses) and {between_encoders:.4f} (encoders)")
 
 # %% [markdown]
-# The loss matters about as much as the encoder, and the softmax is the best loss of each. Where
-# lines cross, one seed cannot tell.
+# The loss matters about as much as the encoder, and the softmax is the best loss for each
+# encoder. Where lines cross, one seed cannot decide.
 #
 # Two published comparisons have no dot above, since they answer other questions. The talk ranked
-# against 200 sampled items with training and test overlapping (popularity 0.12, pooling 0.14,
-# LSTM 0.11). And a random search of a hundred settings a model on MovieLens 1M, with windows of
-# 200 items, found test MRRs of 0.0795 (CNN), 0.0808 (LSTM) and 0.0184 (pooling): there, too,
-# order is worth much, and convolutions and recurrence are worth the same.
+# against 200 sampled items with overlapping training and test data (popularity 0.12, pooling
+# 0.14, LSTM 0.11). And a random search of a hundred settings per model on MovieLens 1M, with
+# windows of 200 items, found test MRRs of 0.0795 (CNN), 0.0808 (LSTM) and 0.0184 (pooling):
+# there, too, order is worth much, and convolutions and recurrence are equally good.
 #
 # ## Can they count?
 #
-# A thousand users meet 1, 2, ..., 20. Whoever reads one item back knows the next, so an encoder
-# that fails here has a fault, or has not been trained. These runs take seconds: those with the
-# softmax are as long as the committed ones, those with the pointwise loss are hasty on purpose.
+# A thousand users meet 1, 2, ..., 20. Whoever reads the last item knows the next, so an encoder
+# that fails here has a bug or is not trained. These runs take seconds: those with the softmax are
+# as long as the committed ones, those with the pointwise loss are short on purpose.
 
 # %%
 published = {"popularity": 0.07, "pooling": 0.13, "lstm": 0.77}
@@ -261,17 +262,17 @@ assert (
 )
 
 # %% [markdown]
-# The recurrent nets count without a mistake. Popularity ties all twenty items, so each has the
-# average rank 10.5. Pooling forgets the order, but the set of what was met tells how many there
-# were, and the softmax finds that. Trained pointwise on sampled items for a moment, the same
-# encoders stand far lower: the published distance tells of the training at least as much as of
-# the models.
+# The recurrent networks count without an error. Popularity ties all twenty items, so each has the
+# average rank 10.5. Pooling ignores the order, but the set of seen items tells how many there
+# were, and the softmax finds that. Trained briefly with the pointwise loss on sampled items, the
+# same encoders are far worse: the published difference says at least as much about the training
+# as about the models.
 #
 # ## Do sparse gradients pay?
 #
-# A step of a factorization touches a few hundred rows. Dense gradients and Adam work on the whole
-# table nevertheless; sparse gradients with `RowAdam` work on the rows of the batch. The talk
-# asked whether this pays on a CPU. `benchmarks/sparse_gradients.py` has printed:
+# A step of a factorization touches a few hundred rows. Dense gradients and Adam nevertheless
+# process the whole table; sparse gradients with `RowAdam` process only the rows of the batch. The
+# talk asked whether this pays on a CPU. `benchmarks/sparse_gradients.py` printed:
 
 # %%
 steps = read_table("benchmarks/RESULTS.md", "sparse_gradients.py").reset_index()
@@ -290,7 +291,7 @@ axes.set_xscale("log")
 axes.set_yscale("log")
 axes.xaxis.set_major_formatter("{x:,.0f}")
 axes.yaxis.set_major_formatter("{x:,.0f}")
-axes.set_xlabel("items, and as many users")
+axes.set_xlabel("number of items, and of users")
 axes.set_ylabel("one training step (ms)")
 axes.set_title("Biased factorization, dimension 64, one CPU thread", fontsize=11)
 axes.spines[["top", "right"]].set_visible(False)
@@ -300,12 +301,13 @@ plt.show()
 # %%
 pays = steps[steps["dense / sparse"] > 1].groupby("batch")["items"].min()
 assert (pays > 1_700).all()
-pays.rename("fewest items where sparse is faster").to_frame()
+pays.rename("fewest items for which sparse is faster").to_frame()
 
 # %% [markdown]
-# **Yes, once the catalogue is large.** A dense step grows with the table, a sparse one hardly. At
-# the size of MovieLens 100K dense is faster; small batches pay from ten thousand items on, large
-# ones from a hundred thousand, and with a million the difference is one between minutes and
-# hours. Turn them on with `model.sparse=true optimizer=row_adam`.
+# **Yes, once the catalogue is large.** The time of a dense step grows with the table, that of a
+# sparse step hardly. At the size of MovieLens 100K dense is faster. With small batches sparse
+# gradients pay from ten thousand items on, with large ones from a hundred thousand, and with a
+# million items the difference is one between minutes and hours. Enable them with
+# `model.sparse=true optimizer=row_adam`.
 #
-# The talk's other question, huge minibatches on a GPU, stays open here: it needs a GPU.
+# The talk's other question, huge minibatches on a GPU, stays open: it needs a GPU.

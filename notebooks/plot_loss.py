@@ -14,12 +14,12 @@
 # %% [markdown]
 # # How to read the curves of a run
 #
-# **Purpose.** Every run writes one row an epoch into its `metrics.csv`. Here we draw such curves
-# for several models and seeds, see a model over-fit and how a penalty mends it, and learn what a
-# learning rate that is too low or too high looks like. Set `folders` to runs of your own to see
-# theirs.
+# **Purpose.** Every run writes one row per epoch into its `metrics.csv`. This notebook draws such
+# curves for several models and seeds, shows a model overfit and how a penalty prevents it, and
+# shows what a learning rate looks like that is too low or too high. Set `folders` to runs of your
+# own to see theirs.
 #
-# For curves of a run that is still going on: `tensorboard --logdir lightning_logs`.
+# For the curves of a run in progress: `tensorboard --logdir lightning_logs`.
 
 # %%
 import tempfile
@@ -36,8 +36,8 @@ from matinee.display.plotting import COLOURS, save_figure
 from matinee.experiment import running
 from matinee.experiment.run_folder import load_config
 
-torch.set_num_threads(1)  # small models are fastest so
-scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+torch.set_num_threads(1)  # small models are fastest with one thread
+scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 
 def train(*overrides: str) -> Path:
@@ -51,9 +51,9 @@ def train(*overrides: str) -> Path:
 # %% [markdown]
 # ## Several models and seeds
 #
-# Three models of the ratings of MovieLens 100K, split at random, two seeds each; a seed decides
-# the split, the first weights and the order of the batches. On a command line: `matinee train -m
-# experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
+# Three rating models on MovieLens 100K, split at random, with two seeds each. The seed determines
+# the split, the initial weights and the order of the batches. On the command line: `matinee train
+# -m experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
 
 # %%
 folders = [
@@ -97,30 +97,32 @@ def draw(axes: plt.Axes, curves: pd.DataFrame, metric: str, **style: object) -> 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
 draw(left, curves, "train/loss")
 left.set_ylabel("training loss (squared stars)")
-left.set_title("What is minimised")
+left.set_title("Minimized: the training loss")
 draw(right, curves, "val/rmse")
 right.set_ylabel("validation RMSE (stars)")
-right.set_title("What is wanted")
+right.set_title("Wanted: a low validation error")
 right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Left**, the loss that the optimizer sees. It falls in every healthy run, so it tells whether
-# learning works, and little more. **Right**, what counts: errors on ratings that no weight was
-# fitted to. The flat end is the scheduler's work: the learning rate follows half a cosine down to
-# nothing. A flat beginning, as that of `mf`, is none to stop at: without biases the rows must
-# first find a direction.
+# **Left:** the loss that the optimizer minimizes. It falls in every healthy run, so it shows that
+# training works, and little more. **Right:** what counts, errors on ratings that no weight was
+# fitted to. The flat end comes from the scheduler: the learning rate follows half a cosine down
+# to zero. Do not stop at a flat beginning like that of `mf`: without biases the rows must first
+# find a direction.
 #
-# **Bands** are the range over seeds. A seed draws its own split here, which moves a whole curve
-# up or down, so compare two models seed by seed, and do not trust a lead that is thinner than a
-# band.
+# **Bands** are the range over seeds. Here each seed draws its own split, which moves a whole
+# curve up or down. Compare two models seed by seed, and do not trust a lead that is thinner than
+# a band.
 #
-# The training figures are taken during the epoch, with weights that still move and a share of the
-# ids hidden; so validation can stand below training in the first epochs, which is no mistake.
+# Metrics of train are measured during the epoch, with weights that still change and a share of
+# the ids replaced. Validation can therefore be better than training in the first epochs; this is
+# not an error.
 #
-# ## Over-fitting: the gap
+# ## Overfitting: the gap
 #
-# The same factorization with no, the configured and a stronger penalty on its rows (`task.l2`).
+# The same factorization with no penalty, the configured one and a stronger one on its rows
+# (`task.l2`).
 
 # %%
 penalties = {"no penalty": 0, "configured": 0.1, "too strong": 0.5}
@@ -143,7 +145,7 @@ for axes, (name, run) in zip(panels, penalised.groupby("name", sort=False), stri
         epochs, train_rmse, val_rmse, where=val_rmse > train_rmse, color="0.9", label="gap"
     )
     best = val_rmse.idxmin()
-    axes.plot(epochs[best], val_rmse[best], "o", color=COLOURS[1], label="best epoch, the one kept")
+    axes.plot(epochs[best], val_rmse[best], "o", color=COLOURS[1], label="best epoch (kept)")
     axes.set_title(f"{name}: task.l2={penalties[name]:g}", fontsize=11)
     axes.set_xlabel("epoch")
     axes.spines[["top", "right"]].set_visible(False)
@@ -169,15 +171,15 @@ assert gaps["gap at the end"].is_monotonic_decreasing
 gaps.round(3)
 
 # %% [markdown]
-# **Left:** training goes on falling while validation turns and rises: the model learns its
-# ratings by heart. The turn, not the gap, is the alarm. matinee keeps the weights of the best
-# epoch and stops ten epochs after it, so such a run is not lost, but a lesser one.
+# **Left:** training keeps falling while validation turns and rises: the model memorizes its
+# ratings. Watch for the turn, not for the gap. matinee keeps the weights of the best epoch and
+# stops ten epochs after it, so such a run is not lost, but it is worse than it could be.
 #
-# **Middle:** there is still a gap, and that is fine. The best model is hardly ever the one whose
-# gap is smallest.
+# **Middle:** there is still a gap, and that is fine. The best model is rarely the one with the
+# smallest gap.
 #
-# **Right:** no gap, and both curves stop early at a higher error. This is under-fitting; more
-# epochs would not help, a weaker penalty or a larger model would.
+# **Right:** no gap, and both curves level off early at a higher error. This is underfitting: more
+# epochs would not help; a weaker penalty or a larger model would.
 #
 # ## The learning rate
 #
@@ -212,11 +214,10 @@ assert ends["last"].idxmax() == "too high"
 ends.round(3)
 
 # %% [markdown]
-# **Too low:** everything falls, evenly and hardly. A straight line that still falls when the run
-# ends asks for a higher rate before it asks for more epochs.
+# **Too low:** everything falls evenly and slowly. A straight line that still falls when the run
+# ends calls for a higher learning rate before it calls for more epochs.
 #
 # **Right:** steep first, then level.
 #
-# **Too high:** the loss stands far above where it began, since every step jumps over what it aims
-# at; no number of epochs mends that. `matinee find-lr` finds a good rate before you spend a run
-# on it.
+# **Too high:** the loss is far above its initial value, because every step overshoots; more
+# epochs do not help. `matinee find-lr` finds a good learning rate before you spend a run on it.

@@ -17,15 +17,3 @@ def test_tables_come_from_the_committed_runs() -> None:
     stated = [line for line in readme if "±" in line and line.startswith("|")]
     assert stated
     assert all(line in rows for line in stated)
-
-
-def test_named_files_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    for name in (
-        "launchers/04_compare_models.sh",
-        "benchmarks/training_speed.py",
-        "CONTRIBUTING.md",
-        "LICENSE",
-    ):
-        assert name in text
-        assert (ROOT / name).exists()
