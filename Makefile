@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs notebooks
 	$(BIN)/ruff check src tests benchmarks docs notebooks
 	$(BIN)/mypy
-	$(BIN)/shellcheck launchers/*.sh .ci/run
+	$(BIN)/shellcheck launchers/*.sh benchmarks/*.sh .ci/run
 
 tensorboard: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir lightning_logs
