@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs notebooks
 	$(BIN)/ruff check src tests benchmarks docs notebooks
 	$(BIN)/mypy
-	$(BIN)/shellcheck launchers/*.sh .ci/run
+	$(BIN)/shellcheck launchers/*.sh benchmarks/*.sh .ci/run
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

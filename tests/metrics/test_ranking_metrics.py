@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, nDCG
 from scipy.stats import rankdata
 
-from matinee.metrics import ranking
 from matinee.metrics import (
     coverage,
+    ranking,
     ranking_metrics,
     ranks,
 )
