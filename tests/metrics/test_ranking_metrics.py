@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, nDCG
 from scipy.stats import rankdata
 
-from matinee import metrics
-from matinee.metrics import (
-    coverage,
-    ranking_metrics,
-    ranks,
-)
+from matinee.metrics import coverage, ranking, ranking_metrics, ranks
 
 
 def slow_rank(scores: list[float], target: int, excluded: set[int]) -> float:
@@ -46,7 +41,7 @@ def test_ranks_against_scipy(case, at_once):
     table, target_ids = torch.tensor(scores).float(), torch.tensor(targets, dtype=torch.int32)
     pairs = tuple(torch.tensor(excluded, dtype=torch.int64).reshape(-1, 2).T)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_COMPARED_AT_ONCE", at_once)
+        patch.setattr(ranking, "_COMPARED_AT_ONCE", at_once)
         found = ranks(table, target_ids, pairs)
         assert found.dtype == torch.float32
         assert found.tolist() == expected

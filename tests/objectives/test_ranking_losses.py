@@ -272,6 +272,20 @@ def test_full_softmax_takes_narrow_ids_and_scores_out_of_range():
     torch.testing.assert_close(plain, chunked)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_chunked_softmax_shifts_exponents_that_float32_cannot_hold(sign):
+    """exp(100) is infinite in float32 and exp(-100) has lost its digits."""
+    generator = torch.Generator().manual_seed(0)
+    r, b = torch.full((2, 1), 10.0), torch.zeros(10)
+    w = sign * 10 + torch.randn(10, 1, generator=generator) / 10
+    tensors = [x.requires_grad_() for x in (r, w, b)]
+    targets = torch.tensor([3, 9])
+    exact = value_and_gradients(FullSoftmax(9), [x.double() for x in tensors], targets)
+    chunked = value_and_gradients(FullSoftmax(4), tensors, targets)
+    for one, other in zip(chunked, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
 def test_chunked_softmax_is_precise_under_autocast():
     (r, w, b), targets = softmax_inputs(40, 90, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -132,9 +132,8 @@ class StarClassification(nn.Module):
         return self._logits(scores).softmax(-1) @ self.levels
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Scores and ratings, both (batch,), to a scalar in nats."""
-        # a rating between two levels, which only unseen data can hold, counts as the upper one
-        classes = torch.searchsorted(self.levels, ratings).clamp_(max=len(self.levels) - 1)
+        """Scores and ratings that :meth:`fit` has met, both (batch,), to a scalar in nats."""
+        classes = torch.searchsorted(self.levels, ratings)
         return F.cross_entropy(self._logits(scores), classes)
 
     def _logits(self, scores: Tensor) -> Tensor:
