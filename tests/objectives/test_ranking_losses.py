@@ -172,11 +172,11 @@ def test_refused_options():
             with pytest.raises(ValueError, match="margin"):
                 make(margin)
     for t in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=r"loss\.t"):
+        with pytest.raises(ValueError, match=r"^t is"):
             GBCE(t)
-    with pytest.raises(ValueError, match="2 items"):
+    with pytest.raises(ValueError, match="at least 2"):
         GBCE().fit(1)
-    with pytest.raises(RuntimeError, match="fit the loss"):
+    with pytest.raises(RuntimeError, match="call fit"):
         GBCE()(make_scores(1, 1))
     with pytest.raises(ValueError, match="chunk_size is 0"):
         FullSoftmax(0)
