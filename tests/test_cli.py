@@ -138,7 +138,7 @@ def test_mistakes_get_one_sentence(arguments: list[str], sentence: str, tmp_path
     [
         (["trainer.accelerator=abacus"], "abacus"),
         (["trainer.accelerator=gpu"], "gpu"),
-        (["model=mf", "model.embedding_dim=0"], "dimension 0"),
+        (["model=mf", "model.embedding_dim=0"], "embedding_dim is 0"),
         (["model.embedding_dim=many"], "model.embedding_dim is 'many'"),
         (["data.batch_size=0"], "data.batch_size is 0"),
         (["task.l2=-1"], "task.l2 is -1"),

@@ -153,7 +153,11 @@ def test_infinite_damping_is_the_global_mean_and_none_the_plain_mean() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="dimension 0"):
+    with pytest.raises(ValueError, match="embedding_dim is 0"):
         MatrixFactorization(2, 2, 0.0, embedding_dim=0)
     with pytest.raises(ValueError, match="item_damping"):
         DampedBias(2, 2, 0.0, item_damping=-1)
+    with pytest.raises(ValueError, match="hidden_dims is 0; give a whole number of at least 1"):
+        NeuMF(2, 2, 0.0, hidden_dims=[4, 0])
+    with pytest.raises(ValueError, match=r"dropout is 2; give a share in \[0, 1\)"):
+        NeuMF(2, 2, 0.0, dropout=2)

@@ -63,5 +63,5 @@ def test_fit_survives_a_checkpoint() -> None:
 
 
 def test_needs_an_item() -> None:
-    with pytest.raises(ValueError, match="0 items has nothing to rank"):
+    with pytest.raises(ValueError, match="num_items is 0; give"):
         Popularity(0)

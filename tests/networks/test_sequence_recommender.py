@@ -193,20 +193,22 @@ def test_dropout_is_for_training_only() -> None:
 @pytest.mark.parametrize("bad_id", [NUM_ITEMS + 1, -1])
 def test_ids_out_of_range_are_named(bad_id: int) -> None:
     network = recommender(Pooling)
-    sentence = rf"item ids must be in 0\.\.{NUM_ITEMS}; these range from {min(bad_id, 0)} to"
+    sentence = (
+        rf"item ids range from {min(bad_id, 0)} to {max(bad_id, 2)}; give ids in 0\.\.{NUM_ITEMS}"
+    )
     with pytest.raises(IndexError, match=sentence):
         network.represent(torch.tensor([[0, bad_id, 2]]))
-    with pytest.raises(IndexError, match="item ids must be in"):
+    with pytest.raises(IndexError, match="item ids range from"):
         network.score(torch.zeros(1, DIM), torch.tensor([bad_id]))
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"num_items": 0}, "0 items has nothing to rank"),
-        ({"embedding_dim": 0}, "dimension 0 holds nothing"),
-        ({"dropout": 1.0}, r"model\.dropout is 1\.0; give a share in \[0, 1\)"),
-        ({"dropout": -0.1}, r"model\.dropout is -0\.1"),
+        ({"num_items": 0}, "num_items is 0; give a whole number of at least 1"),
+        ({"embedding_dim": 0}, "embedding_dim is 0; give a whole number of at least 1"),
+        ({"dropout": 1.0}, r"dropout is 1\.0; give a share in \[0, 1\)"),
+        ({"dropout": -0.1}, r"dropout is -0\.1"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:

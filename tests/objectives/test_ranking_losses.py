@@ -172,11 +172,11 @@ def test_refused_options():
             with pytest.raises(ValueError, match="margin"):
                 make(margin)
     for t in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=r"loss\.t"):
+        with pytest.raises(ValueError, match=r"^t is"):
             GBCE(t)
-    with pytest.raises(ValueError, match="2 items"):
+    with pytest.raises(ValueError, match="at least 2"):
         GBCE().fit(1)
-    with pytest.raises(RuntimeError, match="fit the loss"):
+    with pytest.raises(RuntimeError, match="call fit"):
         GBCE()(make_scores(1, 1))
     with pytest.raises(ValueError, match="chunk_size is 0"):
         FullSoftmax(0)
@@ -270,6 +270,20 @@ def test_full_softmax_takes_narrow_ids_and_scores_out_of_range():
     plain, chunked = (FullSoftmax(size)(wild, w, b, targets.int()) for size in (9, 2))
     assert chunked.isfinite()
     torch.testing.assert_close(plain, chunked)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_chunked_softmax_shifts_exponents_that_float32_cannot_hold(sign):
+    """exp(100) is infinite in float32 and exp(-100) has lost its digits."""
+    generator = torch.Generator().manual_seed(0)
+    r, b = torch.full((2, 1), 10.0), torch.zeros(10)
+    w = sign * 10 + torch.randn(10, 1, generator=generator) / 10
+    tensors = [x.requires_grad_() for x in (r, w, b)]
+    targets = torch.tensor([3, 9])
+    exact = value_and_gradients(FullSoftmax(9), [x.double() for x in tensors], targets)
+    chunked = value_and_gradients(FullSoftmax(4), tensors, targets)
+    for one, other in zip(chunked, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
 def test_chunked_softmax_is_precise_under_autocast():

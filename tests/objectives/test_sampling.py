@@ -73,7 +73,9 @@ def test_two_items_leave_one_choice(make):
 
 @pytest.mark.parametrize("make", SAMPLERS)
 def test_a_catalogue_of_one_item(make):
-    with pytest.raises(ValueError, match="1 items to draw from and needs 2"):
+    with pytest.raises(
+        ValueError, match="1 items to draw from and exclude_target=True needs at least 2"
+    ):
         make().fit(np.array([0, 3]))
     sampler = make(exclude_target=False, num_negatives=3)
     sampler.fit(np.array([0, 3]))
@@ -110,7 +112,7 @@ def test_nothing_of_the_data_stands_in_a_checkpoint(make):
 @pytest.mark.parametrize("make", SAMPLERS)
 def test_use_before_fit(make):
     for use in (make().sample, make().log_probability):
-        with pytest.raises(RuntimeError, match="fit the sampler"):
+        with pytest.raises(RuntimeError, match="call fit"):
             use(torch.tensor([1]))
 
 
@@ -127,7 +129,7 @@ def test_refused_alpha(alpha):
 
 
 def test_refused_counts():
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="item_counts has -1; give counts of at least 0"):
         PopularitySampler().fit(np.array([0, 3, -1]))
     with pytest.raises(ValueError, match="0 items"):
         PopularitySampler().fit(np.array([0, 0, 0]))

@@ -1,4 +1,4 @@
-"""Metrics: plain functions from predictions and truths to numbers; no state, no framework."""
+"""Metrics: plain functions that compare predictions with the truth. They keep no state."""
 
 from matinee.metrics.masks import FloatArray
 from matinee.metrics.ranking import coverage, ranking_metrics, ranks

@@ -1,6 +1,6 @@
-"""Ranking metrics: ranks of targets among all items, and what is computed from them.
+"""Ranking metrics: rank targets among all items and compute metrics from the ranks.
 
-Sums are taken in float64 on the host, so a metric does not depend on batch size or accelerator.
+Sums are computed in float64 on the CPU, so a metric does not depend on batch size or accelerator.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,26 +13,27 @@ from torch import Tensor
 from matinee.errors import Diverged
 from matinee.metrics.masks import FloatArray, Masks, named_masks
 
-_COMPARED_AT_ONCE = 2**22  # scores, so that their masks stay in a processor's cache
+_COMPARED_AT_ONCE = 2**22  # scores per block, so that their masks fit the cache of a processor
 
 IndexPairs = tuple[Tensor, Tensor]  # (row, item id), integers, (pairs,) each
 
 
 def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None) -> Tensor:
-    """Rank each target among the items 1..num_items; the best rank is 1.
+    """Rank the target of each row among the items 1..num_items; the best rank is 1.
 
-    The rank is 1 plus the number of candidates that score higher plus half the number of others
-    that score the same: ties get their average rank, so constant scores rank in the middle.
+    The rank is 1 plus the number of candidates with a higher score plus half the number of other
+    candidates with the same score. Ties thus get their average rank, and the target of a row of
+    constant scores ranks in the middle.
 
     Args:
-        scores: Scores of all items, (n, num_items + 1); column 0, the padding, is no candidate.
-        target_ids: The item to rank in each row, integers in 1..num_items, (n,).
-        excluded: Items that are no candidates, such as those already met, as pairs (row, item id)
-            in any order, repeats allowed; see :func:`matinee.batches.met_before`. A row's
-            target stays a candidate even if it is among them.
+        scores: Scores of all items, (n, num_items + 1). Column 0, the padding, is not a candidate.
+        target_ids: Item to rank in each row, integers in 1..num_items, (n,).
+        excluded: Items that are not candidates, for example those already seen, as pairs (row, item
+            id) in any order; repeated pairs are allowed. The target of a row always remains a
+            candidate. See :func:`matinee.batches.met_before`.
 
     Returns:
-        Ranks, float32, (n,), on the scores' device. Halves are exact for less than 2^22 items.
+        Ranks, float32, (n,), on the device of the scores; exact for fewer than 2^22 items.
 
     Raises:
         Diverged: If a score is NaN.
@@ -46,7 +47,10 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
     if num_rows == 0:
         return torch.zeros(0, device=scores.device)
     if bool(((target_ids < 1) | (target_ids >= width)).any()):
-        raise ValueError(f"a target is not an item: ids go from 1 to {width - 1}")
+        raise ValueError(
+            f"target ids range from {int(target_ids.min())} to {int(target_ids.max())}; "
+            f"give ids in 1..{width - 1}."
+        )
     pairs = None if excluded is None else _ordered(excluded)
     block = max(1, _COMPARED_AT_ONCE // width)
     parts = [
@@ -58,21 +62,21 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
 
 
 def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> Tensor:
-    # a NaN makes the maximum NaN; the padding's score may be anything
+    # a NaN makes the maximum NaN; the score of the padding is ignored
     if bool(scores[:, 1:].amax(1).isnan().any()):
-        raise Diverged("a score is NaN: the network has diverged or its input is broken.")
+        raise Diverged("a score is NaN because training diverged; lower the learning rate.")
     target_ids = target_ids.unsqueeze(1)
     target_scores = scores.gather(1, target_ids)
-    flags = torch.empty_like(scores, dtype=torch.float32)  # sums of floats are the fastest
+    flags = torch.empty_like(scores, dtype=torch.float32)  # floats are the fastest to sum
 
     def count(compare: Callable[..., Tensor]) -> Tensor:
         compare(scores, target_scores, out=flags)
         flags[:, 0] = 0
         if excluded is not None:
             flags[excluded] = 0
-        return flags.scatter_(1, target_ids, 1).sum(1)  # the target always counts itself
+        return flags.scatter_(1, target_ids, 1).sum(1)  # always count the target itself
 
-    return (count(torch.gt) + count(torch.ge)) / 2  # between the best and the worst of the ties
+    return (count(torch.gt) + count(torch.ge)) / 2  # mean of the best and the worst tied rank
 
 
 def _ordered(excluded: IndexPairs) -> IndexPairs:
@@ -84,7 +88,7 @@ def _ordered(excluded: IndexPairs) -> IndexPairs:
 
 
 def _between(pairs: IndexPairs | None, start: int, stop: int) -> IndexPairs | None:
-    """Take the pairs of rows start..stop-1 and count their rows from start."""
+    """Select the pairs of rows start..stop-1, with rows counted from start."""
     if pairs is None:
         return None
     rows, item_ids = pairs
@@ -97,27 +101,28 @@ def ranking_metrics(
     top_k: Sequence[int] = (1, 10, 20),
     segments: Masks | None = None,
 ) -> dict[str, float]:
-    r"""Metrics of rankings with one relevant item each, averaged over the rankings.
+    r"""Compute MRR, recall, hit rate and NDCG of rankings with one relevant item each.
 
-    With the target's rank :math:`r` (a tie's average may be a half), each ranking counts as
+    For a target of rank :math:`r` (which may end in .5 after a tie), the values are
 
     .. math::
         \mathrm{MRR} = \tfrac1r, \quad \mathrm{MRR@}k = \tfrac{[r \le k]}{r}, \quad
         \mathrm{Recall@}k = [r \le k], \quad
         \mathrm{NDCG@}k = \tfrac{[r \le k]}{\log_2(1 + r)}
 
-    Because one item is relevant, its discounted gain is at most 1 and the hit rate (is any relevant
-    item in the top k?) equals the recall (what share of them is?); both names are in use.
+    Each metric is the mean of its value over the rankings. With one relevant item, the ideal gain is
+    1 and the hit rate (whether a relevant item is in the top k) equals the recall (the share of
+    relevant items in the top k).
 
     Args:
-        target_ranks: Ranks from 1, shape (rankings,), see :func:`ranks`.
-        top_k: The cut-offs, each at least 1.
-        segments: Named subsets as masks of shape (rankings,), such as ``popular``.
+        target_ranks: Ranks, at least 1, shape (rankings,); see :func:`ranks`.
+        top_k: Cut-offs k, each at least 1.
+        segments: Named subsets of the rankings as masks of shape (rankings,), such as ``popular``.
 
     Returns:
         ``mrr``, and for each k ``mrr@k``, ``recall@k``, ``hit_rate@k`` and ``ndcg@k``, averaged
-        over all rankings; and the same with ``/NAME`` for every segment that has rankings. A mean
-        over nothing is no number and is left out.
+        over all rankings. Each segment with rankings adds the same metrics with the suffix
+        ``/NAME``. Without rankings, there are no metrics.
 
     >>> ranking_metrics(np.array([1.0, 4.0]), top_k=[3])
     {'mrr': 0.625, 'mrr@3': 0.5, 'recall@3': 0.5, 'hit_rate@3': 0.5, 'ndcg@3': 0.5}
@@ -139,13 +144,13 @@ def ranking_metrics(
 def coverage(
     recommended_ids: npt.NDArray[np.integer], num_items: int, top_k: Sequence[int] = (10,)
 ) -> dict[str, float]:
-    """Share of the catalogue that is recommended to anybody.
+    """Compute the share of the catalogue that is recommended to at least one user.
 
     Args:
-        recommended_ids: The best items of each user or sequence, best first, at least
-            ``max(top_k)`` columns or else the whole list, (n, columns); 0 stands for no item.
+        recommended_ids: Best items of each user or history, best first, (n, columns). If there are
+            fewer than ``max(top_k)`` columns, each row is the complete list. 0 stands for no item.
         num_items: Size of the catalogue, at least 1.
-        top_k: The cut-offs, each at least 1.
+        top_k: Cut-offs k, each at least 1.
 
     Returns:
         ``coverage@k`` for each k, in [0, 1].

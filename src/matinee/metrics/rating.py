@@ -1,6 +1,6 @@
-"""Rating metrics: RMSE and MAE over rows, whole, by segment and by user.
+"""Rating metrics: RMSE and MAE over all rows, by segment and by user.
 
-Sums are taken in float64 on the host, so a metric does not depend on batch size or accelerator.
+Sums are computed in float64 on the CPU, so a metric does not depend on batch size or accelerator.
 """
 
 import numpy as np
@@ -14,20 +14,20 @@ def rating_metrics(
     ratings: FloatArray,
     segments: Masks | None = None,
 ) -> dict[str, float]:
-    r"""Root mean squared error and mean absolute error over rows, whole and by segment.
+    r"""Compute root mean squared error and mean absolute error over all rows and by segment.
 
     .. math::
         \mathrm{RMSE} = \sqrt{\tfrac1n \sum (\hat r - r)^2}, \qquad
         \mathrm{MAE} = \tfrac1n \sum |\hat r - r|
 
     Args:
-        predictions: Predicted ratings, shape (rows,), in rating units.
+        predictions: Predicted ratings, in rating units, shape (rows,).
         ratings: True ratings, shape (rows,).
-        segments: Named subsets of the rows as masks, (rows,) each, such as ``warm`` and ``cold``.
+        segments: Named subsets of the rows as masks of shape (rows,), such as ``warm`` and ``cold``.
 
     Returns:
-        ``rmse`` and ``mae`` over all rows, and ``rmse/NAME`` and ``mae/NAME`` for every segment
-        that has rows. A mean over no rows is no number and is left out.
+        ``rmse`` and ``mae`` over all rows, and ``rmse/NAME`` and ``mae/NAME`` for each segment with
+        rows. Without rows, there are no metrics.
 
     >>> rating_metrics(np.array([3.0, 5.0]), np.array([4.0, 2.0]))
     {'rmse': 2.23606797749979, 'mae': 2.0}
@@ -45,16 +45,16 @@ def rating_metrics(
 def rating_metrics_per_user(
     predictions: FloatArray, ratings: FloatArray, user_ids: npt.NDArray[np.int32]
 ) -> dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float64]]:
-    """The same errors for every user who has rows: the sample behind paired tests of two models.
+    """Compute RMSE and MAE of each user with rows, for example for paired tests of two models.
 
     Args:
-        predictions: Predicted ratings, shape (rows,).
+        predictions: Predicted ratings, in rating units, shape (rows,).
         ratings: True ratings, shape (rows,).
-        user_ids: The user of each row, shape (rows,).
+        user_ids: User of each row, shape (rows,).
 
     Returns:
-        Arrays of shape (users,), users ascending: ``user_id``, ``count`` of rows, ``rmse`` and
-        ``mae``.
+        Arrays of shape (users,), by ascending user id: ``user_id``, ``count`` (number of rows),
+        ``rmse`` and ``mae``.
     """
     errors = np.asarray(predictions, dtype=np.float64) - np.asarray(ratings, dtype=np.float64)
     users, rows, counts = np.unique(user_ids, return_inverse=True, return_counts=True)

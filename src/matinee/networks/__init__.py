@@ -1,1 +1,1 @@
-"""Plain ``torch.nn`` modules that map ids to scores; they know neither Lightning nor Hydra."""
+"""Networks: plain ``torch.nn`` modules that map ids to scores, without Lightning or Hydra."""

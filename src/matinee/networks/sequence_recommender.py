@@ -1,10 +1,10 @@
-"""Next-item recommendation: one owner of item embeddings and scores, around any causal encoder.
+"""Next-item recommendation with any causal encoder.
 
-A history is a row of item ids that starts with 0, the empty history, and is padded with 0 on the
-right. An encoder is a causal map of (batch, length, dim) to the same shape: its output at a
-position depends on the inputs up to there and on nothing else, so neither padding nor the rest of
-the batch can reach a score. ``[0, a, b]`` is represented at three positions, before ``a``, after it
-and after ``b``: one row makes three predictions.
+A history is a row of item ids. It starts with 0, which stands for the empty history, and is padded
+with 0 on the right. An encoder maps (batch, length, dim) to the same shape and is causal: its
+output at a position depends only on the inputs of the same row up to that position. Padding and
+other rows of the batch therefore never change a score. The row ``[0, a, b]`` has three
+representations, before ``a``, after ``a`` and after ``b``, so it makes three predictions.
 """
 
 from collections.abc import Callable
@@ -12,32 +12,35 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
 
 NEVER = float("-inf")  # score of id 0, which stands for no item
 
 
 class SequenceRecommender(nn.Module):
-    r"""Score items by how well they fit an encoded history, :math:`s_i = b_i + q_i^\top h`.
+    r"""Embed a history, encode it, and score items against the result, :math:`s_i = b_i + q_i^\top h`.
 
-    The embeddings :math:`q` are tied: one table is read by the encoder and scores its output (Kang
-    & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, equation 6; the bias is ours).
-    Row 0 is the empty history and is trained like any other; as a candidate, id 0 scores minus
-    infinity.
+    The embeddings :math:`q` are tied: the same table feeds the encoder and scores its output (Kang
+    & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, equation 6; the bias is our
+    addition). Row 0 represents the empty history and is trained like any other row. As a candidate,
+    id 0 always scores minus infinity.
 
     Args:
-        num_items: Number of items; ids are 1..num_items, 0 is the empty history and the padding.
-        encoder: Makes the encoder from the width of its inputs and outputs. One that wants to know
-            whose history it reads has ``needs_users``; it gets ``num_users`` too.
-        embedding_dim: Length of an item's row and of a representation, at least 1.
+        num_items: Number of items, at least 1; ids are 1..num_items, 0 is the empty history and the
+            padding.
+        encoder: Makes the encoder from ``embedding_dim``, the width of its inputs and outputs. If
+            the encoder declares ``needs_users``, it is made from ``embedding_dim`` and
+            ``num_users``.
+        embedding_dim: Width of an item embedding and of a representation, at least 1.
         dropout: Share of the entries of embedded histories dropped while training, in [0, 1).
         init_std: Standard deviation of the initial embeddings; biases start at 0.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
-        sparse: Whether the item tables give sparse gradients. They do for :meth:`represent` and
-            :meth:`score`; scoring the whole catalogue makes the gradients dense.
+        sparse: Whether the item tables have sparse gradients. :meth:`represent` and :meth:`score`
+            then produce sparse gradients; scoring the whole catalogue still produces dense ones.
 
     Raises:
-        ValueError: If ``dropout`` or ``embedding_dim`` is out of range, or there are no items.
+        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range.
     """
 
     def __init__(
@@ -51,14 +54,12 @@ class SequenceRecommender(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        if num_items < 1:
-            raise ValueError(f"a recommender of {num_items} items has nothing to rank.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.dropout is {dropout}; give a share in [0, 1).")
+        check_sizes(num_items=num_items)
+        check_shares(dropout=dropout)
         self.item_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
         self.item_biases = embedding_table(num_items, 1, 0.0, sparse)
         self.dropout = nn.Dropout(dropout)
-        made = getattr(encoder, "func", encoder)  # what a partial will call
+        made = getattr(encoder, "func", encoder)  # the class behind a partial
         self.needs_users = getattr(made, "needs_users", False)
         self.ignores_history = getattr(made, "ignores_history", False)
         sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
@@ -68,16 +69,16 @@ class SequenceRecommender(nn.Module):
         """Encode histories.
 
         Args:
-            histories: Item ids, (batch, length).
-            user_ids: Whose histories they are, (batch,), for an encoder that needs it; None is
-                unknown.
+            histories: Item ids, integers in 0..num_items, (batch, length).
+            user_ids: User of each history, (batch,), for an encoder that declares ``needs_users``.
+                None stands for user 0, the unknown user, in every row.
 
         Returns:
-            Representations, (batch, length, dim).
+            One representation per position, (batch, length, embedding_dim).
 
         Raises:
-            IndexError: If an id is outside 0..num_items (found on the CPU without a look at the
-                ids; an accelerator reports it in its own words).
+            IndexError: If an id is outside 0..num_items. This check is free on the CPU; an
+                accelerator raises its own error.
         """
         inputs = self.dropout(_rows(self.item_embeddings, histories))
         if not self.needs_users:
@@ -86,9 +87,10 @@ class SequenceRecommender(nn.Module):
         return self.encoder(inputs, users)  # type: ignore[no-any-return]
 
     def item_table(self) -> tuple[Tensor, Tensor]:
-        """Return what scores all items: weights (num_items + 1, dim), biases (num_items + 1,).
+        """Return the item weights, (num_items + 1, dim), and the item biases, (num_items + 1,).
 
-        Row 0 is the padding's and no candidate: whoever uses the table leaves it out.
+        Row 0 belongs to the padding. It is not a candidate, so leave it out when you score with the
+        table.
         """
         return self.item_embeddings.weight, self.item_biases.weight.squeeze(-1)
 
@@ -96,14 +98,14 @@ class SequenceRecommender(nn.Module):
         """Score chosen items for each representation.
 
         Args:
-            representations: What :meth:`represent` returned, or some of its positions, (..., dim).
-            item_ids: One item for each, (...), or several, (..., k).
+            representations: Output of :meth:`represent`, or some of its positions, (..., dim).
+            item_ids: One item per representation, (...), or several, (..., k).
 
         Returns:
-            Scores of the shape of ``item_ids``.
+            Scores, same shape as ``item_ids``.
 
         Raises:
-            IndexError: As in :meth:`represent`.
+            IndexError: See :meth:`represent`.
         """
         weights = _rows(self.item_embeddings, item_ids)  # (..., dim) or (..., k, dim)
         biases = self.item_biases(item_ids).squeeze(-1)
@@ -115,7 +117,7 @@ class SequenceRecommender(nn.Module):
         return scores.masked_fill(item_ids == 0, NEVER)
 
     def score_all(self, representations: Tensor) -> Tensor:
-        """Score every item, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
+        """Score all items: (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
         scores = F.linear(representations, *self.item_table())
         scores[..., 0] = NEVER
         return scores
@@ -126,6 +128,6 @@ def _rows(table: nn.Embedding, ids: Tensor) -> Tensor:
         return table(ids)  # type: ignore[no-any-return]
     except IndexError as error:
         raise IndexError(
-            f"item ids must be in 0..{table.num_embeddings - 1}; "
-            f"these range from {int(ids.min())} to {int(ids.max())}."
+            f"item ids range from {int(ids.min())} to {int(ids.max())}; "
+            f"give ids in 0..{table.num_embeddings - 1}."
         ) from error

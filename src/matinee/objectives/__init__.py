@@ -1,1 +1,1 @@
-"""Objectives: what networks are trained on: losses and negative samplers."""
+"""Training objectives: rating losses, ranking losses and negative samplers."""

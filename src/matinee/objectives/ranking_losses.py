@@ -1,8 +1,8 @@
-"""Ranking losses: how far a target's score is from standing above those of other items.
+"""Ranking losses: train the score of a target to exceed the scores of other items.
 
-A sampled loss compares n targets with k negatives each, which come from a sampler (see
-:mod:`matinee.objectives.sampling`); it is a module from :class:`RankingScores` to a scalar, the mean over the
-targets. :class:`FullSoftmax` compares every target with the whole catalogue and needs no sampler.
+A sampled loss compares each of n targets with k negatives, which a sampler draws (see
+:mod:`matinee.objectives.sampling`). It maps :class:`RankingScores` to a scalar, the mean over the
+targets. :class:`FullSoftmax` compares each target with the whole catalogue and needs no sampler.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class RankingScores(NamedTuple):
-    """Scores of n targets and of k negatives each, with the log of their chance to be sampled."""
+    """Scores of n targets and of k negatives each, with the log-probability of drawing each item."""
 
     positive: Tensor  # float, (n,)
     negative: Tensor  # float, (n, k)
@@ -26,124 +26,130 @@ class RankingScores(NamedTuple):
 
 
 class _RankingLoss(nn.Module):
-    """A loss that needs to know nothing of the data before training."""
+    """A loss that does not depend on the data."""
 
     def fit(self, num_items: int) -> None:
-        """Learn the size of the catalogue, padding not counted, before training."""
+        """Set the size of the catalogue, without the padding; called once before training."""
 
 
 class Pointwise(_RankingLoss):
-    r"""Binary cross-entropy: is this pair an interaction or not?
+    r"""Binary cross-entropy that separates targets from negatives.
 
     .. math:: -\log \sigma(s^+) - \tfrac1k \sum_j \log(1 - \sigma(s^-_j))
 
     With one negative it is the loss of SASRec (Kang & McAuley, ICDM 2018). The negatives are
-    averaged, so a target weighs as much as all of its negatives, however many there are.
+    averaged, so a target has the same weight as all its negatives together.
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in nats."""
+        """Map the scores of n targets to their mean loss, a scalar in nats."""
         return _mean(F.softplus(-scores.positive) + F.softplus(scores.negative).mean(-1))
 
 
 class SaturatingPointwise(_RankingLoss):
-    r"""The probability of being wrong about a target and about a negative.
+    r"""Pointwise loss with bounded terms: the probabilities of misclassifying target and negatives.
 
     .. math:: 1 - \sigma(s^+) + \tfrac1k \sum_j \sigma(s^-_j)
 
-    It is what Spotlight calls its pointwise loss, kept to reproduce figures made with it. Unlike
-    :class:`Pointwise` its gradient vanishes for a pair that is badly wrong.
+    This is the pointwise loss of the Spotlight library, provided to reproduce its results. Unlike
+    the gradient of :class:`Pointwise`, its gradient vanishes for badly misclassified pairs.
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in [0, 2]."""
-        # 1 - sigmoid(s) is sigmoid(-s), without the cancellation
+        """Map the scores of n targets to their mean loss, a scalar in [0, 2]."""
+        # sigmoid(-s) is 1 - sigmoid(s) without cancellation
         return _mean(torch.sigmoid(-scores.positive) + torch.sigmoid(scores.negative).mean(-1))
 
 
 class BPR(_RankingLoss):
-    r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
+    r"""Bayesian personalised ranking: rank the target above each negative (Rendle et al., UAI 2009).
 
     .. math:: -\tfrac1k \sum_j \log \sigma(s^+ - s^-_j)
 
-    The paper's L2 term is the optimizer's matter here.
+    The L2 term of the paper is left to the optimizer (weight decay).
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in nats."""
+        """Map the scores of n targets to their mean loss, a scalar in nats."""
         return _mean(F.softplus(-_margins(scores)).mean(-1))
 
 
 class SaturatingBPR(_RankingLoss):
-    r"""The probability of ranking a negative above the target.
+    r"""BPR with bounded terms: the probability of ranking a negative above the target.
 
     .. math:: 1 - \tfrac1k \sum_j \sigma(s^+ - s^-_j)
 
-    It is what Spotlight calls its BPR loss, kept to reproduce figures made with it.
+    This is the BPR loss of the Spotlight library, provided to reproduce its results.
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in [0, 1]."""
+        """Map the scores of n targets to their mean loss, a scalar in [0, 1]."""
         return _mean(torch.sigmoid(-_margins(scores)).mean(-1))
 
 
 class Hinge(_RankingLoss):
-    r"""A target should score above its negatives by a margin.
+    r"""Hinge loss: penalise negatives that score less than a margin below the target.
 
     .. math:: \tfrac1k \sum_j \max(0, m - s^+ + s^-_j)
 
     Args:
-        margin: The margin :math:`m` in units of the score, greater than 0.
+        margin: Margin :math:`m`, in units of the score, finite and greater than 0.
+
+    Raises:
+        ValueError: If ``margin`` is out of range.
     """
 
     def __init__(self, margin: float = 1.0) -> None:
         super().__init__()
-        self.margin = _positive(margin, "margin")
+        self.margin = _checked(margin)
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar of at least 0."""
+        """Map the scores of n targets to their mean loss, a scalar of at least 0."""
         return _mean(F.relu(self.margin - _margins(scores)).mean(-1))
 
 
 class AdaptiveHinge(_RankingLoss):
-    r"""A target should score above the hardest of its negatives by a margin.
+    r"""Hinge loss on the negative with the highest score.
 
     .. math:: \max(0, m - s^+ + \max_j s^-_j)
 
-    The hardest of k draws stands in for the search of WARP, which draws until it finds a violator
-    (Weston, Bengio & Usunier, IJCAI 2011); WARP's weight by the estimated rank is left out, as in
-    Spotlight, where k is 5.
+    WARP draws negatives until one violates the margin (Weston, Bengio & Usunier, IJCAI 2011); here
+    the highest-scoring of k draws takes its place. As in the Spotlight library, where k is 5, there
+    is no weight by estimated rank.
 
     Args:
-        margin: The margin :math:`m` in units of the score, greater than 0.
+        margin: Margin :math:`m`, in units of the score, finite and greater than 0.
+
+    Raises:
+        ValueError: If ``margin`` is out of range.
     """
 
     def __init__(self, margin: float = 1.0) -> None:
         super().__init__()
-        self.margin = _positive(margin, "margin")
+        self.margin = _checked(margin)
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar of at least 0."""
+        """Map the scores of n targets to their mean loss, a scalar of at least 0."""
         return _mean(F.relu(self.margin - scores.positive + scores.negative.amax(-1)))
 
 
 class SampledSoftmax(_RankingLoss):
-    r"""Cross-entropy over the catalogue, its other items estimated from the negatives.
+    r"""Cross-entropy over the catalogue, with the sum over other items estimated from negatives.
 
     .. math::
         -s^+ + \log\Big(e^{s^+} + \tfrac1k \sum_j \frac{e^{s^-_j}}{q'(j)}\Big), \qquad
         q'(j) = \frac{q(j)}{1 - q(+)}
 
-    The negatives must be drawn with ``exclude_target: true``; :math:`q'` is then their
-    distribution, the sum an unbiased estimate of that over all other items, and the loss tends to
+    The sampler must exclude the target. Then :math:`q'` is the distribution of the negatives, the
+    sum is an unbiased estimate of the sum over all other items, and the loss converges to
     :class:`FullSoftmax` as k grows. The classical correction (Bengio & Senécal, IEEE TNN 2008;
-    Jean et al., ACL 2015) also takes :math:`\log q(+)` from the target's score. That treats the
-    target, which is always there, as if it had been drawn, and does not tend to the full softmax
-    (Khrylchenko et al., RecSys 2025); hence the deviation.
+    Jean et al., ACL 2015) also subtracts :math:`\log q(+)` from the score of the target. We do not,
+    because the target is always present and not drawn: with that correction the loss does not
+    converge to the full softmax (Khrylchenko et al., RecSys 2025).
     """
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in nats."""
+        """Map the scores of n targets to their mean loss, a scalar in nats."""
         num_negatives = scores.negative.shape[-1]
         others = torch.log1p(-scores.positive_log_q.exp()) - math.log(num_negatives)
         logits = scores.negative - scores.negative_log_q + others.unsqueeze(-1)
@@ -152,84 +158,93 @@ class SampledSoftmax(_RankingLoss):
 
 
 class GBCE(_RankingLoss):
-    r"""Generalised binary cross-entropy against overconfidence (Petrov & Macdonald, RecSys 2023).
+    r"""Generalised binary cross-entropy, which reduces overconfidence (Petrov & Macdonald, RecSys 2023).
 
     .. math::
         -\tfrac1{k+1} \Big(\beta \log \sigma(s^+) + \sum_j \log(1 - \sigma(s^-_j))\Big), \qquad
         \beta = \alpha \Big(t \big(1 - \tfrac1\alpha\big) + \tfrac1\alpha\Big)
 
-    with the sampling rate :math:`\alpha = k / (\text{num\_items} - 1)`. It is meant for uniform
-    negatives that exclude the target; the paper's gSASRec draws 256 with t = 0.75.
+    with the sampling rate :math:`\alpha = k / (\text{num\_items} - 1)`. The negatives should be
+    uniform and exclude the target; the paper's gSASRec draws 256 with t = 0.75.
 
     Args:
-        t: Calibration in [0, 1]: 0 is binary cross-entropy, with 1 the sigmoid tends to the
-            softmax's probability.
+        t: Calibration, in [0, 1]. With 0 the loss is binary cross-entropy; with 1 the sigmoid of a
+            score approximates the probability of the softmax.
+
+    Raises:
+        ValueError: If ``t`` is out of range.
     """
 
     def __init__(self, t: float = 0.75) -> None:
         super().__init__()
         if not 0 <= t <= 1:
-            raise ValueError(f"loss.t is {t}; give a number from 0 to 1.")
+            raise ValueError(f"t is {t}; give a number from 0 to 1.")
         self.t = t
         self.num_items = 0
 
     def fit(self, num_items: int) -> None:
-        """Take the size of the catalogue.
+        """Set the size of the catalogue, without the padding.
 
         Raises:
-            ValueError: If there is no second item.
+            ValueError: If there are fewer than 2 items.
         """
         if num_items < 2:
-            raise ValueError(f"loss=gbce needs at least 2 items and there are {num_items}.")
+            raise ValueError(
+                f"num_items is {num_items} and GBCE needs at least 2; use another loss."
+            )
         self.num_items = num_items
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Scores of n targets to a scalar in nats."""
+        """Map the scores of n targets to their mean loss, a scalar in nats."""
         if self.num_items < 2:
-            raise RuntimeError("fit the loss to the number of items before it is used")
+            raise RuntimeError("the loss is not fitted; call fit(num_items) first.")
         num_negatives = scores.negative.shape[-1]
-        rate = min(num_negatives / (self.num_items - 1), 1.0)  # repeated draws tell nothing new
+        rate = min(num_negatives / (self.num_items - 1), 1.0)  # repeated draws add no information
         beta = self.t * (rate - 1) + 1
         entropy = beta * F.softplus(-scores.positive) + F.softplus(scores.negative).sum(-1)
         return _mean(entropy) / (num_negatives + 1)
 
 
 class FullSoftmax(_RankingLoss):
-    r"""Cross-entropy of the target over the whole catalogue; padding is no candidate.
+    r"""Cross-entropy of the target over the whole catalogue.
 
     .. math:: -s_+ + \log \sum_{i=1}^{\text{num\_items}} e^{s_i}, \qquad s_i = r^\top w_i + b_i
 
-    Where the (n, num_items) scores would be large, neither the forward nor the backward pass holds
-    them: both work through the catalogue in chunks of items that fit a processor's cache, and the
-    backward pass computes the scores again. That holds one chunk of scores beside the gradients.
+    The padding, item 0, is not a candidate. If the matrix of (n, num_items) scores is large, it is
+    never stored: the forward and the backward pass process the catalogue in chunks of items that fit
+    the cache of a processor, and the backward pass recomputes the scores. Memory then holds one chunk
+    of scores besides the gradients.
 
     Args:
-        chunk_size: Items of a chunk, at least 1. None chooses: everything at once where the scores
-            take at most 8 MiB, else chunks of about 4 MiB.
+        chunk_size: Items per chunk, at least 1. None processes all items at once if the scores take
+            at most 8 MiB, and chunks of about 4 MiB otherwise.
 
     Raises:
-        ValueError: If ``chunk_size`` is not positive.
+        ValueError: If ``chunk_size`` is below 1.
     """
 
     def __init__(self, chunk_size: int | None = None) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"loss.chunk_size is {chunk_size}; give null or at least 1.")
+            raise ValueError(
+                f"chunk_size is {chunk_size}; give a whole number of at least 1, or null."
+            )
         self.chunk_size = chunk_size
 
     def forward(
         self, representations: Tensor, item_weights: Tensor, item_biases: Tensor, target_ids: Tensor
     ) -> Tensor:
-        """Compute the mean cross-entropy over n targets.
+        """Compute the mean cross-entropy of n targets.
 
         Args:
-            representations: What the network makes of each history, (n, dim).
-            item_weights: Item embeddings, (num_items + 1, dim); row 0 is padding.
-            item_biases: Item biases, (num_items + 1,).
-            target_ids: Integers in 1..num_items, (n,).
+            representations: Representation of each history, (n, dim).
+            item_weights: Item embeddings, (num_items + 1, dim); row 0 is the padding.
+            item_biases: Item biases, (num_items + 1,); entry 0 is the padding.
+            target_ids: Target of each history, integers in 1..num_items, (n,).
 
         Returns:
-            A scalar in nats. The chunked form computes in at least float32, autocast or not.
+            A scalar in nats; 0 if there are no targets. The computation in chunks uses at least
+            float32, also under autocast.
         """
         num_targets, num_items = len(target_ids), len(item_weights) - 1
         chunk_size = self.chunk_size
@@ -251,7 +266,7 @@ class FullSoftmax(_RankingLoss):
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy over items 1.., in chunks of items; shapes as in :class:`FullSoftmax`."""
+    """Mean cross-entropy over items 1.. in chunks of items; see :class:`FullSoftmax` for shapes."""
 
     @staticmethod
     def forward(
@@ -264,7 +279,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         num_targets = len(target_ids)
         buffer = representations.new_empty(num_targets * chunk_size)
-        # |s| <= bound. Up to 60, sums of exp(s) stay in the range of float32 and need no shift.
+        # |s| <= bound. With a bound of 60, sums of exp(s) stay in the range of float32 unshifted.
         bound = representations.norm(dim=1).max() * weights.norm(dim=1).max() + biases.abs().max()
         is_bounded = bool(bound <= 60)
         log_sums = representations.new_full((num_targets,), -math.inf)  # over all chunks so far
@@ -308,7 +323,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(probabilities.T, scaled, out=grad_weights[chunk])
             if ctx.needs_input_grad[2]:
                 torch.sum(probabilities, 0, out=grad_biases[chunk])
-        # the gradient by the scores is the probabilities less 1 at the target, over num_targets
+        # the gradient of the scores is (probabilities - 1 at the target) / num_targets
         grad_representations.sub_(weights[target_ids]).mul_(scale)
         grad_weights.index_add_(0, target_ids, scaled, alpha=-1)
         grad_biases.mul_(scale).index_add_(0, target_ids, -scale.expand(num_targets))
@@ -318,7 +333,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _chunk_of(buffer: Tensor, num_targets: int, chunk: slice) -> Tensor:
-    """Use the start of the buffer as a contiguous matrix, (num_targets, items of the chunk)."""
+    """View the start of the buffer as a contiguous matrix, (num_targets, items of the chunk)."""
     num_items = chunk.stop - chunk.start
     return buffer[: num_targets * num_items].view(num_targets, num_items)
 
@@ -328,11 +343,11 @@ def _margins(scores: RankingScores) -> Tensor:
 
 
 def _mean(losses: Tensor) -> Tensor:
-    """Mean over the targets, (n,) to a scalar; 0 where there are none."""
+    """Average over the targets, (n,) to a scalar; 0 if there are none."""
     return losses.sum() / max(len(losses), 1)
 
 
-def _positive(margin: float, option: str) -> float:
+def _checked(margin: float) -> float:
     if not 0 < margin < math.inf:
-        raise ValueError(f"loss.{option} is {margin}; give a number greater than 0.")
+        raise ValueError(f"margin is {margin}; give a finite number greater than 0.")
     return margin

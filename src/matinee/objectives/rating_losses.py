@@ -1,7 +1,8 @@
-"""Losses: what a network's scores are trained on.
+"""Rating losses: compare scores with ratings, and convert scores to ratings.
 
-A rating loss is a module with three duties, so that a network needs to know none of them: how wrong
-the scores are, which rating a score stands for, and which score an untrained network should start at.
+A rating loss has three tasks: it measures the error of scores, converts a score to a rating, and
+chooses the score that an untrained network starts with. A network therefore only outputs scores and
+works with every rating loss.
 """
 
 import math
@@ -36,66 +37,75 @@ class RatingLoss(Protocol):
 
 
 class _DirectRating(nn.Module):
-    """A score is the rating itself; the start is the mean rating of train."""
+    """A loss for scores that are ratings; untrained networks start with the mean rating of train."""
 
     def __init__(self) -> None:
         super().__init__()
         self.initial_score = 0.0
 
     def fit(self, ratings: npt.NDArray[np.float32]) -> None:
-        """Take the mean rating as the initial score."""
+        """Set the initial score to the mean of the ratings, shape (rows,)."""
         self.initial_score = float(np.mean(ratings, dtype=np.float64))
 
     def rating(self, scores: Tensor) -> Tensor:
-        """Return the scores as they are."""
+        """Return the scores unchanged: they are ratings."""
         return scores
 
 
 class MSE(_DirectRating):
-    r"""Mean squared error, :math:`\frac1n \sum (s - r)^2`: the loss that RMSE asks for."""
+    r"""Mean squared error, :math:`\frac1n \sum (s - r)^2`; minimising it minimises RMSE."""
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Scores and ratings, both (batch,), to a scalar."""
+        """Map scores and ratings, both (batch,), to the mean loss, a scalar."""
         return F.mse_loss(scores, ratings)
 
 
 class MAE(_DirectRating):
-    r"""Mean absolute error, :math:`\frac1n \sum |s - r|`: its optimum is the median."""
+    r"""Mean absolute error, :math:`\frac1n \sum |s - r|`; the best constant score is the median."""
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Scores and ratings, both (batch,), to a scalar."""
+        """Map scores and ratings, both (batch,), to the mean loss, a scalar."""
         return F.l1_loss(scores, ratings)
 
 
 class Huber(_DirectRating):
-    """Squared error within ``delta`` of the rating, linear beyond it (Huber, 1964).
+    r"""Huber loss: squared for small errors, linear for large ones (Huber, 1964).
+
+    .. math:: \frac1n \sum
+        \begin{cases} \tfrac12 (s - r)^2 & |s - r| \le \delta \\
+        \delta (|s - r| - \tfrac12 \delta) & \text{otherwise} \end{cases}
 
     Args:
-        delta: Where the loss turns linear, in rating units, greater than 0.
+        delta: Error :math:`\delta` beyond which the loss is linear, in rating units, greater than 0.
+
+    Raises:
+        ValueError: If ``delta`` is not greater than 0.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
         if not delta > 0:
-            raise ValueError(f"loss.delta is {delta}; give a number greater than 0.")
+            raise ValueError(f"delta is {delta}; give a number greater than 0.")
         self.delta = delta
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Scores and ratings, both (batch,), to a scalar."""
+        """Map scores and ratings, both (batch,), to the mean loss, a scalar."""
         return F.huber_loss(scores, ratings, delta=self.delta)
 
 
 class StarClassification(nn.Module):
-    r"""Cross-entropy over the rating levels; the prediction is the expected rating.
+    r"""Cross-entropy over the rating levels; the predicted rating is the expectation over the levels.
 
-    The score :math:`s` of a pair tilts the base rates of the levels :math:`v_k` (adjacent-category
-    logits, Agresti, Categorical Data Analysis, 8.3.4; the levels serve as the category scores):
+    The score :math:`s` of a pair shifts probability between the levels :math:`v_k`
+    (adjacent-category logits, Agresti, Categorical Data Analysis, 8.3.4, with the levels as category
+    scores):
 
     .. math:: P(k \mid s) = \operatorname{softmax}_k (v_k s + b_k)
 
-    With :math:`s = 0` and :math:`b_k` at the logarithm of the level's frequency, the start predicts
-    the mean rating. The :math:`b_k` are trained with the network. Levels are centred and scaled to
-    unit variance, so that a score means the same on a scale of 5 stars and on one of 100 points.
+    The :math:`b_k` start at the logarithm of the frequency of the level in train and are trained with
+    the network. With :math:`s = 0` the initial prediction is the mean rating. The levels are centred
+    and scaled to unit variance, so a score has the same effect on a scale of 5 stars and on a scale
+    of 100 points.
     """
 
     levels: Tensor
@@ -109,16 +119,16 @@ class StarClassification(nn.Module):
         self.level_bias = nn.Parameter(torch.zeros(0))
 
     def fit(self, ratings: npt.NDArray[np.float32]) -> None:
-        """Take the levels and their frequencies from the training ratings.
+        """Read the levels and their frequencies from the ratings of train, shape (rows,).
 
         Raises:
-            ValueError: If there is one level only, or more than 100 (a scale without levels).
+            ValueError: If there are fewer than 2 or more than 100 levels.
         """
         levels, counts = np.unique(ratings, return_counts=True)
         if not 2 <= len(levels) <= 100:
             raise ValueError(
-                f"loss=star_classification needs 2 to 100 rating levels and the training ratings have "
-                f"{len(levels)}; choose loss=mse."
+                f"the ratings of train have {len(levels)} levels and StarClassification takes 2 to 100; "
+                "use MSE."
             )
         shares = counts / counts.sum()
         mean = float(levels @ shares)
@@ -128,13 +138,12 @@ class StarClassification(nn.Module):
         self.level_bias = nn.Parameter(torch.as_tensor(np.log(shares), dtype=torch.float32))
 
     def rating(self, scores: Tensor) -> Tensor:
-        """Return the expected rating of each score."""
+        """Convert each score to the expected rating, same shape."""
         return self._logits(scores).softmax(-1) @ self.levels
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Scores and ratings, both (batch,), to a scalar in nats."""
-        # a rating between two levels, which only unseen data can hold, counts as the upper one
-        classes = torch.searchsorted(self.levels, ratings).clamp_(max=len(self.levels) - 1)
+        """Map scores and ratings, both (batch,), to the mean loss in nats; all levels are known to `fit`."""
+        classes = torch.searchsorted(self.levels, ratings)
         return F.cross_entropy(self._logits(scores), classes)
 
     def _logits(self, scores: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Sampling: negative items for the losses that compare a target with a few others.
+"""Negative sampling: draw items for losses that compare a target with a few other items.
 
-Draws come from torch's global generator on the device of the targets. Item 0 is never drawn.
+Draws use torch's global generator on the device of the targets. Item 0 is never drawn.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-_TOTAL = 2**40  # of the integer weights below: fine steps, yet far below the 2**63 of a raw draw
+_TOTAL = 2**40  # sum of the integer weights: fine steps, yet far below the 2**63 of a raw draw
 
 
 class NegativeSampler(Protocol):
@@ -39,14 +39,14 @@ class NegativeSampler(Protocol):
 
 
 class UniformSampler(nn.Module):
-    """Every item is equally likely.
+    """Draw negatives uniformly: every item is equally likely.
 
     Args:
-        num_negatives: Negatives of each target, at least 1.
+        num_negatives: Number of negatives per target, at least 1.
         exclude_target: Whether the target itself is never drawn.
 
     Raises:
-        ValueError: If ``num_negatives`` is not positive.
+        ValueError: If ``num_negatives`` is below 1.
     """
 
     def __init__(self, num_negatives: int = 1, exclude_target: bool = True) -> None:
@@ -57,45 +57,46 @@ class UniformSampler(nn.Module):
         self.num_items = 0
 
     def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
-        """Take the size of the catalogue from counts of shape (num_items + 1,).
+        """Set the size of the catalogue from counts of shape (num_items + 1,).
 
         Raises:
-            ValueError: If no item is left to draw.
+            ValueError: If there are too few items to draw from.
         """
         _check_choice(len(item_counts) - 1, self.exclude_target)
         self.num_items = len(item_counts) - 1
 
     def sample(self, target_ids: Tensor) -> Tensor:
-        """Draw negatives, int64, (n, num_negatives), for targets in 1..num_items, shape (n,)."""
+        """Draw negatives for targets in 1..num_items: (n,) to int64 (n, num_negatives)."""
         _check_fitted(self.num_items)
         shape = (len(target_ids), self.num_negatives)
         if not self.exclude_target:
             return torch.randint(1, self.num_items + 1, shape, device=target_ids.device)
-        # one item fewer to choose from; those from the target on move up by one to close the gap
+        # draw from one item fewer, then shift the draws from the target on by one
         draws = torch.randint(1, self.num_items, shape, device=target_ids.device)
         return draws + (draws >= target_ids.unsqueeze(1))
 
     def log_probability(self, item_ids: Tensor) -> Tensor:
-        """Return -log(num_items) for every item, float32, and -inf for 0."""
+        """Return -log(num_items) for each item, float32, and -inf for item 0."""
         _check_fitted(self.num_items)
         log_q = torch.full(item_ids.shape, -math.log(self.num_items), device=item_ids.device)
         return log_q.masked_fill_(item_ids == 0, -math.inf)
 
 
 class PopularitySampler(nn.Module):
-    r"""Items are as likely as they are popular in train: :math:`q(i) \propto c_i^\alpha`.
+    r"""Draw negatives by popularity: :math:`q(i) \propto c_i^\alpha` for an item with count :math:`c_i`.
 
-    Mikolov et al. (NeurIPS 2013) draw words with :math:`\alpha = 0.75`. An item that train never
-    holds is never drawn. Probabilities are rounded to multiples of 2^-40, and `log_probability`
-    reports the rounded ones, so the correction of a loss is exact on any device.
+    Mikolov et al. (NeurIPS 2013) draw words with :math:`\alpha = 0.75`. Items that do not occur in
+    train are never drawn. Probabilities are rounded to multiples of 2^-40; :meth:`log_probability`
+    returns the rounded ones, so corrections by the loss are exact on any device.
 
     Args:
-        alpha: 0 makes all items of train equally likely, 1 draws them as often as they occur.
-        num_negatives: Negatives of each target, at least 1.
+        alpha: Exponent, at least 0. With 0 all items of train are equally likely; with 1 they are
+            drawn as often as they occur.
+        num_negatives: Number of negatives per target, at least 1.
         exclude_target: Whether the target itself is never drawn.
 
     Raises:
-        ValueError: If ``num_negatives`` is not positive or ``alpha`` is negative.
+        ValueError: If ``num_negatives`` is below 1, or ``alpha`` is negative or not finite.
     """
 
     cumulative: Tensor
@@ -107,24 +108,24 @@ class PopularitySampler(nn.Module):
         super().__init__()
         _check_num_negatives(num_negatives)
         if not 0 <= alpha < math.inf:
-            raise ValueError(f"sampler.alpha is {alpha}; give a number of at least 0.")
+            raise ValueError(f"alpha is {alpha}; give a finite number of at least 0.")
         self.alpha = alpha
         self.num_negatives = num_negatives
         self.exclude_target = exclude_target
-        # made from the data whenever a run is built, hence not in its checkpoints
+        # not stored in checkpoints, because they are rebuilt from the data
         self.register_buffer("cumulative", torch.zeros(1, dtype=torch.int64), persistent=False)
         self.register_buffer("log_q", torch.full((1,), -math.inf), persistent=False)
 
     def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
-        """Take the popularity of the items from counts in train, shape (num_items + 1,).
+        """Set the probabilities from the counts of the items in train, shape (num_items + 1,).
 
         Raises:
-            ValueError: If a count is negative or no item is left to draw.
+            ValueError: If a count is negative or there are too few items to draw from.
         """
         counts = np.asarray(item_counts, dtype=np.float64).copy()
         counts[0] = 0
         if (counts < 0).any():
-            raise ValueError("sampler: item counts must not be negative.")
+            raise ValueError(f"item_counts has {counts.min():g}; give counts of at least 0.")
         drawn = counts > 0
         _check_choice(int(np.count_nonzero(drawn)), self.exclude_target)
         shares = np.where(drawn, (counts / counts.max()) ** self.alpha, 0)
@@ -138,13 +139,13 @@ class PopularitySampler(nn.Module):
         self.log_q = torch.from_numpy(log_q).to(device)
 
     def sample(self, target_ids: Tensor) -> Tensor:
-        """Draw negatives, int64, (n, num_negatives), for targets in 1..num_items, shape (n,)."""
+        """Draw negatives for targets in 1..num_items: (n,) to int64 (n, num_negatives)."""
         _check_fitted(len(self.cumulative) - 1)
-        # The remainder of a raw draw is uniform but for 2**40 / 2**63 of its chance.
+        # The remainder of a raw draw is uniform up to a relative error of 2**40 / 2**63.
         shape = (len(target_ids), self.num_negatives)
         draws = torch.randint(0, 2**63 - 1, shape, device=target_ids.device)
         if self.exclude_target:
-            # the target's stretch of the line is taken out: draws behind its start skip over it
+            # the interval of the target is removed: draws from its start on skip over it
             start = self.cumulative[target_ids.long() - 1].unsqueeze(1)
             weight = self.cumulative[target_ids.long()].unsqueeze(1) - start
             draws %= self.cumulative[-1] - weight
@@ -154,26 +155,24 @@ class PopularitySampler(nn.Module):
         return torch.searchsorted(self.cumulative, draws, right=True)
 
     def log_probability(self, item_ids: Tensor) -> Tensor:
-        """Return log q of each item, float32; -inf for 0 and for items that train never held."""
+        """Return log q of each item, float32; -inf for 0 and for items that are not in train."""
         _check_fitted(len(self.cumulative) - 1)
         return self.log_q[item_ids]
 
 
 def _check_num_negatives(num_negatives: int) -> None:
     if num_negatives < 1:
-        raise ValueError(
-            f"sampler.num_negatives is {num_negatives}; give a whole number of at least 1."
-        )
+        raise ValueError(f"num_negatives is {num_negatives}; give a whole number of at least 1.")
 
 
 def _check_choice(num_drawn: int, exclude_target: bool) -> None:
     if num_drawn < 1 + exclude_target:
         raise ValueError(
-            f"the sampler has {num_drawn} items to draw from and needs {1 + exclude_target} where "
-            f"exclude_target={exclude_target}; bring more data or choose loss=softmax."
+            f"there are {num_drawn} items to draw from and exclude_target={exclude_target} needs at "
+            f"least {1 + exclude_target}; use more data or a loss without a sampler."
         )
 
 
 def _check_fitted(num_items: int) -> None:
     if num_items < 1:
-        raise RuntimeError("fit the sampler to the item counts of train before it is used")
+        raise RuntimeError("the sampler is not fitted; call fit(item_counts) first.")

@@ -60,12 +60,12 @@ def test_sees_as_far_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"kernel_width": 0}, r"model\.encoder\.kernel_width is 0; give whole numbers of at"),
-        ({"num_layers": 0}, r"model\.encoder\.num_layers is 0"),
-        ({"dilation": [0]}, r"model\.encoder\.dilation is 0"),
-        ({"dilation_multiplier": 0}, r"model\.encoder\.dilation_multiplier is 0"),
-        ({"dilation": [1, 2]}, r"model\.encoder\.dilation has 2 entries for 1 layers"),
-        ({"kernel_width": [3], "num_layers": 2}, r"kernel_width has 1 entries for 2 layers"),
+        ({"kernel_width": 0}, r"kernel_width is 0; give a whole number of at"),
+        ({"num_layers": 0}, r"num_layers is 0"),
+        ({"dilation": [0]}, r"dilation is 0"),
+        ({"dilation_multiplier": 0}, r"dilation_multiplier is 0"),
+        ({"dilation": [1, 2]}, r"dilation has 2 entries and num_layers is 1"),
+        ({"kernel_width": [3], "num_layers": 2}, r"kernel_width has 1 entries and num_layers is 2"),
         ({"nonlinearity": "gelu"}, r"nonlinearity is 'gelu'; choose one of tanh, relu"),
     ],
 )

@@ -339,12 +339,12 @@ def test_dropout_is_off_outside_training():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"hidden_dim": 0}, "hidden_dim of a DNC must be at least 1, not 0."),
-        ({"num_cells": 0}, "num_cells of a DNC must be at least 1, not 0."),
-        ({"cell_dim": -3}, "cell_dim of a DNC must be at least 1, not -3."),
-        ({"num_reads": 0}, "num_reads of a DNC must be at least 1, not 0."),
-        ({"controller": "rnn"}, 'controller of a DNC must be "lstm" or "gru", not "rnn".'),
-        ({"dropout": 1.0}, r"dropout of a DNC must be in \[0, 1\), not 1.0."),
+        ({"hidden_dim": 0}, "hidden_dim is 0; give a whole number of at least 1"),
+        ({"num_cells": 0}, "num_cells is 0"),
+        ({"cell_dim": -3}, "cell_dim is -3"),
+        ({"num_reads": 0}, "num_reads is 0"),
+        ({"controller": "rnn"}, "controller is 'rnn'; choose one of lstm, gru"),
+        ({"dropout": 1.0}, r"dropout is 1\.0; give a share in \[0, 1\)"),
     ],
 )
 def test_refuses_options_that_make_no_sense(options, sentence):

@@ -33,5 +33,5 @@ def test_order_does_not_matter() -> None:
 
 
 def test_unknown_mode_is_named() -> None:
-    with pytest.raises(ValueError, match=r"model\.encoder\.mode is 'max'; choose one of mean, sum"):
+    with pytest.raises(ValueError, match=r"mode is 'max'; choose one of mean, sum"):
         Pooling(4, "max")

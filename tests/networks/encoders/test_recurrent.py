@@ -66,9 +66,9 @@ def test_dropout_reaches_the_last_layer(num_layers: int) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"hidden_dim": 0}, r"model\.encoder\.hidden_dim is 0; give a whole number of at least 1"),
-        ({"num_layers": 0}, r"model\.encoder\.num_layers is 0; give"),
-        ({"dropout": 1.0}, r"model\.encoder\.dropout is 1\.0; give a share in \[0, 1\)"),
+        ({"hidden_dim": 0}, r"hidden_dim is 0; give a whole number of at least 1"),
+        ({"num_layers": 0}, r"num_layers is 0; give"),
+        ({"dropout": 1.0}, r"dropout is 1\.0; give a share in \[0, 1\)"),
     ],
 )
 def test_options_out_of_range_are_named(

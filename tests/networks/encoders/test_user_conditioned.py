@@ -103,14 +103,17 @@ def test_learns_who_goes_on_how(name: str) -> None:
     [
         (
             {"user_dropout": -0.5},
-            r"model\.encoder\.user_dropout is -0\.5; give a share in \[0, 1\)",
+            r"user_dropout is -0\.5; give a share in \[0, 1\)",
         ),
-        ({"embedding_dim": 0}, "dimension 0 holds nothing"),
-        ({"encoder": UserGRU}, r"model\.encoder\.encoder is UserGRU, which knows users already"),
-        ({"encoder": partial(UserConditioned, encoder=GRU)}, "UserConditioned, which knows users"),
+        ({"embedding_dim": 0}, "embedding_dim is 0"),
+        ({"encoder": UserGRU}, r"encoder is UserGRU, which uses user ids already"),
+        (
+            {"encoder": partial(UserConditioned, encoder=GRU)},
+            "UserConditioned, which uses user ids",
+        ),
         (
             {"encoder": partial(GRU, num_layers=0)},
-            r"^model\.encoder\.encoder\.num_layers is 0; give",
+            r"^num_layers is 0; give",
         ),
     ],
 )

@@ -136,9 +136,9 @@ def test_mixed_precision_keeps_a_state_of_single_precision() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"hidden_dim": 0}, r"model\.encoder\.hidden_dim is 0; give a whole number of at least 1"),
-        ({"user_dropout": 1.0}, r"model\.encoder\.user_dropout is 1\.0; give a share in \[0, 1\)"),
-        ({"dim": 0, "hidden_dim": 2}, "dimension 0 holds nothing"),
+        ({"hidden_dim": 0}, r"hidden_dim is 0; give a whole number of at least 1"),
+        ({"user_dropout": 1.0}, r"user_dropout is 1\.0; give a share in \[0, 1\)"),
+        ({"dim": 0, "hidden_dim": 2}, "embedding_dim is 0"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:

@@ -1,35 +1,39 @@
 """Causal self-attention over a history (Kang & McAuley, SASRec, ICDM 2018).
 
-Blocks are pre-norm, as in GPT-2 (Radford et al. 2019): the inputs of a sub-layer are normalised,
-its outputs are added to a stream that is not. Further from SASRec: GELU instead of ReLU, a wider
-feed-forward layer, and no dropout of attention weights, which would forbid the fused kernel (3 to 6
-times slower on a CPU); the outputs of each sub-layer are dropped instead.
+Blocks are pre-norm, as in GPT-2 (Radford et al. 2019): each sub-layer reads a normalised copy of the
+stream and adds its output to the stream itself. Other deviations from SASRec: GELU instead of ReLU,
+a wider feed-forward layer, and dropout of the outputs of each sub-layer instead of the attention
+weights, which would rule out the fused kernel (3 to 6 times slower on a CPU).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matinee.networks.options import check_shares, check_sizes
+
 
 class Attention(nn.Module):
-    """A stack of causal self-attention blocks with learned positions.
+    """Encode a history with causal self-attention blocks and learned position embeddings.
 
-    The vectors of positions start at 0, so one that training never reached adds nothing. Beyond
-    ``max_length`` positions, the newest count: a history is encoded as its first position (the empty
-    history, with which every row starts) and its newest ``max_length - 1``, exactly as if it had
-    been cut before. Each position beyond costs a pass of its own, so training refuses such rows.
+    Position embeddings start at 0, so a position that training never reached adds nothing. For a
+    history of more than ``max_length`` positions, the representation of a position is computed from
+    the first position (the empty history) and the ``max_length - 1`` most recent ones, as if the
+    history had been cut beforehand. Each position beyond ``max_length`` costs one extra pass, so
+    such rows are rejected while training.
 
     Args:
-        embedding_dim: Width of the inputs and of the outputs, a multiple of ``num_heads``.
-        num_heads: Number of attention heads.
-        num_layers: Number of blocks.
-        feedforward_dim: Width of a block's feed-forward layer; None is 4 ``embedding_dim``.
-        max_length: Number of positions, the empty history's included, at least 2.
+        embedding_dim: Width of the inputs and outputs, a multiple of ``num_heads``.
+        num_heads: Number of attention heads, at least 1.
+        num_layers: Number of blocks, at least 1.
+        feedforward_dim: Width of the feed-forward layer of a block, at least 1; None means
+            4 ``embedding_dim``.
+        max_length: Number of positions including that of the empty history, at least 2.
         dropout: Share of the outputs of each sub-layer dropped while training, in [0, 1).
 
     Raises:
-        ValueError: If a size is too small, the heads do not divide the width, or ``dropout`` is out
-            of range.
+        ValueError: If a size or ``dropout`` is out of range, or if ``num_heads`` does not divide
+            ``embedding_dim``.
     """
 
     def __init__(
@@ -43,23 +47,13 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         feedforward_dim = 4 * embedding_dim if feedforward_dim is None else feedforward_dim
-        for option, size, least in (
-            ("num_heads", num_heads, 1),
-            ("num_layers", num_layers, 1),
-            ("feedforward_dim", feedforward_dim, 1),
-            ("max_length", max_length, 2),
-        ):
-            if size < least:
-                raise ValueError(
-                    f"model.encoder.{option} is {size}; give a whole number of at least {least}."
-                )
+        check_sizes(num_heads=num_heads, num_layers=num_layers, feedforward_dim=feedforward_dim)
+        check_sizes(2, max_length=max_length)
+        check_shares(dropout=dropout)
         if embedding_dim % num_heads:
             raise ValueError(
-                f"model.encoder.num_heads is {num_heads}; give a divisor of model.embedding_dim, "
-                f"{embedding_dim}."
+                f"num_heads is {num_heads}; give a divisor of embedding_dim, {embedding_dim}."
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.encoder.dropout is {dropout}; give a share in [0, 1).")
         self.max_length = max_length
         self.positions = nn.Parameter(torch.zeros(max_length, embedding_dim))
         self.blocks = nn.Sequential(
@@ -74,15 +68,15 @@ class Attention(nn.Module):
         """Encode (batch, length, dim) as (batch, length, dim), causally.
 
         Raises:
-            ValueError: If the rows are longer than ``max_length`` while training.
+            ValueError: If rows are longer than ``max_length`` while training.
         """
         length, limit = inputs.shape[1], self.max_length
         if length <= limit:
             return self._encode(inputs)
         if self.training:
             raise ValueError(
-                f"training rows have {length} positions and model.encoder.max_length is {limit}; "
-                f"set it to at least {length}."
+                f"training rows have {length} positions and max_length is {limit}; "
+                f"set max_length to at least {length}."
             )
         outputs = [self._encode(inputs[:, :limit])]
         for end in range(limit + 1, length + 1):
@@ -96,13 +90,13 @@ class Attention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """One block: attention, then a feed-forward layer, each on normalised inputs and added to them.
+    """Apply self-attention and a feed-forward layer, each pre-norm and residual.
 
     Args:
         dim: Width of the stream.
         num_heads: Number of attention heads, a divisor of ``dim``.
         feedforward_dim: Width of the feed-forward layer.
-        dropout: Share of the outputs of both sub-layers dropped while training.
+        dropout: Share of the outputs of each of the two sub-layers dropped while training.
     """
 
     def __init__(self, dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
@@ -121,7 +115,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, stream: Tensor) -> Tensor:
-        """Pass the stream on, (batch, length, dim) to (batch, length, dim), causally."""
+        """Map the stream, (batch, length, dim), to the same shape, causally."""
         projected = self.queries_keys_values(self.attention_norm(stream))
         heads = projected.unflatten(-1, (3, self.num_heads, -1))  # (batch, length, 3, heads, dim)
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # (batch, heads, length, dim) each

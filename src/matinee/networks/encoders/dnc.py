@@ -1,17 +1,17 @@
-"""Differentiable neural computer: a recurrent controller that reads and writes an external memory.
+"""Differentiable neural computer (DNC): a recurrent controller with an external memory.
 
 Graves et al. (2016), "Hybrid computing using a neural network with dynamic external memory",
 Nature 538 (equations in its Methods), with the three refinements of Csordás and Schmidhuber (2019),
 "Improving Differentiable Neural Computers Through Memory Masking, De-allocation, and Link
-Distribution Sharpness Control", ICLR. With all three off it is the computer of Graves et al.
+Distribution Sharpness Control", ICLR. With all three switched off this is the DNC of Graves et al.
 
-Deviations, all of them numerical:
+Deviations, all numerical:
 
 - Norms are sqrt(|x|² + ε), so an empty memory cell has similarity 0 and a finite gradient.
-- Allocation sees ε + (1 - ε) u for the usage u, since the gradient of a product divides by its
-  factors. Of cells with equal usage the first goes first.
-- Usage takes the previous write weights as constants. The paper leaves it open; the authors'
-  published code does so, and the gradient then only says what to free, not what to have written.
+- Allocation uses ε + (1 - ε) u in place of the usage u, because the gradient of a product divides by
+  its factors. Cells with equal usage are taken in the order of their index.
+- Usage treats the previous write weights as constants. The paper does not say whether it should; the
+  authors' published code does. The gradient of the usage then reaches the free gates only.
 """
 
 from contextlib import nullcontext
@@ -21,16 +21,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from matinee.networks.options import check_shares, check_sizes
+
 EPSILON = 1e-6
 
 
 class DNCState(NamedTuple):
-    """All that a `DNCCell` hands from one step to the next; every entry of a fresh one is 0."""
+    """State that a :class:`DNCCell` passes from one step to the next; it starts as all zeros."""
 
     memory: Tensor  # M: (batch, num_cells, cell_dim)
     usage: Tensor  # u: (batch, num_cells), in [0, 1]
     precedence: Tensor  # p: (batch, num_cells), sums to at most 1
-    links: Tensor  # L: (batch, num_cells, num_cells); [i, j] says "i was written right after j"
+    links: Tensor  # L: (batch, num_cells, num_cells); [i, j] is 1 if i was written right after j
     write_weights: Tensor  # w^w: (batch, num_cells), sums to at most 1
     read_weights: Tensor  # w^r: (batch, num_reads, num_cells), each row sums to at most 1
     read_vectors: Tensor  # r: (batch, num_reads, cell_dim)
@@ -38,7 +40,7 @@ class DNCState(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """The interface vector ξ: its parts, in this order, squashed into their ranges."""
+    """Parts of the interface vector ξ, in this order, each mapped into its range."""
 
     read_keys: Tensor  # (batch, num_reads, cell_dim)
     write_key: Tensor  # (batch, 1, cell_dim)
@@ -58,15 +60,15 @@ class Interface(NamedTuple):
 def content_weights(
     memory: Tensor, keys: Tensor, strengths: Tensor, masks: Tensor | None = None
 ) -> Tensor:
-    """Look up cells by content: softmax over i of β D(k ∘ m, M[i] ∘ m), D the cosine.
+    """Look up cells by content: softmax over i of β D(k ∘ m, M[i] ∘ m), with the cosine D.
 
-    Graves et al., "Content-based addressing"; Csordás and Schmidhuber add the mask m.
+    Graves et al., "Content-based addressing"; the mask m is from Csordás and Schmidhuber.
 
     Args:
         memory: Cells M, (batch, num_cells, cell_dim).
         keys: Keys k, (batch, num_keys, cell_dim).
         strengths: Strengths β, (batch, num_keys).
-        masks: Masks m of the shape of `keys`, or None to compare whole cells.
+        masks: Masks m, same shape as ``keys``; None compares whole cells.
 
     Returns:
         One distribution over the cells per key, (batch, num_keys, num_cells).
@@ -82,9 +84,9 @@ def content_weights(
 
 
 def allocation_weights(usage: Tensor) -> Tensor:
-    """Choose cells to overwrite: a[φ_j] = (1 - u[φ_j]) ∏_{i<j} u[φ_i], φ the cells by rising usage.
+    """Choose the cells to overwrite: a[φ_j] = (1 - u[φ_j]) ∏_{i<j} u[φ_i].
 
-    Graves et al., "Dynamic memory allocation".
+    φ are the cells in the order of increasing usage. Graves et al., "Dynamic memory allocation".
 
     Args:
         usage: Usage u of the cells, (batch, num_cells), in [0, 1].
@@ -99,9 +101,9 @@ def allocation_weights(usage: Tensor) -> Tensor:
 
 
 def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Tensor:
-    """Record what was written after what: L[i, j] = (1 - w[i] - w[j]) L[i, j] + w[i] p[j].
+    """Update the order of writes: L[i, j] = (1 - w[i] - w[j]) L[i, j] + w[i] p[j] and L[i, i] = 0.
 
-    Graves et al., "Temporal memory linkage"; L[i, i] is 0.
+    Graves et al., "Temporal memory linkage".
 
     Args:
         links: Link matrix L of the previous step, (batch, num_cells, num_cells).
@@ -117,25 +119,25 @@ def update_links(links: Tensor, precedence: Tensor, write_weights: Tensor) -> Te
 
 
 def sharpen(weights: Tensor, sharpness: Tensor) -> Tensor:
-    """Raise weights to a power and normalise them: S(d, s)[i] = (d[i] + ε)^s / Σ_j (d[j] + ε)^s.
+    """Sharpen distributions: S(d, s)[i] = (d[i] + ε)^s / Σ_j (d[j] + ε)^s.
 
-    Csordás and Schmidhuber, on link sharpness; weights that are all 0 become uniform.
+    Csordás and Schmidhuber, on link sharpness. Weights that are all 0 become uniform.
 
     Args:
-        weights: Weights d, (..., num_cells), not negative.
-        sharpness: Exponents s, (...), at least 1.
+        weights: Weights d, at least 0, (..., num_cells).
+        sharpness: Exponents s, at least 1, (...).
 
     Returns:
-        Distributions of the shape of `weights`.
+        Distributions, same shape as ``weights``.
     """
     return (sharpness.unsqueeze(-1) * (weights + EPSILON).log()).softmax(-1)
 
 
 class DNCCell(nn.Module):
-    """One step of a DNC: (input, state) -> (output, state); the module itself holds no state.
+    """Compute one step of a DNC, (input, state) -> (output, state); the module keeps no state.
 
-    The output is [h_t; r_t]: what the controller says and what the read heads found. The arguments
-    are those of `DNC`, with `input_dim` the width of the input.
+    The output is [h_t; r_t], the hidden state of the controller and the read vectors. The arguments
+    are those of :class:`DNC`; ``input_dim`` is the width of the input.
     """
 
     def __init__(
@@ -151,12 +153,10 @@ class DNCCell(nn.Module):
         link_sharpening: bool,
     ) -> None:
         super().__init__()
-        sizes = {"input_dim": input_dim, "hidden_dim": hidden_dim, "num_cells": num_cells}
-        for name, size in {**sizes, "cell_dim": cell_dim, "num_reads": num_reads}.items():
-            if size < 1:
-                raise ValueError(f"{name} of a DNC must be at least 1, not {size}.")
+        check_sizes(input_dim=input_dim, hidden_dim=hidden_dim)
+        check_sizes(num_cells=num_cells, cell_dim=cell_dim, num_reads=num_reads)
         if controller not in ("lstm", "gru"):
-            raise ValueError(f'controller of a DNC must be "lstm" or "gru", not "{controller}".')
+            raise ValueError(f"controller is {controller!r}; choose one of lstm, gru.")
         self.hidden_dim, self.num_cells, self.cell_dim = hidden_dim, num_cells, cell_dim
         self.num_reads, self.controller = num_reads, controller
         self.masking, self.deallocation = masking, deallocation
@@ -166,7 +166,7 @@ class DNCCell(nn.Module):
         self.input_gates = nn.Linear(input_dim, gate_dim)
         self.read_gates = nn.Linear(num_reads * cell_dim, gate_dim, bias=False)
         self.hidden_gates = nn.Linear(hidden_dim, gate_dim)
-        # ξ, its parts ordered by squashing function: none, oneplus, sigmoid, softmax.
+        # Widths of the parts of ξ, grouped by activation: none, oneplus, sigmoid, softmax.
         self._kinds = [
             (num_reads + 2) * cell_dim,
             num_reads + 1 + 2 * num_reads * link_sharpening,
@@ -176,7 +176,7 @@ class DNCCell(nn.Module):
         self.interface = nn.Linear(hidden_dim, sum(self._kinds))
 
     def initial_state(self, batch_size: int) -> DNCState:
-        """Return the all-zero state, in the dtype and on the device of the parameters."""
+        """Return the zero state, with the dtype and device of the parameters."""
         zeros = self.interface.weight.new_zeros
         controller_entries = 2 if self.controller == "lstm" else 1
         return DNCState(
@@ -195,7 +195,7 @@ class DNCCell(nn.Module):
         return self.step(self.input_gates(inputs), state)
 
     def step(self, input_gates: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
-        """Do as `forward`, given `self.input_gates(inputs)`, which needs no loop over time."""
+        """Compute :meth:`forward` from ``self.input_gates(inputs)``, computed for all steps at once."""
         input_gates = input_gates + self.read_gates(state.read_vectors.flatten(1))
         controller = self._control(input_gates, state.controller)
         hidden = controller[0]  # (batch, hidden_dim)
@@ -206,7 +206,7 @@ class DNCCell(nn.Module):
         written = state.write_weights.detach()
         usage = (state.usage + written - state.usage * written) * retention  # (batch, num_cells)
 
-        # Write weights w^w = g^w (g^a a + (1 - g^a) c^w), c^w a look-up in the OLD memory.
+        # Write weights w^w = g^w (g^a a + (1 - g^a) c^w), with the lookup c^w in the OLD memory.
         content = content_weights(
             state.memory, interface.write_key, interface.write_strength, interface.write_mask
         ).squeeze(1)
@@ -218,7 +218,7 @@ class DNCCell(nn.Module):
         change = interface.write_vector - memory * interface.erase_vector
         memory = torch.addcmul(memory, write_weights.unsqueeze(-1), change)
 
-        # Links take the OLD precedence p; only then p = (1 - Σ w^w) p + w^w.
+        # Links use the OLD precedence p; then p = (1 - Σ w^w) p + w^w.
         links = update_links(state.links, state.precedence, write_weights)
         kept = 1 - write_weights.sum(-1, keepdim=True)
         precedence = torch.addcmul(write_weights, kept, state.precedence)
@@ -243,7 +243,7 @@ class DNCCell(nn.Module):
         return output, state
 
     def _control(self, gates: Tensor, previous: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Run the LSTM (gates in, forget, out, candidate) or GRU (reset, update, candidate)."""
+        """Compute one step of the LSTM (in, forget, out, candidate) or GRU (reset, update, candidate)."""
         size, hidden = self.hidden_dim, previous[0]
         hidden_gates = self.hidden_gates(hidden)
         if self.controller == "lstm":
@@ -258,7 +258,7 @@ class DNCCell(nn.Module):
         return (candidate.lerp(hidden, update),)
 
     def _read_interface(self, hidden: Tensor) -> Interface:
-        """Take ξ = W_ξ h apart: one activation for all parts of a kind, one split for each kind."""
+        """Split ξ = W_ξ h into its parts, with one activation for all parts of a kind."""
         reads, width = self.num_reads, self.cell_dim
         vectors, strengths, gates, modes = self.interface(hidden).split_with_sizes(self._kinds, -1)
         vectors = vectors.unflatten(-1, (reads + 2, width))
@@ -285,24 +285,24 @@ class DNCCell(nn.Module):
 
 
 class DNC(nn.Module):
-    """A causal sequence encoder that runs a `DNCCell` over a sequence, from an empty memory.
+    """Encode a history with a differentiable neural computer that starts from an empty memory.
 
     The output is y_t = W_y h_t + W_r r_t (Graves et al., "Controller network").
 
     Args:
-        embedding_dim: Width of the inputs and of the outputs.
-        hidden_dim: Width of the controller.
-        num_cells: Number of memory cells N; a step costs O(N²) for the links.
-        cell_dim: Width W of a memory cell.
-        num_reads: Number of read heads.
+        embedding_dim: Width of the inputs and outputs.
+        hidden_dim: Width of the controller, at least 1.
+        num_cells: Number N of memory cells, at least 1; a step costs O(N²) for the links.
+        cell_dim: Width W of a memory cell, at least 1.
+        num_reads: Number of read heads, at least 1.
         controller: "lstm" or "gru".
-        masking: Masked content look-up.
-        deallocation: Empty the cells that the free gates release.
-        link_sharpening: Sharpness control of the backward and forward weights.
-        dropout: Share of [h_t; r_t] that is dropped while training, in [0, 1).
+        masking: Whether keys are compared with cells through a mask.
+        deallocation: Whether cells released by the free gates are emptied.
+        link_sharpening: Whether the sharpness of the backward and forward weights is controlled.
+        dropout: Share of [h_t; r_t] dropped while training, in [0, 1).
 
     Raises:
-        ValueError: If a size is below 1, the controller is unknown or dropout is out of range.
+        ValueError: If a size or ``dropout`` is out of range, or ``controller`` is unknown.
     """
 
     def __init__(
@@ -319,8 +319,7 @@ class DNC(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout of a DNC must be in [0, 1), not {dropout}.")
+        check_shares(dropout=dropout)
         self.cell = DNCCell(
             *(embedding_dim, hidden_dim, num_cells, cell_dim, num_reads, controller),
             *(masking, deallocation, link_sharpening),
@@ -333,10 +332,10 @@ class DNC(nn.Module):
         return self.unroll(inputs, self.cell.initial_state(inputs.shape[0]))[0]
 
     def unroll(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
-        """Encode a stretch of a sequence from `state`, and return the state after its last step."""
+        """Encode part of a sequence, starting from ``state``; also return the state after it."""
         kind, outputs = inputs.device.type, []
         mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        # Mixed precision stops here: usage and links are sums and products over the whole sequence.
+        # No mixed precision here: usage and links accumulate over the whole sequence.
         with torch.autocast(kind, enabled=False) if mixed else nullcontext():
             gates = self.cell.input_gates(inputs.to(self.output.weight.dtype))
             for input_gates in gates.unbind(1):

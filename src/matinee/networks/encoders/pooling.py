@@ -1,4 +1,4 @@
-"""Pooling: a history is the mean or the sum of its items, whatever their order."""
+"""Pooling: represent a history by the mean or the sum of its items."""
 
 from typing import Literal
 
@@ -9,23 +9,23 @@ MODES = ("mean", "sum")
 
 
 class Pooling(nn.Module):
-    r"""Causal cumulative mean or sum, :math:`h_t = \frac1{t + 1} \sum_{k \le t} x_k` for the mean.
+    r"""Average or sum the inputs so far; the mean is :math:`h_t = \frac1{t + 1} \sum_{k \le t} x_k`.
 
-    The start of a history counts as an item, so the empty history is represented by its own row,
-    and a short one is drawn towards it.
+    The order of the items does not matter. Position 0, the empty history, counts as an input, so it
+    has a representation of its own and pulls those of short histories towards it.
 
     Args:
-        embedding_dim: Width of the inputs and of the outputs; there is nothing to size by it.
+        embedding_dim: Width of the inputs and outputs. Not used, because there are no weights.
         mode: "mean" or "sum".
 
     Raises:
-        ValueError: If ``mode`` is neither.
+        ValueError: If ``mode`` is unknown.
     """
 
     def __init__(self, embedding_dim: int, mode: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
         if mode not in MODES:
-            raise ValueError(f"model.encoder.mode is {mode!r}; choose one of {', '.join(MODES)}.")
+            raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}.")
         self.mode = mode
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Recurrent encoders: LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014).
 
-For next-item recommendation: Hidasi et al., Session-based Recommendations with Recurrent Neural
-Networks, ICLR 2016. Rows are not packed: padding on the right cannot reach a real position, and on
-a CPU packing costs more than the padded steps it saves.
+Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016, introduced
+them for next-item recommendation. Rows are not packed: padding on the right cannot reach an earlier
+position, and on a CPU packing costs more time than the padded steps it saves.
 """
 
 from torch import Tensor, nn
+
+from matinee.networks.options import check_shares, check_sizes
 
 
 class _Recurrent(nn.Module):
@@ -20,19 +22,14 @@ class _Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         hidden_dim = embedding_dim if hidden_dim is None else hidden_dim
-        for option, size in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
-            if size < 1:
-                raise ValueError(
-                    f"model.encoder.{option} is {size}; give a whole number of at least 1."
-                )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.encoder.dropout is {dropout}; give a share in [0, 1).")
+        check_sizes(hidden_dim=hidden_dim, num_layers=num_layers)
+        check_shares(dropout=dropout)
         self.layers = self.layers_class(
             embedding_dim,
             hidden_dim,
             num_layers,
             batch_first=True,
-            dropout=dropout if num_layers > 1 else 0.0,  # torch drops between layers only
+            dropout=dropout if num_layers > 1 else 0.0,  # torch applies it between layers only
         )
         self.dropout = nn.Dropout(dropout)
         self.output: nn.Module = nn.Identity()
@@ -46,13 +43,14 @@ class _Recurrent(nn.Module):
 
 
 class LSTM(_Recurrent):
-    """A long short-term memory over the history, from an all-zero state.
+    """Encode a history with a long short-term memory (LSTM) that starts from a zero state.
 
     Args:
-        embedding_dim: Width of the inputs and of the outputs.
-        hidden_dim: Width of the state; None is ``embedding_dim``, another width is projected back.
-        num_layers: Number of layers, each reading the one below.
-        dropout: Share of each layer's outputs dropped while training, in [0, 1).
+        embedding_dim: Width of the inputs and outputs.
+        hidden_dim: Width of the state, at least 1; None means ``embedding_dim``. Any other width is
+            projected back to ``embedding_dim``.
+        num_layers: Number of stacked layers, at least 1.
+        dropout: Share of the outputs of each layer dropped while training, in [0, 1).
 
     Raises:
         ValueError: If a size is below 1 or ``dropout`` is out of range.
@@ -62,13 +60,14 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """A gated recurrent unit over the history, from an all-zero state.
+    """Encode a history with a gated recurrent unit (GRU) that starts from a zero state.
 
     Args:
-        embedding_dim: Width of the inputs and of the outputs.
-        hidden_dim: Width of the state; None is ``embedding_dim``, another width is projected back.
-        num_layers: Number of layers, each reading the one below.
-        dropout: Share of each layer's outputs dropped while training, in [0, 1).
+        embedding_dim: Width of the inputs and outputs.
+        hidden_dim: Width of the state, at least 1; None means ``embedding_dim``. Any other width is
+            projected back to ``embedding_dim``.
+        num_layers: Number of stacked layers, at least 1.
+        dropout: Share of the outputs of each layer dropped while training, in [0, 1).
 
     Raises:
         ValueError: If a size is below 1 or ``dropout`` is out of range.

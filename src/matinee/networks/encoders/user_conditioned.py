@@ -1,30 +1,31 @@
-"""User-conditioned encoders: any encoder of histories, told whose history it reads."""
+"""User-conditioned encoders: add user information to any encoder of histories."""
 
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from matinee.networks.options import check_shares
 from matinee.networks.pairs.factorization import embedding_table
 
 
 class UserConditioned(nn.Module):
-    r"""Add the user's row to every input of an encoder, :math:`h = f(x_1 + u, x_2 + u, \dots)`.
+    r"""Add a user embedding to every input of an encoder, :math:`h = f(x_1 + u, x_2 + u, \dots)`.
 
-    That is concatenation followed by a linear map, :math:`W_x x_t + W_u u`, with the map of the
-    items left to the encoder, whose first layer has one, and the map of the users absorbed in
-    their rows, which are free. A row stands beside the items as a vector of positions does.
+    This is as expressive as concatenating item and user and applying a linear map,
+    :math:`W_x x_t + W_u u`: the first layer of the encoder contains :math:`W_x`, and the free user
+    embeddings absorb :math:`W_u`.
 
     Args:
-        embedding_dim: Width of the inputs, of the users' rows and of the outputs, at least 1.
+        embedding_dim: Width of the inputs, of the user embeddings and of the outputs, at least 1.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
-        encoder: Makes the encoder from the width of its inputs and outputs.
-        user_dropout: Share of the entries of a user's row dropped while training, by one mask for
-            the whole history, in [0, 1).
-        init_std: Standard deviation of the initial rows of the users.
+        encoder: Makes the inner encoder from ``embedding_dim``; it must not need users itself.
+        user_dropout: Share of the entries of a user embedding dropped while training, in [0, 1).
+            One mask is used for the whole history.
+        init_std: Standard deviation of the initial user embeddings.
 
     Raises:
-        ValueError: If ``user_dropout`` or ``embedding_dim`` is out of range, if the encoder would
-            have users of its own, or as the encoder does.
+        ValueError: If ``user_dropout`` or ``embedding_dim`` is out of range, or if the inner encoder
+            needs users or rejects a value.
     """
 
     needs_users = True
@@ -38,25 +39,17 @@ class UserConditioned(nn.Module):
         init_std: float = 0.1,
     ) -> None:
         super().__init__()
-        made = getattr(encoder, "func", encoder)  # what a partial will call
+        made = getattr(encoder, "func", encoder)  # the class behind a partial
         if getattr(made, "needs_users", False):
             raise ValueError(
-                f"model.encoder.encoder is {made.__name__}, which knows users already; "
-                "use it as model.encoder."
+                f"encoder is {made.__name__}, which uses user ids already; use it without UserConditioned."
             )
-        if not 0 <= user_dropout < 1:
-            raise ValueError(
-                f"model.encoder.user_dropout is {user_dropout}; give a share in [0, 1)."
-            )
+        check_shares(user_dropout=user_dropout)
         self.users = embedding_table(num_users, embedding_dim, init_std)
         self.user_dropout = nn.Dropout(user_dropout)
-        try:
-            self.encoder = encoder(embedding_dim)
-        except ValueError as error:  # it names its options as if it stood where this one stands
-            named = str(error).replace("model.encoder.", "model.encoder.encoder.")
-            raise ValueError(named) from error
+        self.encoder = encoder(embedding_dim)
 
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
-        """Encode (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
+        """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
         users = self.user_dropout(self.users(user_ids))  # (batch, dim)
         return self.encoder(inputs + users.unsqueeze(1))  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-r"""User-based gated recurrent unit with attentional integration of the user.
+r"""User-based gated recurrent unit with attention between the user and the item.
 
 Donkers, Loepp & Ziegler, Sequential User-based Recurrent Neural Network Recommendations, RecSys
-2017. With item :math:`x_t`, user :math:`u` and state :math:`h_{t-1}`, all products but those with a
-matrix being element by element:
+2017. With item :math:`x_t`, user :math:`u` and state :math:`h_{t-1}`, where products of two vectors
+are element-wise:
 
 .. math::
     a_t &= \sigma(W_a [h_{t-1}, x_t, u] + b_a) \\
@@ -10,29 +10,30 @@ matrix being element by element:
     n_t &= \tanh(W_n (1 - a_t) x_t + b_n + r_t (U_n h_{t-1} + c_n) + V_n (a_t u)) \\
     h_t &= (1 - z_t) n_t + z_t h_{t-1}
 
-So :math:`a_t` says, for every dimension of the input, how much of it is the user's. With
-:math:`a_t = 0` it is the GRU of :class:`torch.nn.GRU`, whose biases and whose reading of
-:math:`z_t` (the share that is kept) are taken over.
+For each dimension of the input, :math:`a_t` is the share of the user and :math:`1 - a_t` the share
+of the item. With :math:`a_t = 0` this is :class:`torch.nn.GRU`, including its biases and its meaning
+of :math:`z_t` (the share of the state that is kept).
 """
 
 import torch
 from torch import Tensor, nn
 
+from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
 
 
 class UserGRU(nn.Module):
-    """A gated recurrent unit that weighs the user against the item at every step.
-
-    The items are dropped out where they are embedded (``model.dropout``), the user's row here, by
-    one mask for the whole history.
+    """Encode a history with a GRU that weighs the user against the item at every step.
 
     Args:
-        embedding_dim: Width of the inputs, of the users' rows and of the outputs, at least 1.
+        embedding_dim: Width of the inputs, of the user embeddings and of the outputs, at least 1.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
-        hidden_dim: Width of the state; None is ``embedding_dim``, another width is projected back.
-        user_dropout: Share of the entries of a user's row dropped while training, in [0, 1).
-        init_std: Standard deviation of the initial rows of the users.
+        hidden_dim: Width of the state, at least 1; None means ``embedding_dim``. Any other width is
+            projected back to ``embedding_dim``.
+        user_dropout: Share of the entries of a user embedding dropped while training, in [0, 1).
+            One mask is used for the whole history. For dropout of the items, see
+            :class:`matinee.networks.sequence_recommender.SequenceRecommender`.
+        init_std: Standard deviation of the initial user embeddings.
 
     Raises:
         ValueError: If a size is below 1 or ``user_dropout`` is out of range.
@@ -50,14 +51,8 @@ class UserGRU(nn.Module):
     ) -> None:
         super().__init__()
         hidden_dim = embedding_dim if hidden_dim is None else hidden_dim
-        if hidden_dim < 1:
-            raise ValueError(
-                f"model.encoder.hidden_dim is {hidden_dim}; give a whole number of at least 1."
-            )
-        if not 0 <= user_dropout < 1:
-            raise ValueError(
-                f"model.encoder.user_dropout is {user_dropout}; give a share in [0, 1)."
-            )
+        check_sizes(hidden_dim=hidden_dim)
+        check_shares(user_dropout=user_dropout)
         self.hidden_dim = hidden_dim
         self.users = embedding_table(num_users, embedding_dim, init_std)
         self.user_dropout = nn.Dropout(user_dropout)
@@ -71,7 +66,7 @@ class UserGRU(nn.Module):
             self.output = nn.Linear(hidden_dim, embedding_dim)
 
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
-        """Encode (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
+        """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
         users = self.user_dropout(self.users(user_ids))  # (batch, dim)
         attention = self.item_attention(inputs) + self.user_attention(users).unsqueeze(1)
         hidden = inputs.new_zeros(len(inputs), self.hidden_dim)
@@ -82,7 +77,7 @@ class UserGRU(nn.Module):
         return self.output(torch.stack(states, 1))  # type: ignore[no-any-return]
 
     def _step(self, items: Tensor, users: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
-        """Make h_t of (batch, dim) and h_{t-1}; ``logits`` are what items and users say of a_t."""
+        """Compute h_t; ``logits`` (batch, dim) are the terms of a_t from the items and the users."""
         size = self.hidden_dim
         state_logits, state_gates, state_candidate = self.state_parts(hidden).split_with_sizes(
             [items.shape[1], 2 * size, size], -1
@@ -96,4 +91,4 @@ class UserGRU(nn.Module):
         candidate = torch.addmm(candidate, share * users, self.user_part.weight.t()).tanh()
         return torch.addcmul(
             candidate, keep, hidden - candidate
-        )  # unlike lerp, of mixed dtypes too
+        )  # unlike lerp, this accepts mixed dtypes

@@ -1,4 +1,4 @@
-"""Users instead of histories: the bilinear factorization of implicit feedback."""
+"""User factors: represent a user by an embedding, without reading the history."""
 
 from torch import Tensor, nn
 
@@ -6,16 +6,20 @@ from matinee.networks.pairs.factorization import embedding_table
 
 
 class UserFactors(nn.Module):
-    r"""Represent a user by a row of one's own, whatever the history holds.
+    r"""Represent each user by an embedding; the history is ignored.
 
-    As the encoder of a :class:`matinee.networks.sequence_recommender.SequenceRecommender` it makes the
-    bilinear factorization with item biases, :math:`s_{ui} = b_i + p_u^\top q_i` (Rendle et al., BPR,
-    UAI 2009), which every ranking loss can train. A bias of the user would change no ranking.
+    As the encoder of a :class:`matinee.networks.sequence_recommender.SequenceRecommender` this is
+    matrix factorization of implicit feedback with item biases, :math:`s_{ui} = b_i + p_u^\top q_i`
+    (Rendle et al., BPR, UAI 2009). Any ranking loss can train it. There is no user bias because it
+    would not change any ranking.
 
     Args:
-        embedding_dim: Length of a row, at least 1.
+        embedding_dim: Width of a user embedding, at least 1.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
-        init_std: Standard deviation of the initial rows.
+        init_std: Standard deviation of the initial user embeddings.
+
+    Raises:
+        ValueError: If ``embedding_dim`` is below 1.
     """
 
     needs_users = True
@@ -26,6 +30,6 @@ class UserFactors(nn.Module):
         self.user_factors = embedding_table(num_users, embedding_dim, init_std)
 
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
-        """Inputs (batch, length, dim) and users (batch,) to (batch, length, dim)."""
+        """Return the embedding of users (batch,) at every position, (batch, length, dim)."""
         rows: Tensor = self.user_factors(user_ids)
         return rows.unsqueeze(1).expand_as(inputs)

@@ -1,4 +1,4 @@
-"""Averages: the baselines in closed form, and honest bars for every trained model."""
+"""Average ratings: closed-form baselines that every trained model should beat."""
 
 import math
 from typing import Protocol, runtime_checkable
@@ -11,21 +11,22 @@ from matinee.networks.pairs.factorization import Rows
 
 @runtime_checkable
 class ClosedForm(Protocol):
-    """A network that is solved, not trained: the task calls ``fit`` once with all of train."""
+    """A network with a closed-form solution: the task calls ``fit`` once, with all rows of train."""
 
     def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor) -> None:
-        """Solve for the network's buffers, from columns of shape (rows,)."""
+        """Compute the network's buffers from the columns of train, shape (rows,) each."""
 
 
 class DampedBias(nn.Module):
-    r"""Global mean plus damped item and user means.
+    r"""Predict the global mean plus damped means of the item and of the user.
 
     .. math::
         b_i = \frac{\sum_{u \in R_i} (r_{ui} - \mu)}{|R_i| + \lambda_I}, \qquad
         b_u = \frac{\sum_{i \in R_u} (r_{ui} - \mu - b_i)}{|R_u| + \lambda_U}
 
-    (Koren, Factor in the Neighbors, ACM TKDD 4(1), 2010, section 2.1). An infinite damping turns a
-    term off: ``inf`` for both is the global mean. Unknown ids have bias 0.
+    (Koren, Factor in the Neighbors, ACM TKDD 4(1), 2010, section 2.1). An infinite damping switches
+    a term off; with ``inf`` for both, the prediction is the global mean. Ids that are not in train
+    have bias 0.
 
     Args:
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
@@ -33,6 +34,9 @@ class DampedBias(nn.Module):
         initial_score: Score of every pair before :meth:`fit`.
         item_damping: :math:`\lambda_I`, in ratings, at least 0.
         user_damping: :math:`\lambda_U`, in ratings, at least 0.
+
+    Raises:
+        ValueError: If a damping is negative or NaN.
     """
 
     global_mean: Tensor
@@ -51,7 +55,7 @@ class DampedBias(nn.Module):
         for option, damping in (("item_damping", item_damping), ("user_damping", user_damping)):
             if math.isnan(damping) or damping < 0:
                 raise ValueError(
-                    f"model.{option} is {damping}; give a number of at least 0, or .inf."
+                    f"{option} is {damping}; give a number of at least 0; .inf switches the term off."
                 )
         self.item_damping = item_damping
         self.user_damping = user_damping
@@ -60,12 +64,12 @@ class DampedBias(nn.Module):
         self.register_buffer("item_bias", torch.zeros(num_items + 1))
 
     def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor) -> None:
-        """Solve for the biases.
+        """Compute the global mean and the biases from train.
 
         Args:
-            user_ids: Users of train, shape (rows,).
-            item_ids: Items of train, shape (rows,).
-            ratings: Their ratings, shape (rows,).
+            user_ids: User of each rating, shape (rows,).
+            item_ids: Item of each rating, shape (rows,).
+            ratings: The ratings, shape (rows,).
         """
         ratings = ratings.double()
         mean = ratings.mean()
@@ -77,15 +81,15 @@ class DampedBias(nn.Module):
         self.user_bias.copy_(user_bias)
 
     def lookup(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Rows, Rows]:
-        """Take the biases of users and of items, ids (batch,) to rows (batch, 1)."""
+        """Look up the biases of users and items: ids (batch,) to rows (batch, 1)."""
         return (self.user_bias[user_ids].unsqueeze(-1),), (self.item_bias[item_ids].unsqueeze(-1),)
 
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
-        """Score looked-up biases, (batch, 1) each, to (batch,)."""
+        """Score looked-up rows: (batch, 1) each to (batch,)."""
         return self.global_mean + user_rows[0].squeeze(-1) + item_rows[0].squeeze(-1)
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Score pairs of ids, (batch,) each, to (batch,)."""
+        """Score pairs of ids: (batch,) each to (batch,)."""
         return self.score(*self.lookup(user_ids, item_ids))
 
 
@@ -93,4 +97,4 @@ def _damped_mean(ids: Tensor, values: Tensor, num_rows: int, damping: float) -> 
     sums = values.new_zeros(num_rows).index_add_(0, ids, values)
     counts = torch.bincount(ids, minlength=num_rows)
     means = sums / (counts + damping)
-    return torch.where(counts > 0, means, 0.0)  # 0 / 0 where there is no damping and no rating
+    return torch.where(counts > 0, means, 0.0)  # without damping, an id without ratings is 0 / 0

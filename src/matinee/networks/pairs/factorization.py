@@ -1,9 +1,9 @@
 """Matrix factorization, with and without biases (Koren, Bell & Volinsky, IEEE Computer 42(8), 2009).
 
-A pair network is two steps: ``lookup`` takes the rows of the embedding tables that a batch touches,
-``score`` turns them into one score a pair. Rows are deviations from what is expected of an unknown
-id, so shrinking them towards zero (the task's ``l2``) is shrinking towards the unknown. Row 0 of
-every table is the unknown user or item.
+A pair network works in two steps: ``lookup`` reads the rows of the embedding tables for a batch of
+ids, and ``score`` turns these rows into one score per pair. Row 0 of each table is the unknown user
+or item. A row is a deviation from the unknown id, so a penalty that shrinks rows towards zero (the
+task's ``l2``) shrinks them towards the unknown.
 """
 
 import math
@@ -11,22 +11,27 @@ import math
 import torch
 from torch import Tensor, nn
 
+from matinee.networks.options import check_sizes
+
 Rows = tuple[Tensor, ...]
 
 
 class MatrixFactorization(nn.Module):
-    r"""Dot product of two factors, :math:`s_{ui} = (c + p_u)^\top (c + q_i)`.
+    r"""Score a pair by the dot product of its factors, :math:`s_{ui} = (c + p_u)^\top (c + q_i)`.
 
-    The constant :math:`c` makes the untrained product equal the initial score :math:`m`
-    (:math:`c = \sqrt{|m| / d}` in every dimension, with the sign of :math:`m` on one side).
+    The constant :math:`c = \sqrt{|m| / d}` makes the score of zero rows equal to the initial score
+    :math:`m`; if :math:`m` is negative, :math:`c` is negative on the item's side.
 
     Args:
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
         num_items: Number of items; ids are 1..num_items, 0 is unknown.
-        initial_score: Score of every pair before training.
+        initial_score: Score :math:`m` that every pair starts near.
         embedding_dim: Number of factors :math:`d`, at least 1.
         init_std: Standard deviation of the initial rows.
-        sparse: Whether the tables give sparse gradients.
+        sparse: Whether the tables have sparse gradients.
+
+    Raises:
+        ValueError: If ``embedding_dim`` is below 1.
     """
 
     def __init__(
@@ -45,31 +50,35 @@ class MatrixFactorization(nn.Module):
         self.item_center = math.copysign(self.user_center, initial_score)
 
     def lookup(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Rows, Rows]:
-        """Take the rows of users and of items, ids (batch,) to rows (batch, dim)."""
+        """Look up the rows of users and items: ids (batch,) to rows (batch, dim)."""
         return (self.user_factors(user_ids),), (self.item_factors(item_ids),)
 
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
-        """Score looked-up rows, (batch, dim) each, to (batch,)."""
+        """Score looked-up rows: (batch, dim) each to (batch,)."""
         (users,), (items,) = user_rows, item_rows
         return ((users + self.user_center) * (items + self.item_center)).sum(-1)
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Score pairs of ids, (batch,) each, to (batch,)."""
+        """Score pairs of ids: (batch,) each to (batch,)."""
         return self.score(*self.lookup(user_ids, item_ids))
 
 
 class BiasedMatrixFactorization(nn.Module):
-    r"""Dot product plus biases, :math:`s_{ui} = \mu + b_u + b_i + p_u^\top q_i` (equation 4 there).
+    r"""Score a pair by biases plus a dot product, :math:`s_{ui} = \mu + b_u + b_i + p_u^\top q_i`.
 
-    A bias is stored as the last column of its table: one look-up serves both.
+    This is equation 4 of Koren, Bell & Volinsky (2009). Each bias is the last column of its table,
+    so one lookup returns the factors and the bias.
 
     Args:
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
         num_items: Number of items; ids are 1..num_items, 0 is unknown.
-        initial_score: Score of every pair before training, the start of :math:`\mu`.
+        initial_score: Initial value of :math:`\mu`, the score that every pair starts near.
         embedding_dim: Number of factors :math:`d`, at least 1.
         init_std: Standard deviation of the initial factors; biases start at 0.
-        sparse: Whether the tables give sparse gradients.
+        sparse: Whether the tables have sparse gradients.
+
+    Raises:
+        ValueError: If ``embedding_dim`` is below 1.
     """
 
     def __init__(
@@ -82,10 +91,7 @@ class BiasedMatrixFactorization(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        if embedding_dim < 1:
-            raise ValueError(
-                f"an embedding of dimension {embedding_dim} holds nothing; give at least 1."
-            )
+        check_sizes(embedding_dim=embedding_dim)
         self.user_factors = embedding_table(num_users, embedding_dim + 1, init_std, sparse)
         self.item_factors = embedding_table(num_items, embedding_dim + 1, init_std, sparse)
         with torch.no_grad():
@@ -94,34 +100,35 @@ class BiasedMatrixFactorization(nn.Module):
         self.global_bias = nn.Parameter(torch.tensor(float(initial_score)))
 
     def lookup(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Rows, Rows]:
-        """Take the rows of users and of items, ids (batch,) to rows (batch, dim + 1)."""
+        """Look up the rows of users and items: ids (batch,) to rows (batch, dim + 1)."""
         return (self.user_factors(user_ids),), (self.item_factors(item_ids),)
 
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
-        """Score looked-up rows, (batch, dim + 1) each, to (batch,)."""
+        """Score looked-up rows: (batch, dim + 1) each to (batch,)."""
         (users,), (items,) = user_rows, item_rows
         product = (users[..., :-1] * items[..., :-1]).sum(-1)
         return self.global_bias + users[..., -1] + items[..., -1] + product
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Score pairs of ids, (batch,) each, to (batch,)."""
+        """Score pairs of ids: (batch,) each to (batch,)."""
         return self.score(*self.lookup(user_ids, item_ids))
 
 
-def embedding_table(num_ids: int, dim: int, init_std: float, sparse: bool = False) -> nn.Embedding:
-    """Make a table for ids 0..num_ids whose rows start as independent normal draws.
+def embedding_table(
+    num_ids: int, embedding_dim: int, init_std: float, sparse: bool = False
+) -> nn.Embedding:
+    """Make an embedding table with rows 0..num_ids, initialised from a normal distribution.
 
     Args:
-        num_ids: Largest id; row 0 is the unknown id's.
-        dim: Length of a row, at least 1.
-        init_std: Standard deviation of the draws.
-        sparse: Whether its gradients are sparse tensors.
+        num_ids: Largest id; row 0 belongs to the unknown id.
+        embedding_dim: Width of a row, at least 1.
+        init_std: Standard deviation of the initial entries; their mean is 0.
+        sparse: Whether the table has sparse gradients.
 
     Raises:
-        ValueError: If ``dim`` is less than 1.
+        ValueError: If ``embedding_dim`` is below 1.
     """
-    if dim < 1:
-        raise ValueError(f"an embedding of dimension {dim} holds nothing; give at least 1.")
-    table = nn.Embedding(num_ids + 1, dim, sparse=sparse)
+    check_sizes(embedding_dim=embedding_dim)
+    table = nn.Embedding(num_ids + 1, embedding_dim, sparse=sparse)
     nn.init.normal_(table.weight, std=init_std)
     return table

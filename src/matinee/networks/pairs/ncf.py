@@ -5,26 +5,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import Rows, embedding_table
 
 
 class NeuMF(nn.Module):
-    r"""Fusion of a generalised matrix factorization and a multilayer perceptron (equation 12 there).
+    r"""Combine a matrix factorization and a multilayer perceptron (NeuMF, equation 12 of the paper).
 
     .. math:: s_{ui} = m + h^\top [\, p_u^G \odot q_i^G ;\; \mathrm{MLP}([p_u^M ; q_i^M]) \,]
 
-    Both towers have tables of their own, stored side by side: one look-up serves both. The paper's
-    sigmoid is left out, since the score is a rating or a logit, and the start :math:`m` is added.
+    Each of the two towers has its own embeddings. They are stored side by side in one table, so one
+    lookup returns both. Two deviations from the paper: there is no sigmoid, because the score is a
+    rating or a logit, and there is a constant :math:`m`.
 
     Args:
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
         num_items: Number of items; ids are 1..num_items, 0 is unknown.
-        initial_score: Score of every pair before training, the start of :math:`m`.
-        embedding_dim: Length of a row in each of the two towers, at least 1.
-        hidden_dims: Widths of the perceptron's layers, each followed by ReLU and dropout.
+        initial_score: Initial value of :math:`m`, the score that every pair starts near.
+        embedding_dim: Width of an embedding in each of the two towers, at least 1.
+        hidden_dims: Widths of the layers of the perceptron, at least 1 each; ReLU and dropout follow
+            each layer.
         dropout: Share of hidden units dropped while training, in [0, 1).
-        init_std: Standard deviation of the initial rows.
-        sparse: Whether the tables give sparse gradients.
+        init_std: Standard deviation of the initial embeddings.
+        sparse: Whether the tables have sparse gradients.
+
+    Raises:
+        ValueError: If a size or ``dropout`` is out of range.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class NeuMF(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(embedding_dim=embedding_dim, hidden_dims=min(hidden_dims, default=1))
+        check_shares(dropout=dropout)
         self.user_rows = embedding_table(num_users, 2 * embedding_dim, init_std, sparse)
         self.item_rows = embedding_table(num_items, 2 * embedding_dim, init_std, sparse)
         layers: list[nn.Module] = []
@@ -51,11 +59,11 @@ class NeuMF(nn.Module):
         nn.init.constant_(self.output.bias, initial_score)
 
     def lookup(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Rows, Rows]:
-        """Take the rows of users and of items, ids (batch,) to rows (batch, 2 dim)."""
+        """Look up the rows of users and items: ids (batch,) to rows (batch, 2 dim)."""
         return (self.user_rows(user_ids),), (self.item_rows(item_ids),)
 
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
-        """Score looked-up rows, (batch, 2 dim) each, to (batch,)."""
+        """Score looked-up rows: (batch, 2 dim) each to (batch,)."""
         users_product, users_deep = user_rows[0].tensor_split(2, -1)
         items_product, items_deep = item_rows[0].tensor_split(2, -1)
         deep = self.perceptron(torch.cat((users_deep, items_deep), -1))
@@ -63,5 +71,5 @@ class NeuMF(nn.Module):
         return self.output(fused).squeeze(-1)  # type: ignore[no-any-return]
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Score pairs of ids, (batch,) each, to (batch,)."""
+        """Score pairs of ids: (batch,) each to (batch,)."""
         return self.score(*self.lookup(user_ids, item_ids))
