@@ -1,7 +1,22 @@
-"""Contracts: what the parts of an experiment ask of each other."""
+"""Contracts: what the parts of an experiment ask of each other.
 
+A part fulfils a contract by having its attributes and methods; it need not inherit from it. Nothing
+here needs Lightning or Hydra. Ids are integers: users 1..num_users, items 1..num_items, and 0 stands
+for an unknown user, an unknown item or padding.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from matinee.data.interactions import Interactions
+from matinee.data.segments import Evaluated, Masks
+from matinee.data.splits import Split
 
 
 @dataclass(frozen=True)
@@ -33,3 +48,248 @@ class Headline:
     def goodness(self, value: float) -> float:
         """Return the value, negated where lower is better, so that higher is always better."""
         return value if self.higher_is_better else -value
+
+
+Rows = tuple[Tensor, ...]  # what the tables of a network hold for some ids, (batch, dim) each
+
+
+class RankingScores(NamedTuple):
+    """Scores of n targets and of k negatives each, with the log-probability of drawing each item.
+
+    See :meth:`NegativeSampler.log_probability`.
+    """
+
+    positive: Tensor  # float, (n,)
+    negative: Tensor  # float, (n, k)
+    positive_log_q: Tensor  # float, (n,)
+    negative_log_q: Tensor  # float, (n, k)
+
+
+def lacking(part: object, contract: type) -> list[str]:
+    """List the methods and attributes of a contract that a part does not have.
+
+    >>> lacking(dict, PairNetwork)
+    ['lookup', 'score', 'tables']
+    """
+    declared = (*contract.__annotations__, *vars(contract))
+    return [name for name in declared if not name.startswith("_") and not hasattr(part, name)]
+
+
+class RatingLoss(Protocol):
+    """Compares scores with ratings, and converts scores to ratings."""
+
+    compares: Literal["ratings"]
+
+    def fit(self, ratings: npt.NDArray[np.float32]) -> None:
+        """Learn from the ratings of train, shape (rows,), before the network is made."""
+
+    @property
+    def initial_score(self) -> float:
+        """The score that an untrained network gives to every pair."""
+
+    def rating(self, scores: Tensor) -> Tensor:
+        """Convert scores to ratings on the scale of the data, same shape."""
+
+    def __call__(self, scores: Tensor, ratings: Tensor) -> Tensor:
+        """Average the loss over a batch: scores and ratings, (batch,) each, to a scalar."""
+
+
+class NegativesLoss(Protocol):
+    """Compares the score of each target with the scores of sampled items."""
+
+    compares: Literal["negatives"]
+    needs_excluded_target: bool  # whether a target must never be among its own negatives
+    needs_uniform_negatives: bool  # whether all items must be equally likely negatives
+
+    def fit(self, num_items: int) -> None:
+        """Set the size of the catalogue, without the padding, before training."""
+
+    def __call__(self, scores: RankingScores) -> Tensor:
+        """Average the loss over the targets, to a scalar."""
+
+
+class CatalogueLoss(Protocol):
+    """Compares the score of each target with the scores of all items."""
+
+    compares: Literal["catalogue"]
+
+    def fit(self, num_items: int) -> None:
+        """Set the size of the catalogue, without the padding, before training."""
+
+    def __call__(
+        self, representations: Tensor, item_weights: Tensor, item_biases: Tensor, target_ids: Tensor
+    ) -> Tensor:
+        """Average the loss over n targets, to a scalar.
+
+        Args:
+            representations: Representations of the histories, (n, dim).
+            item_weights: Item embeddings, (num_items + 1, dim); row 0 is no candidate.
+            item_biases: Item biases, (num_items + 1,).
+            target_ids: Targets in 1..num_items, (n,).
+        """
+
+
+RankingLoss = NegativesLoss | CatalogueLoss  # told apart by ``compares``
+
+
+class NegativeSampler(Protocol):
+    """Draws items for a loss that compares targets with negatives."""
+
+    num_negatives: int  # per target, at least 1
+    exclude_target: bool  # whether a target is never drawn as its own negative
+    is_uniform: bool  # whether all items are equally likely
+
+    def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
+        """Learn the catalogue from the counts of the items in train, (num_items + 1,); 0 is ignored."""
+
+    def sample(self, target_ids: Tensor) -> Tensor:
+        """Draw negatives for each target: (n,) to int64 (n, num_negatives) in 1..num_items."""
+
+    def log_probability(self, item_ids: Tensor) -> Tensor:
+        """Return the log-probability of items in a draw that may hit the target, float32, same shape.
+
+        Where the target is excluded, every other item is more likely by the factor
+        1 / (1 - probability of the target).
+        """
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A network that is solved, not trained."""
+
+    def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor) -> None:
+        """Solve for the buffers of the network, from all of train; columns of shape (rows,)."""
+
+
+class PairNetwork(Protocol):
+    """Scores pairs of users and items; made from ``num_users``, ``num_items`` and ``initial_score``.
+
+    Rows are deviations from what is expected of an unknown id, so shrinking them to 0 is shrinking
+    to the unknown.
+    """
+
+    def lookup(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Rows, Rows]:
+        """Look up the rows of users and of items, ids (batch,) to rows (batch, dim)."""
+
+    def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score looked-up rows, to (batch,)."""
+
+    def __call__(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Score pairs of ids, (batch,) each, to (batch,)."""
+
+    def tables(self) -> Mapping[str, Tensor]:
+        """Return the embeddings, ``users`` (num_users + 1, dim) and ``items`` (num_items + 1, dim)."""
+
+
+class Encoder(Protocol):
+    """Encodes histories; made from ``embedding_dim``, and ``num_users`` if it needs users.
+
+    Its class may declare what is False otherwise: ``ignores_history``, that its outputs depend on the
+    user alone, and ``needs_users``. It is then called with the user ids, (batch,), after the inputs,
+    and has ``tables()`` like a network, for the embeddings of the users.
+    """
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Encode (batch, length, dim) as (batch, length, dim); a position never sees later ones."""
+
+
+class SequenceNetwork(Protocol):
+    """Scores all items after a history; made from ``num_items`` and ``num_users``.
+
+    A history begins with 0 and is padded with 0 on the right; a position never sees later ones.
+    """
+
+    ignores_history: bool  # whether its scores depend on the user alone
+
+    def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:
+        """Represent every position: ids (batch, length) of users (batch,) to (batch, length, dim)."""
+
+    def item_table(self) -> tuple[Tensor, Tensor]:
+        """Return what scores the catalogue: weights (num_items + 1, dim), biases (num_items + 1,)."""
+
+    def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
+        """Score chosen items, ids (...) or (..., k) for (..., dim), to the shape of the ids."""
+
+    def score_all(self, representations: Tensor) -> Tensor:
+        """Score all items, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
+
+    def tables(self) -> Mapping[str, Tensor]:
+        """Return the embeddings, as :meth:`PairNetwork.tables`; networks without any return none."""
+
+
+class DataModule(Protocol):
+    """Data that were split, as batches; stages are ``train``, ``val`` and ``test``.
+
+    Attributes:
+        interactions: The whole table.
+        split: Which rows are train, validation and test.
+    """
+
+    interactions: Interactions
+    split: Split
+
+    @property
+    @abstractmethod
+    def warm(self) -> tuple[Tensor, Tensor]:
+        """Which ids train holds: users (num_users + 1,) and items (num_items + 1,), bool."""
+
+    @property
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """What must be equal for metrics to be comparable, as plain values."""
+
+    @abstractmethod
+    def train_dataloader(self, rank: int = 0, world_size: int = 1) -> Iterable[Any]:
+        """Return the training batches of one of the processes that share an epoch."""
+
+    @abstractmethod
+    def evaluation_dataloader(self, stage: str) -> Iterable[Any]:
+        """Return the batches of a stage in order, train included, for measuring."""
+
+    @abstractmethod
+    def evaluated(self, stage: str) -> Evaluated:
+        """Return what a stage evaluates, in the order of its batches."""
+
+    @abstractmethod
+    def segments(self, stage: str) -> Masks:
+        """Return which of it lies in each segment, in the same order."""
+
+    @abstractmethod
+    def memorizable_batch(self, examples: int) -> Any:
+        """Choose a batch of train that a model can learn completely, of at most so many examples."""
+
+    def perturb(self, histories: str) -> None:
+        """Evaluate with changed histories, see :mod:`matinee.batches.perturbation`.
+
+        Raises:
+            MatineeError: If batches hold no histories, or the name is unknown.
+        """
+
+
+Data = TypeVar("Data", bound=DataModule, contravariant=True)
+
+
+class Task(Protocol[Data]):
+    """A network with its loss: fitted, then measured.
+
+    What a fit and the verbs ask of it besides is declared by
+    :class:`matinee.training.tasks.base.LightningTask`.
+    """
+
+    headline: Headline  # the metric by which its models are selected
+
+    @property
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """What its metrics mean, as plain values."""
+
+    @abstractmethod
+    def measure(
+        self, predictions: Sequence[Any], datamodule: Data, stage: str
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Measure the predictions for a whole stage, batch by batch in order.
+
+        Returns:
+            The metrics, whole and by segment; and, as arrays of one length, ``user_id``, the headline
+            metric of every user or window, and ``count``, the rows behind it, unless that is 1.
+        """

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from matinee.networks.pairs.averages import ClosedForm
+from matinee.contracts import ClosedForm
 from matinee.networks.popularity import Popularity
 
 

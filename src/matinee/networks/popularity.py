@@ -23,6 +23,7 @@ class Popularity(nn.Module):
         ValueError: If ``num_items`` is below 1.
     """
 
+    ignores_history = False  # a newcomer's history still tells which items are new
     item_scores: Tensor
 
     def __init__(self, num_items: int, num_users: int = 0) -> None:
@@ -42,6 +43,10 @@ class Popularity(nn.Module):
         """
         counts = torch.bincount(item_ids, minlength=len(self.item_scores))
         self.item_scores[1:] = counts[1:].double().log1p()
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return no embeddings."""
+        return {}
 
     def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
         """Represent every history by 0: ids (batch, length) to zeros (batch, length, 1)."""

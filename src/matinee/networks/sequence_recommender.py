@@ -86,6 +86,11 @@ class SequenceRecommender(nn.Module):
         users = histories.new_zeros(len(histories)) if user_ids is None else user_ids
         return self.encoder(inputs, users)  # type: ignore[no-any-return]
 
+    def tables(self) -> dict[str, Tensor]:
+        """Return the embeddings of the items, and those of the users if the encoder needs users."""
+        users = self.encoder.tables() if self.needs_users else {}  # type: ignore[operator]
+        return {"items": self.item_embeddings.weight, **users}
+
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return the item weights, (num_items + 1, dim), and the item biases, (num_items + 1,).
 

@@ -6,33 +6,28 @@ targets. :class:`FullSoftmax` compares each target with the whole catalogue and 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
-class RankingScores(NamedTuple):
-    """Scores of n targets and of k negatives each, with the log-probability of drawing each item."""
-
-    positive: Tensor  # float, (n,)
-    negative: Tensor  # float, (n, k)
-    positive_log_q: (
-        Tensor  # float, (n,); see matinee.objectives.sampling.NegativeSampler.log_probability
-    )
-    negative_log_q: Tensor  # float, (n, k)
+from matinee.contracts import RankingScores
 
 
-class _RankingLoss(nn.Module):
-    """A loss that does not depend on the data."""
+class _NegativesLoss(nn.Module):
+    """A loss that compares targets with negatives and does not depend on the data."""
+
+    compares: Literal["negatives"] = "negatives"
+    needs_excluded_target = False
+    needs_uniform_negatives = False
 
     def fit(self, num_items: int) -> None:
         """Set the size of the catalogue, without the padding; called once before training."""
 
 
-class Pointwise(_RankingLoss):
+class Pointwise(_NegativesLoss):
     r"""Binary cross-entropy that separates targets from negatives.
 
     .. math:: -\log \sigma(s^+) - \tfrac1k \sum_j \log(1 - \sigma(s^-_j))
@@ -46,7 +41,7 @@ class Pointwise(_RankingLoss):
         return _mean(F.softplus(-scores.positive) + F.softplus(scores.negative).mean(-1))
 
 
-class SaturatingPointwise(_RankingLoss):
+class SaturatingPointwise(_NegativesLoss):
     r"""Pointwise loss with bounded terms: the probabilities of misclassifying target and negatives.
 
     .. math:: 1 - \sigma(s^+) + \tfrac1k \sum_j \sigma(s^-_j)
@@ -61,7 +56,7 @@ class SaturatingPointwise(_RankingLoss):
         return _mean(torch.sigmoid(-scores.positive) + torch.sigmoid(scores.negative).mean(-1))
 
 
-class BPR(_RankingLoss):
+class BPR(_NegativesLoss):
     r"""Bayesian personalised ranking: rank the target above each negative (Rendle et al., UAI 2009).
 
     .. math:: -\tfrac1k \sum_j \log \sigma(s^+ - s^-_j)
@@ -74,7 +69,7 @@ class BPR(_RankingLoss):
         return _mean(F.softplus(-_margins(scores)).mean(-1))
 
 
-class SaturatingBPR(_RankingLoss):
+class SaturatingBPR(_NegativesLoss):
     r"""BPR with bounded terms: the probability of ranking a negative above the target.
 
     .. math:: 1 - \tfrac1k \sum_j \sigma(s^+ - s^-_j)
@@ -87,7 +82,7 @@ class SaturatingBPR(_RankingLoss):
         return _mean(torch.sigmoid(-_margins(scores)).mean(-1))
 
 
-class Hinge(_RankingLoss):
+class Hinge(_NegativesLoss):
     r"""Hinge loss: penalise negatives that score less than a margin below the target.
 
     .. math:: \tfrac1k \sum_j \max(0, m - s^+ + s^-_j)
@@ -108,7 +103,7 @@ class Hinge(_RankingLoss):
         return _mean(F.relu(self.margin - _margins(scores)).mean(-1))
 
 
-class AdaptiveHinge(_RankingLoss):
+class AdaptiveHinge(_NegativesLoss):
     r"""Hinge loss on the negative with the highest score.
 
     .. math:: \max(0, m - s^+ + \max_j s^-_j)
@@ -133,7 +128,7 @@ class AdaptiveHinge(_RankingLoss):
         return _mean(F.relu(self.margin - scores.positive + scores.negative.amax(-1)))
 
 
-class SampledSoftmax(_RankingLoss):
+class SampledSoftmax(_NegativesLoss):
     r"""Cross-entropy over the catalogue, with the sum over other items estimated from negatives.
 
     .. math::
@@ -148,6 +143,8 @@ class SampledSoftmax(_RankingLoss):
     converge to the full softmax (Khrylchenko et al., RecSys 2025).
     """
 
+    needs_excluded_target = True
+
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in nats."""
         num_negatives = scores.negative.shape[-1]
@@ -157,7 +154,7 @@ class SampledSoftmax(_RankingLoss):
         return _mean(logits.logsumexp(-1) - scores.positive)
 
 
-class GBCE(_RankingLoss):
+class GBCE(_NegativesLoss):
     r"""Generalised binary cross-entropy, which reduces overconfidence (Petrov & Macdonald, RecSys 2023).
 
     .. math::
@@ -174,6 +171,8 @@ class GBCE(_RankingLoss):
     Raises:
         ValueError: If ``t`` is out of range.
     """
+
+    needs_uniform_negatives = True
 
     def __init__(self, t: float = 0.75) -> None:
         super().__init__()
@@ -205,7 +204,7 @@ class GBCE(_RankingLoss):
         return _mean(entropy) / (num_negatives + 1)
 
 
-class FullSoftmax(_RankingLoss):
+class FullSoftmax(nn.Module):
     r"""Cross-entropy of the target over the whole catalogue.
 
     .. math:: -s_+ + \log \sum_{i=1}^{\text{num\_items}} e^{s_i}, \qquad s_i = r^\top w_i + b_i
@@ -223,6 +222,8 @@ class FullSoftmax(_RankingLoss):
         ValueError: If ``chunk_size`` is below 1.
     """
 
+    compares: Literal["catalogue"] = "catalogue"
+
     def __init__(self, chunk_size: int | None = None) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
@@ -230,6 +231,9 @@ class FullSoftmax(_RankingLoss):
                 f"chunk_size is {chunk_size}; give a whole number of at least 1, or null."
             )
         self.chunk_size = chunk_size
+
+    def fit(self, num_items: int) -> None:
+        """Do nothing: the item table gives the size of the catalogue."""
 
     def forward(
         self, representations: Tensor, item_weights: Tensor, item_biases: Tensor, target_ids: Tensor

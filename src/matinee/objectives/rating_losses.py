@@ -6,7 +6,7 @@ works with every rating loss.
 """
 
 import math
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,29 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class RatingLoss(Protocol):
-    """What a rating task asks of its loss."""
-
-    def fit(self, ratings: npt.NDArray[np.float32]) -> None:
-        """Learn what the loss needs from the training ratings, before the network is built.
-
-        Args:
-            ratings: All ratings of train, shape (rows,).
-        """
-
-    @property
-    def initial_score(self) -> float:
-        """The score that an untrained network should give to every pair."""
-
-    def rating(self, scores: Tensor) -> Tensor:
-        """The rating that each score stands for, same shape, on the scale of the data."""
-
-    def __call__(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """The mean loss over a batch: scores and ratings of shape (batch,) to a scalar."""
-
-
 class _DirectRating(nn.Module):
     """A loss for scores that are ratings; untrained networks start with the mean rating of train."""
+
+    compares: Literal["ratings"] = "ratings"
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,6 +89,7 @@ class StarClassification(nn.Module):
     of 100 points.
     """
 
+    compares: Literal["ratings"] = "ratings"
     levels: Tensor
     tilt: Tensor
 

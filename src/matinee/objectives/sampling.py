@@ -4,7 +4,6 @@ Draws use torch's global generator on the device of the targets. Item 0 is never
 """
 
 import math
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,30 +11,6 @@ import torch
 from torch import Tensor, nn
 
 _TOTAL = 2**40  # sum of the integer weights: fine steps, yet far below the 2**63 of a raw draw
-
-
-class NegativeSampler(Protocol):
-    """What a next-item task asks of its sampler."""
-
-    num_negatives: int
-
-    def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
-        """Learn the catalogue.
-
-        Args:
-            item_counts: Number of interactions of each item in train, (num_items + 1,); entry 0 is
-                ignored.
-        """
-
-    def sample(self, target_ids: Tensor) -> Tensor:
-        """Draw negatives for each target: (n,) to int64 (n, num_negatives) in 1..num_items."""
-
-    def log_probability(self, item_ids: Tensor) -> Tensor:
-        """Log of the chance of items in one draw that may hit the target, float32, same shape.
-
-        Where the target is excluded, the chance of any other item is larger by the factor
-        1 / (1 - chance of the target).
-        """
 
 
 class UniformSampler(nn.Module):
@@ -48,6 +23,8 @@ class UniformSampler(nn.Module):
     Raises:
         ValueError: If ``num_negatives`` is below 1.
     """
+
+    is_uniform = True
 
     def __init__(self, num_negatives: int = 1, exclude_target: bool = True) -> None:
         super().__init__()
@@ -99,6 +76,7 @@ class PopularitySampler(nn.Module):
         ValueError: If ``num_negatives`` is below 1, or ``alpha`` is negative or not finite.
     """
 
+    is_uniform = False
     cumulative: Tensor
     log_q: Tensor
 

@@ -49,6 +49,10 @@ class UserConditioned(nn.Module):
         self.user_dropout = nn.Dropout(user_dropout)
         self.encoder = encoder(embedding_dim)
 
+    def tables(self) -> dict[str, Tensor]:
+        """Return the embeddings of the users."""
+        return {"users": self.users.weight}
+
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
         """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
         users = self.user_dropout(self.users(user_ids))  # (batch, dim)

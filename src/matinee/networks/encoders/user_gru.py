@@ -65,6 +65,10 @@ class UserGRU(nn.Module):
         if hidden_dim != embedding_dim:
             self.output = nn.Linear(hidden_dim, embedding_dim)
 
+    def tables(self) -> dict[str, Tensor]:
+        """Return the embeddings of the users."""
+        return {"users": self.users.weight}
+
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
         """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
         users = self.user_dropout(self.users(user_ids))  # (batch, dim)

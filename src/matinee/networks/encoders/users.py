@@ -29,6 +29,10 @@ class UserFactors(nn.Module):
         super().__init__()
         self.user_factors = embedding_table(num_users, embedding_dim, init_std)
 
+    def tables(self) -> dict[str, Tensor]:
+        """Return the embeddings of the users."""
+        return {"users": self.user_factors.weight}
+
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
         """Return the embedding of users (batch,) at every position, (batch, length, dim)."""
         rows: Tensor = self.user_factors(user_ids)

@@ -1,20 +1,11 @@
 """Average ratings: closed-form baselines that every trained model should beat."""
 
 import math
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from matinee.networks.pairs.factorization import Rows
-
-
-@runtime_checkable
-class ClosedForm(Protocol):
-    """A network with a closed-form solution: the task calls ``fit`` once, with all rows of train."""
-
-    def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor) -> None:
-        """Compute the network's buffers from the columns of train, shape (rows,) each."""
+from matinee.contracts import Rows
 
 
 class DampedBias(nn.Module):
@@ -87,6 +78,10 @@ class DampedBias(nn.Module):
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
         """Score looked-up rows: (batch, 1) each to (batch,)."""
         return self.global_mean + user_rows[0].squeeze(-1) + item_rows[0].squeeze(-1)
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return no embeddings: a bias has no direction."""
+        return {}
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score pairs of ids: (batch,) each to (batch,)."""

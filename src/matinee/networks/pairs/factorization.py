@@ -11,9 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import Rows
 from matinee.networks.options import check_sizes
-
-Rows = tuple[Tensor, ...]
 
 
 class MatrixFactorization(nn.Module):
@@ -57,6 +56,10 @@ class MatrixFactorization(nn.Module):
         """Score looked-up rows: (batch, dim) each to (batch,)."""
         (users,), (items,) = user_rows, item_rows
         return ((users + self.user_center) * (items + self.item_center)).sum(-1)
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return the factors of users and items."""
+        return {"users": self.user_factors.weight, "items": self.item_factors.weight}
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score pairs of ids: (batch,) each to (batch,)."""
@@ -108,6 +111,10 @@ class BiasedMatrixFactorization(nn.Module):
         (users,), (items,) = user_rows, item_rows
         product = (users[..., :-1] * items[..., :-1]).sum(-1)
         return self.global_bias + users[..., -1] + items[..., -1] + product
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return the factors of users and items; the last column is the bias."""
+        return {"users": self.user_factors.weight, "items": self.item_factors.weight}
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score pairs of ids: (batch,) each to (batch,)."""

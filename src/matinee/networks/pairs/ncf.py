@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import Rows
 from matinee.networks.options import check_shares, check_sizes
-from matinee.networks.pairs.factorization import Rows, embedding_table
+from matinee.networks.pairs.factorization import embedding_table
 
 
 class NeuMF(nn.Module):
@@ -69,6 +70,10 @@ class NeuMF(nn.Module):
         deep = self.perceptron(torch.cat((users_deep, items_deep), -1))
         fused = torch.cat((users_product * items_product, deep), -1)
         return self.output(fused).squeeze(-1)  # type: ignore[no-any-return]
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return the rows of users and items, the factors of the product before those of the perceptron."""
+        return {"users": self.user_rows.weight, "items": self.item_rows.weight}
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score pairs of ids: (batch,) each to (batch,)."""

@@ -7,8 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from matinee.contracts import Headline
-from matinee.networks.pairs.averages import ClosedForm
+from matinee.contracts import ClosedForm, Headline
 from matinee.training.optimizers import RowAdam
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from matinee.batches import RankingBatch, SequenceDataModule
 from matinee.batches.windows import SequenceBatch
-from matinee.contracts import Headline
+from matinee.contracts import Headline, NegativeSampler, RankingLoss, RankingScores
 from matinee.metrics import coverage, ranking_metrics, ranks
-from matinee.objectives.ranking_losses import GBCE, FullSoftmax, RankingScores, SampledSoftmax
-from matinee.objectives.sampling import NegativeSampler, UniformSampler
 from matinee.training.tasks.base import OptimizerFactory, SchedulerFactory, Task
 
 RANKED_AT_ONCE = 2**24  # scores held at a time
@@ -47,7 +45,7 @@ class NextItemTask(Task):
     def __init__(
         self,
         network: Any,
-        loss: nn.Module,
+        loss: RankingLoss,
         sampler: NegativeSampler | None,
         warm: tuple[Tensor, Tensor],
         optimizer: OptimizerFactory,
@@ -70,7 +68,7 @@ class NextItemTask(Task):
         cls,
         datamodule: SequenceDataModule,
         model: Callable[..., nn.Module],
-        loss: nn.Module,
+        loss: RankingLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         sampler: NegativeSampler | None = None,
@@ -102,7 +100,7 @@ class NextItemTask(Task):
             raise ValueError(
                 f"{made.__name__} rates pairs; choose model=gru or another that ranks items."
             )
-        loss.fit(interactions.num_items)  # type: ignore[operator]
+        loss.fit(interactions.num_items)
         if sampler is not None:
             counts = np.bincount(
                 datamodule.histories.item_ids, minlength=interactions.num_items + 1
@@ -143,10 +141,11 @@ class NextItemTask(Task):
 
     def objective(self, representations: Tensor, target_ids: Tensor) -> Tensor:
         """Compare n targets, (n,), with other items, given representations (n, dim); a scalar."""
-        if isinstance(self.loss, FullSoftmax):
-            whole: Tensor = self.loss(representations, *self.network.item_table(), target_ids)
-            return whole
-        assert self.sampler is not None
+        loss: RankingLoss = self.loss
+        if loss.compares == "catalogue":
+            weights, biases = self.network.item_table()
+            return loss(representations, weights, biases, target_ids)
+        assert self.sampler is not None  # see _check_pair
         negatives = self.sampler.sample(target_ids)
         scores = RankingScores(
             positive=self.network.score(representations, target_ids),
@@ -154,8 +153,7 @@ class NextItemTask(Task):
             positive_log_q=self.sampler.log_probability(target_ids),
             negative_log_q=self.sampler.log_probability(negatives),
         )
-        sampled: Tensor = self.loss(scores)
-        return sampled
+        return loss(scores)
 
     def forward(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
         """Score all items as the next ones of some histories.
@@ -252,15 +250,15 @@ class NextItemTask(Task):
         }
 
 
-def _check_pair(loss: nn.Module, sampler: NegativeSampler | None) -> None:
-    """Refuse a loss and a sampler that do not go together."""
+def _check_pair(loss: RankingLoss, sampler: NegativeSampler | None) -> None:
+    """Refuse a loss and a sampler that do not go together, by what both declare."""
     name = type(loss).__name__
-    if isinstance(loss, FullSoftmax):
+    if loss.compares == "catalogue":
         if sampler is not None:
-            raise ValueError("FullSoftmax compares with every item; add sampler=none.")
+            raise ValueError(f"{name} compares targets with all items; add sampler=none.")
     elif sampler is None:
-        raise ValueError(f"{name} compares with sampled items; add sampler=uniform.")
-    elif isinstance(loss, SampledSoftmax) and not getattr(sampler, "exclude_target", True):
+        raise ValueError(f"{name} compares targets with sampled items; add sampler=uniform.")
+    elif loss.needs_excluded_target and not sampler.exclude_target:
         raise ValueError(f"{name} counts the target once; add sampler.exclude_target=true.")
-    elif isinstance(loss, GBCE) and not isinstance(sampler, UniformSampler):
-        raise ValueError(f"{name} is calibrated for uniform negatives; add sampler=uniform.")
+    elif loss.needs_uniform_negatives and not sampler.is_uniform:
+        raise ValueError(f"{name} needs uniform negatives; add sampler=uniform.")

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from matinee.batches import RatingBatch, RatingDataModule
-from matinee.contracts import Headline
+from matinee.contracts import Headline, RatingLoss, Rows
 from matinee.metrics import rating_metrics, rating_metrics_per_user
-from matinee.networks.pairs.factorization import Rows
-from matinee.objectives.rating_losses import RatingLoss
 from matinee.training.tasks.base import OptimizerFactory, SchedulerFactory, Task
 
 
