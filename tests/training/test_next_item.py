@@ -1,5 +1,6 @@
 """Next-item recommendation from config to recommendation."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,41 @@ def test_users_of_train_have_rows_and_others_share_row_0(
         after = task(batch.histories, batch.lengths, batch.user_ids)
     assert torch.equal(before, unknown) is not known
     assert torch.equal(before, after) is not known
+
+
+def test_a_share_of_the_users_is_unknown_in_training(compose_train) -> None:
+    overrides = [*SEQUENCE, "model=user_gru", "task.unknown_users=0.25"]
+    experiment = building.build(compose_train(*overrides))
+    task, seen = experiment.task, []
+    represent = task.network.represent
+
+    def spied(histories: torch.Tensor, user_ids: torch.Tensor) -> torch.Tensor:
+        seen.append(user_ids)
+        return represent(histories, user_ids)
+
+    task.network.represent = spied
+    batch = next(iter(experiment.datamodule.train_dataloader()))
+    torch.manual_seed(0)
+    for _ in range(40):
+        task.training_step(batch, 0)
+    user_ids = torch.stack(seen)
+    replaced = user_ids == 0
+    assert torch.equal(
+        torch.where(replaced, batch.user_ids, user_ids), batch.user_ids.expand(40, -1)
+    )
+    assert replaced.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert not torch.equal(replaced[0], replaced[1]), "drawn anew in every step"
+
+
+def test_negatives_are_drawn_by_their_counts_in_train(compose_train) -> None:
+    overrides = [*SEQUENCE, "split=leave_last_out", "model=gru", "loss=bpr", "sampler=popularity"]
+    experiment = building.build(compose_train(*overrides, "sampler.alpha=1"))
+    interactions, train = experiment.datamodule.interactions, experiment.datamodule.split.train
+    counts = Counter(interactions.item_ids[train].tolist())
+    items = torch.arange(interactions.num_items + 1)
+    shares = experiment.task.sampler.log_probability(items).exp()
+    expected = [counts[item] / len(train) for item in items.tolist()]
+    assert shares.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
