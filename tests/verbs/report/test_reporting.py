@@ -83,7 +83,7 @@ def test_nothing_to_report(tmp_path: Path) -> None:
 def test_markdown_survives_bars_and_aligns() -> None:
     table = as_markdown(pd.DataFrame({"title": ["a|b", "c"], "rmse": ["1.25", "10.5"]}))
     lines = table.splitlines()
-    assert lines[2] == "| a\\|b  |  1.25 |"
+    assert lines[2] == "| a\\|b  | 1.25 |"
     assert len({len(line) for line in lines}) == 1
 
 
