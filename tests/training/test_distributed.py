@@ -172,9 +172,14 @@ def test_a_stopped_run_resumes_to_the_same_bits(
 
 
 def test_an_error_is_told_once_and_ends_all(table_overrides: list[str], tmp_path: Path) -> None:
+    patient = tmp_path / "patient.py"  # however slowly the first process ends
+    patient.write_text(
+        "import sys\nfrom matinee import cli\nfrom matinee.training import processes\n"
+        "processes.TELL_AFTER = 3600\ncli.main(sys.argv[1:])\n"
+    )
     process = start(
         *table_overrides, "trainer.devices=2", "optimizer=sgd", "optimizer.lr=1e30",
-        f"run_folder={tmp_path / 'run'}", "logger=none",
+        f"run_folder={tmp_path / 'run'}", "logger=none", program=(str(patient),),
     )  # fmt: skip
     _, errors = finish(process, status=1)
     assert errors.count("matinee: ") == 1 and "Traceback" not in errors
