@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Errors are shown; warnings, such as those of a package index that lacks a page, are not.
+# Errors are shown, warnings are not.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements/constraints.txt
 SOURCES := pyproject.toml requirements/constraints.txt
 export OMP_NUM_THREADS ?= 1
