@@ -1,4 +1,4 @@
-"""What is kept of a fit lets it end as it would have ended."""
+"""A resumed fit ends as the uninterrupted one."""
 
 import itertools
 from pathlib import Path

@@ -171,7 +171,9 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert metrics == read_result(folder)["metrics"]
 
 
-def test_an_error_is_told_once_and_ends_all(table_overrides: list[str], tmp_path: Path) -> None:
+def test_an_error_is_reported_once_and_ends_all_processes(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
     patient = tmp_path / "patient.py"  # however slowly the first process ends
     patient.write_text(
         "import sys\nfrom matinee import cli\nfrom matinee.training import processes\n"
@@ -186,7 +188,7 @@ def test_an_error_is_told_once_and_ends_all(table_overrides: list[str], tmp_path
     assert "became" in errors and not (tmp_path / "run").exists()
 
 
-def test_runs_of_a_multirun_on_two_devices_have_commands_of_their_own(
+def test_each_run_of_a_multirun_on_two_devices_has_its_own_command(
     table_overrides: list[str], tmp_path: Path
 ) -> None:
     process = start(

@@ -122,7 +122,7 @@ def test_train_without_a_second_item_is_refused() -> None:
 
 
 @pytest.mark.parametrize("model", [*ENCODERS, "popularity"])
-def test_every_model_trains_is_measured_again_and_recommends(run, model: str) -> None:
+def test_every_model_trains_evaluates_and_recommends(run, model: str) -> None:
     folder = run(*SEQUENCE, f"model={model}", "data.length=10", "trainer.max_epochs=1")
     recorded = read_result(folder)
     assert {"val/mrr", "test/mrr", "test/recall@10", "test/ndcg@10", "test/coverage@10"} <= set(
@@ -164,7 +164,7 @@ def test_every_split_serves_sequences(run, split: str) -> None:
     assert read_result(folder)["metrics"]["test/mrr"] > 0
 
 
-def test_figures_do_not_depend_on_the_evaluation_batch(run) -> None:
+def test_metrics_do_not_depend_on_the_evaluation_batch(run) -> None:
     options = [*SEQUENCE, "model=attention", "data.filter_seen=true"]
     whole = read_result(run(*options))["metrics"]
     single = read_result(run(*options, "data.eval_batch_size=1", folder="single"))["metrics"]
@@ -190,7 +190,7 @@ def test_recommendations_are_the_scores_of_evaluation(run) -> None:
         assert place == pytest.approx(target_ranks[row].item(), abs=0.5)
 
 
-def test_per_user_file_adds_up_to_the_figure(run) -> None:
+def test_per_user_file_adds_up_to_the_metric(run) -> None:
     folder = run(*SEQUENCE, "model=popularity")
     with np.load(folder / "per_user.npz") as values:
         assert (
@@ -200,7 +200,7 @@ def test_per_user_file_adds_up_to_the_figure(run) -> None:
         assert len(values["user"]) == len(values["rank"]) == len(values["history_length"])
 
 
-def test_unknown_items_of_a_history_are_told(run) -> None:
+def test_unknown_items_of_a_history_are_reported(run) -> None:
     loaded = building.load_run(run(*SEQUENCE, "model=gru"))
     with pytest.raises(MatineeError, match="item 999 is not in the data"):
         recommend(loaded, history=[999])
@@ -328,7 +328,7 @@ def test_negatives_of_a_catalogue_of_one(compose_train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["gru", "cnn", "attention"])
-def test_counting_is_learnt(run, compose_train, tmp_path: Path, model: str) -> None:
+def test_counting_is_learned(run, compose_train, tmp_path: Path, model: str) -> None:
     mrr = synthetic(
         compose_train, tmp_path, "dataset=counting", "dataset.num_rows=300", f"model={model}"
     )
@@ -338,7 +338,7 @@ def test_counting_is_learnt(run, compose_train, tmp_path: Path, model: str) -> N
 @pytest.mark.parametrize(
     "model", ["lstm", "gru", "cnn", "attention", pytest.param("dnc", marks=pytest.mark.slow)]
 )
-def test_markov_chains_are_learnt_where_there_is_order_and_only_there(
+def test_markov_chains_are_learned_only_where_order_matters(
     compose_train, tmp_path: Path, model: str
 ) -> None:
     """Two sides: far above popularity on a nearly deterministic chain, at chance on noise."""
@@ -399,7 +399,7 @@ def test_a_model_of_users_reads_no_history(run) -> None:
     assert len(recommend(loaded, history=[], top_k=3)) == 3
 
 
-def test_a_run_goes_on_only_under_its_own_protocol(run) -> None:
+def test_a_run_resumes_only_under_its_own_protocol(run) -> None:
     folder = run(*SEQUENCE, "model=gru")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("filter_seen: false", "filter_seen: true"))
