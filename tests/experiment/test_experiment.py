@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.errors import AtWork, MatineeError, Stopped
-from matinee.experiment import building, measuring, running
+from matinee.experiment import building, measuring, run_folder, running
 from matinee.experiment.run_folder import read_result, sole_writer
 from matinee.experiment.trainer import make_trainer
 from matinee.files import checkpoint_path
@@ -116,10 +118,14 @@ def test_a_run_folder_is_never_overwritten(run: Run) -> None:
         run()
 
 
-def test_runs_started_in_the_same_second_get_separate_folders(compose_train, tmp_path) -> None:
-    config = compose_train(f"log_dir={tmp_path}", "model=bias")
-    folders = {running.train(config.copy(), []) for _ in range(3)}
-    assert len(folders) == 3
+def test_runs_started_in_the_same_second_get_separate_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 1, 2, 12, 0, 0)
+    stopped_clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda: noon))
+    monkeypatch.setattr(run_folder, "datetime", stopped_clock)
+    names = [run_folder.claim_folder(None, tmp_path).name for _ in range(3)]
+    assert names == [f"2026-01-02_12-00-00{suffix}" for suffix in ("", "_1", "_2")]
 
 
 def test_nothing_is_left_behind_when_the_trainer_cannot_be_made(run: Run, tmp_path: Path) -> None:
