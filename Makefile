@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Errors are shown, warnings are not.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements/constraints.txt
 SOURCES := pyproject.toml requirements/constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint docs tensorboard notebooks clean
+.NOTPARALLEL: # two installations at once would spoil each other
+.PHONY: help quickstart test test-slow lint docs tensorboard notebooks clean
 
 help:
 	@echo "make quickstart   train on MovieLens 100K and print the table"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, except the slow ones"
+	@echo "make test-slow    run the slow tests: long trainings, killed processes, notebooks, the wheel"
 	@echo "make lint         format, lint and type checks"
 	@echo "make docs         build the documentation site in build/docs"
 	@echo "make tensorboard  look at the runs in lightning_logs/"
@@ -19,7 +23,10 @@ quickstart: $(VENV)/.installed
 	@launchers/00_quickstart.sh
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs notebooks
@@ -38,20 +45,20 @@ notebooks: $(VENV)/.installed-dev
 	@mkdir -p build/notebooks
 	$(BIN)/jupyter execute --output='../build/notebooks/{notebook_name}' notebooks/*.ipynb
 
-$(VENV)/bin/python:
+$(VENV)/bin/pip: # the last thing that venv makes
 	@$(PYTHON) -c 'import sys; sys.exit("matinee needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e .
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/pip
+	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[dev]'
+$(VENV)/.installed-dev: $(SOURCES) | $(VENV)/bin/pip
+	$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-docs: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt -e '.[docs]'
+$(VENV)/.installed-docs: $(SOURCES) | $(VENV)/bin/pip
+	$(INSTALL) -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -1,4 +1,4 @@
-"""A small learnable table, and short ways to compose and run."""
+"""A small learnable table, and fixtures that compose configs and train on it."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process, its output and its exit status."""
+"""The command line: its output, its exit status, and what it leaves behind."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import failed, matinee
+from command_line import failed, matinee, matinee_process
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
 
@@ -43,7 +43,7 @@ def test_train_help_lists_the_choices() -> None:
 def test_train_ends_with_its_folder_and_the_others_take_it(
     table_overrides: list[str], tmp_path: Path
 ) -> None:
-    done = matinee("train", *table_overrides, "trainer.max_epochs=2", cwd=tmp_path)
+    done = matinee_process("train", *table_overrides, "trainer.max_epochs=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = done.stdout.splitlines()[-1]
     assert (tmp_path / folder / "result.json").is_file()
@@ -68,7 +68,7 @@ def test_train_ends_with_its_folder_and_the_others_take_it(
     assert f"{recorded:.4f}" in table.stdout
 
     assert "user 'nobody' is not in the data" in failed(
-        matinee("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
+        matinee_process("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
     )
     assert "item 9 is not in the data" in failed(
         matinee("recommend", f"run={folder}", "ratings={9: 5}", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The wheel carries all it needs: a run from an empty folder in an environment of its own."""
+"""The wheel is complete: it trains from an empty folder in an environment of its own."""
 
 import subprocess
 import sys

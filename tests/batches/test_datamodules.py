@@ -104,6 +104,15 @@ def test_parts_are_those_of_the_split_and_warmth_that_of_train() -> None:
     assert datamodule.protocol["split"]["rows"] == {"train": 2, "validation": 1, "test": 1}
 
 
+def test_a_pair_is_warm_if_train_holds_its_user_and_its_item() -> None:
+    users, items = [1, 2, 1, 2, 1, 3, 3], [1, 2, 2, 1, 3, 1, 3]
+    table = Interactions.from_table({"user": users, "item": items, "rating": [3.0] * 7})
+    split = Split("s", {}, np.array([0, 1]), np.array([2]), np.array([3, 4, 5, 6]))
+    datamodule = RatingDataModule(table, split, segments=["warmth"])
+    assert datamodule.evaluated("test").warm.tolist() == [True, False, False, False]
+    assert datamodule.segments("test")["cold"].tolist() == [False, True, True, True]
+
+
 def test_refuses_data_without_ratings_and_batches_of_nothing() -> None:
     split = Split("s", {}, np.array([0, 1]), np.array([2]), np.array([3]))
     with pytest.raises(MatineeError, match=r"dataset\.rating"):

@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def accelerator() -> Any:
 
 @pytest.fixture
 def bench(accelerator: Any, tmp_path: Path) -> Any:
-    return accelerator.Bench("cpu", True, tmp_path, time.monotonic() + 1000)
+    return accelerator.Bench("cpu", True, tmp_path, math.inf)
 
 
 def test_an_error_is_recorded_and_the_next_section_runs(
@@ -121,13 +121,12 @@ def test_curves_that_are_apart(accelerator: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_miniature_holds(accelerator: Any, tmp_path: Path) -> None:
     source = str(Path(matinee.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), "--miniature", "--device", "cpu"]
     done = subprocess.run(
-        [*command, "--budget", "1700", "--output", str(tmp_path)],
+        [*command, "--budget", "86400", "--output", str(tmp_path)],
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
     found = {

@@ -78,6 +78,19 @@ def test_unknown_keys_and_foreign_targets_are_refused(
         check_config(compose_train(override), "train")
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optimizer.lr=true", r"optimizer\.lr is True; give a number"),
+        ("data.batch_size=true", r"data\.batch_size is True; give a whole number"),
+        ("split.seed=true", r"split\.seed is True; give a whole number"),
+    ],
+)
+def test_true_is_no_number(compose_train, override: str, sentence: str) -> None:
+    with pytest.raises(MatineeError, match=sentence):
+        check_config(compose_train("split=random", override), "train")
+
+
 def test_a_parameter_of_the_target_may_be_added(compose_train) -> None:
     check_config(compose_train("+trainer.gradient_clip_val=1.0", "+optimizer.eps=1e-7"), "train")
 

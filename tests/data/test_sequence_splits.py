@@ -1,5 +1,7 @@
 """Splits of histories: whole users, last rows, tails."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -130,6 +132,15 @@ def test_rows_of_equal_time_and_rows_without_time_keep_the_source_order(make):
         split = make(log)
         assert log.items["raw_id"].loc[log.item_ids[split.test]].tolist() == [1]
         assert log.items["raw_id"].loc[log.item_ids[split.validation]].tolist() == [2]
+
+
+@pytest.mark.parametrize("make", [leave_last_out, lambda log: user_tail(log, 0.2, 0.2)])
+def test_rows_that_are_not_in_the_order_of_time_are_noticed(make):
+    """A reader that builds interactions without ``from_table`` could leave them so."""
+    log = log_of([1] * 5 + [2] * 5)
+    make(log)
+    with pytest.raises(AssertionError, match="earlier than its predecessor's"):
+        make(replace(log, timestamps=log.timestamps[::-1]))
 
 
 def test_short_histories_stay_in_train():

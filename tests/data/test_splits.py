@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,14 @@ def test_chronological_keeps_equal_times_together() -> None:
     times = np.array([1, 1, 1, 1, 1, 1, 2, 2, 3, 3])
     parts = [set(times[rows]) for rows in (split.train, split.validation, split.test)]
     assert parts == [{1}, {2}, {3}]
+
+
+def test_chronological_notices_rows_that_are_not_in_the_order_of_time() -> None:
+    """A reader that builds interactions without ``from_table`` could leave them so."""
+    times = np.array([0, 90, 20, 30, 40, 50, 60, 70, 80, 10])
+    interactions = replace(table(list(range(10))), timestamps=times)
+    with pytest.raises(AssertionError, match="reaches past its successor"):
+        splits.chronological(interactions)
 
 
 def test_chronological_refuses_what_it_cannot_do() -> None:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.errors import AtWork, MatineeError, Stopped
-from matinee.experiment import building, measuring, running
+from matinee.experiment import building, measuring, run_folder, running
 from matinee.experiment.run_folder import read_result, sole_writer
 from matinee.experiment.trainer import make_trainer
 from matinee.files import checkpoint_path
@@ -31,7 +33,7 @@ Run = Callable[..., Path]
 NEXT_ITEM = ["experiment=user_based/gru", "model.embedding_dim=8"]
 
 
-def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
+def test_run_folder_holds_config_metrics_and_checkpoints(run: Run) -> None:
     folder = run("model=mf_bias")
     names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
     assert names == {
@@ -57,7 +59,7 @@ def test_run_folder_holds_all_there_is_to_know(run: Run) -> None:
     assert float(epochs[1]["train/loss"]) < float(epochs[0]["train/loss"])
 
 
-def test_per_user_file_adds_up_to_the_test_figure(run: Run) -> None:
+def test_per_user_file_adds_up_to_the_test_metric(run: Run) -> None:
     folder = run("split=random")
     with np.load(folder / "per_user.npz") as per_user:
         total = (per_user["rmse"] ** 2 * per_user["count"]).sum() / per_user["count"].sum()
@@ -66,14 +68,14 @@ def test_per_user_file_adds_up_to_the_test_figure(run: Run) -> None:
 
 
 @pytest.mark.parametrize("model", ["bias", "mf", "mf_bias", "ncf"])
-def test_evaluation_of_a_loaded_run_gives_the_recorded_figures(run: Run, model: str) -> None:
+def test_evaluation_of_a_loaded_run_gives_the_recorded_metrics(run: Run, model: str) -> None:
     folder = run(f"model={model}")
     loaded = building.load_run(folder)
     metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
     assert metrics == read_result(folder)["metrics"]
 
 
-def test_figures_do_not_depend_on_the_evaluation_batch(run: Run) -> None:
+def test_metrics_do_not_depend_on_the_evaluation_batch(run: Run) -> None:
     whole = read_result(run("data.eval_batch_size=100000"))["metrics"]
     single = read_result(run("data.eval_batch_size=7", folder="small"))["metrics"]
     assert whole == pytest.approx(single, rel=1e-5)
@@ -88,7 +90,7 @@ def test_best_epoch_is_measured_not_the_last(run: Run) -> None:
     assert min(epochs) < epochs[-1]
 
 
-def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> None:
+def test_runs_are_equal_only_if_their_seeds_are(run: Run) -> None:
     first, again, other = (
         torch.load(run(f"seed={seed}", "model=ncf", folder=name) / "checkpoints/last.ckpt")[
             "state_dict"
@@ -100,7 +102,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run: Run) -> No
 
 
 @pytest.mark.parametrize("experiment_of", [[], NEXT_ITEM])
-def test_trainer_test_gives_the_recorded_figures(run: Run, experiment_of: list[str]) -> None:
+def test_trainer_test_gives_the_recorded_metrics(run: Run, experiment_of: list[str]) -> None:
     folder = run(*experiment_of)
     loaded = building.load_run(folder)
     trainer = make_trainer(loaded.config, folder)
@@ -116,10 +118,14 @@ def test_a_run_folder_is_never_overwritten(run: Run) -> None:
         run()
 
 
-def test_runs_started_in_the_same_second_get_folders_of_their_own(compose_train, tmp_path) -> None:
-    config = compose_train(f"log_dir={tmp_path}", "model=bias")
-    folders = {running.train(config.copy(), []) for _ in range(3)}
-    assert len(folders) == 3
+def test_runs_started_in_the_same_second_get_separate_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 1, 2, 12, 0, 0)
+    stopped_clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda: noon))
+    monkeypatch.setattr(run_folder, "datetime", stopped_clock)
+    names = [run_folder.claim_folder(None, tmp_path).name for _ in range(3)]
+    assert names == [f"2026-01-02_12-00-00{suffix}" for suffix in ("", "_1", "_2")]
 
 
 def test_nothing_is_left_behind_when_the_trainer_cannot_be_made(run: Run, tmp_path: Path) -> None:
@@ -189,7 +195,7 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("kind", FITS)
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_was_stopped_within_an_epoch_ends_as_if_it_had_not_been(
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_bits(
     run: Run,
     undisturbed: dict[str, Path],
     tmp_path: Path,
@@ -212,7 +218,7 @@ def test_a_run_that_was_stopped_within_an_epoch_ends_as_if_it_had_not_been(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_process_that_was_stopped_leaves_a_run_that_can_be_resumed(
+def test_a_stopped_process_leaves_a_run_that_can_be_resumed(
     table_overrides: list[str], undisturbed: dict[str, Path], tmp_path: Path, sent: signal.Signals
 ) -> None:
     folder = tmp_path / "stopped"
@@ -269,7 +275,7 @@ def test_resuming_with_other_data_is_refused(
         (["model.init_std=-1"], "init_std|std"),
     ],
 )
-def test_a_fit_that_cannot_be_leaves_nothing(
+def test_a_fit_that_cannot_start_leaves_no_folder(
     run, tmp_path: Path, overrides: list[str], sentence: str
 ) -> None:
     with pytest.raises(MatineeError, match=sentence):
@@ -319,7 +325,7 @@ def missing_checkpoint(folder: Path) -> None:
         (missing_checkpoint, "is missing"),
     ],
 )
-def test_a_damaged_run_is_told_in_a_sentence(
+def test_a_damaged_run_is_reported_in_one_sentence(
     run: Run, damage: Callable[[Path], None], sentence: str
 ) -> None:
     folder = run("model=mf")
@@ -396,7 +402,7 @@ def test_full_disk_keeps_the_previous_checkpoint(
     assert not (folder / "result.json").exists()
 
 
-def test_config_json_is_readable_by_others(run: Run) -> None:
+def test_result_is_plain_json(run: Run) -> None:
     result = json.loads((run("model=bias") / "result.json").read_text())
     assert set(result) == {"metrics", "fit", "protocol", "environment"}
 
@@ -413,7 +419,7 @@ def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
         building.load_run(folder)
 
 
-def test_a_row_that_no_checkpoint_knows_is_written_anew(run) -> None:
+def test_an_epoch_without_its_checkpoint_is_written_again(run) -> None:
     """A kill between the two writes of an epoch costs no row and doubles none."""
     folder = run("model=mf", "trainer.max_epochs=3")
     (folder / "result.json").unlink()
@@ -429,7 +435,7 @@ def test_a_row_that_no_checkpoint_knows_is_written_anew(run) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
-def test_a_broken_table_of_epochs_is_told(run, content: str) -> None:
+def test_a_broken_table_of_epochs_is_reported(run, content: str) -> None:
     folder = run("model=mf")
     (folder / "result.json").unlink()
     config = (folder / "config.yaml").read_text()
@@ -465,7 +471,7 @@ def test_one_process_at_a_time_trains_in_a_folder(
     assert (folder / "result.json").read_bytes() == recorded, "nothing is done twice"
 
 
-def test_a_lock_that_its_owner_has_removed_is_none(tmp_path: Path) -> None:
+def test_a_lock_file_removed_by_its_owner_is_not_used(tmp_path: Path) -> None:
     with sole_writer(tmp_path / "run"):
         held = os.open(tmp_path / ".run.lock", os.O_RDWR)  # one who came too early
     fcntl.flock(held, fcntl.LOCK_EX)
@@ -476,7 +482,7 @@ def test_a_lock_that_its_owner_has_removed_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["callbacks=ranking"], ["model=gru", "task=next_item",
     "data=sequence", "loss=softmax", "split=user_based"]])  # fmt: skip
-def test_callbacks_of_the_other_question_are_refused(run, words: list[str], tmp_path: Path) -> None:
+def test_callbacks_of_another_task_are_refused(run, words: list[str], tmp_path: Path) -> None:
     with pytest.raises(MatineeError, match="add callbacks="):
         run(*words)
     assert not (tmp_path / "run").exists()

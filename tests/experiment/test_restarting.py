@@ -1,4 +1,4 @@
-"""A grid of runs can be started again: what has finished stays, what was stopped goes on."""
+"""A grid of runs can be started again: finished runs stay, stopped runs resume."""
 
 import shutil
 import signal
@@ -65,7 +65,7 @@ def test_a_group_that_the_run_did_not_have_is_refused(compose_train, tmp_path: P
     check_same(tmp_path, compose_train("scheduler=none", "name=other", "log_dir=elsewhere"))
 
 
-def test_a_stopped_run_goes_on_and_one_without_a_checkpoint_begins_anew(
+def test_a_stopped_run_resumes_and_one_without_a_checkpoint_restarts(
     compose_train, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on_and_one_without_a_checkpoint_begins_anew(
     ("whole", "part"),
     [([], CONFIG), ([CONFIG], None), ([CONFIG], OVERRIDES), ([CONFIG, OVERRIDES], PROTOCOL)],
 )
-def test_a_run_that_was_killed_while_its_first_files_were_written_begins_anew(
+def test_a_run_killed_while_writing_its_first_files_restarts(
     compose_train, tmp_path: Path, whole: list[str], part: str | None
 ) -> None:
     folder = tmp_path / "run"
@@ -113,7 +113,7 @@ def test_a_run_that_was_killed_while_its_first_files_were_written_begins_anew(
     assert not list(folder.glob(".*.part"))
 
 
-def test_a_run_in_work_is_left_alone(compose_train, tmp_path: Path) -> None:
+def test_a_run_that_another_process_trains_is_left_alone(compose_train, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with FileLock(tmp_path / ".run.lock"):
         assert running.train_or_resume(compose_train(*options(folder)), []) is None

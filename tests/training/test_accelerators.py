@@ -1,4 +1,4 @@
-"""Which device a fit runs on. NPUs are played by stand-ins: a stub to be found, and :mod:`host_npu`."""
+"""Which device a fit runs on. Stand-ins take the place of NPUs: a stub for detection and :mod:`host_npu`."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_npus_that_are_not_there(stub: types.SimpleNamespace, devices: object) -
 
 @pytest.mark.parametrize("accelerator", ["npu", "gpu"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_what_is_not_there_is_refused_not_replaced(
+def test_a_missing_accelerator_is_refused_not_replaced(
     run: Callable[..., Path], tmp_path: Path, accelerator: str
 ) -> None:
     reason = {"npu": "torch_npu is not installed", "gpu": "PyTorch sees no GPU"}[accelerator]
@@ -71,7 +71,7 @@ def test_what_is_not_there_is_refused_not_replaced(
 
 
 @pytest.mark.parametrize("accelerator", ["auto", "npu"])
-def test_a_torch_npu_that_cannot_be_loaded_is_told(
+def test_a_torch_npu_that_cannot_be_loaded_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
 ) -> None:
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: no such file')")
@@ -198,7 +198,7 @@ assert hardware("auto")["accelerator"] == "npu"
 """
 
 
-def test_a_fit_on_the_stand_in_trains_stops_resumes_and_measures(
+def test_a_fit_on_the_stand_in_trains_stops_resumes_and_evaluates(
     table_overrides: list[str], tmp_path: Path
 ) -> None:
     done = subprocess.run(

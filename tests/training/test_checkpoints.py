@@ -1,4 +1,4 @@
-"""What is kept of a fit lets it end as it would have ended."""
+"""A resumed fit ends as the uninterrupted one."""
 
 import itertools
 from pathlib import Path
@@ -20,6 +20,7 @@ def test_a_run_that_had_stopped_early_is_not_trained_on(run) -> None:
     )  # fmt: skip
     finished = read_result(folder)
     assert finished["fit"]["epochs"] == 3, "nothing gets better after the first"
+    assert finished["fit"]["best_epoch"] == 0, "an equal one is no better"
     table = (folder / "metrics.csv").read_bytes()
     (folder / "result.json").unlink()  # killed while it was measured
     running.resume(folder)

@@ -171,17 +171,24 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert metrics == read_result(folder)["metrics"]
 
 
-def test_an_error_is_told_once_and_ends_all(table_overrides: list[str], tmp_path: Path) -> None:
+def test_an_error_is_reported_once_and_ends_all_processes(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    patient = tmp_path / "patient.py"  # however slowly the first process ends
+    patient.write_text(
+        "import sys\nfrom matinee import cli\nfrom matinee.training import processes\n"
+        "processes.TELL_AFTER = 3600\ncli.main(sys.argv[1:])\n"
+    )
     process = start(
         *table_overrides, "trainer.devices=2", "optimizer=sgd", "optimizer.lr=1e30",
-        f"run_folder={tmp_path / 'run'}", "logger=none",
+        f"run_folder={tmp_path / 'run'}", "logger=none", program=(str(patient),),
     )  # fmt: skip
     _, errors = finish(process, status=1)
     assert errors.count("matinee: ") == 1 and "Traceback" not in errors
     assert "became" in errors and not (tmp_path / "run").exists()
 
 
-def test_runs_of_a_multirun_on_two_devices_have_commands_of_their_own(
+def test_each_run_of_a_multirun_on_two_devices_has_its_own_command(
     table_overrides: list[str], tmp_path: Path
 ) -> None:
     process = start(

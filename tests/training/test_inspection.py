@@ -62,7 +62,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_measured_run_is_shown(kind: str, titled: list[str], run: Callable[..., Path]) -> None:
+def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[..., Path]) -> None:
     folder = run(*MODELS[kind], "callbacks.inspection.samples=3", *titled)
     figures = {"by_history", "by_popularity"} | (
         {"error_by_rating"} if kind == "rating" else {"ranks"}
@@ -97,7 +97,7 @@ def test_a_measured_run_is_shown(kind: str, titled: list[str], run: Callable[...
         np.testing.assert_allclose(vectors, table[rows_of], atol=6e-5)
 
 
-def test_samples_rank_what_was_measured(run: Callable[..., Path]) -> None:
+def test_samples_rank_as_the_evaluation_does(run: Callable[..., Path]) -> None:
     folder = run(
         *MODELS["next item"], "split=leave_last_out", "data.eval_length=100", "data.filter_seen=true",
         "logger=none", "callbacks.inspection=null",
@@ -115,7 +115,7 @@ def test_samples_rank_what_was_measured(run: Callable[..., Path]) -> None:
     assert 0 < listed <= 10 * len(ranks)
 
 
-def test_the_table_of_hyperparameters_holds_the_final_figures(run: Callable[..., Path]) -> None:
+def test_the_table_of_hyperparameters_holds_the_final_metrics(run: Callable[..., Path]) -> None:
     folder = run("model.embedding_dim=7", "callbacks.inspection.samples=1")
     metrics = read_result(folder)["metrics"]
     found: dict[str, object] = {}
@@ -157,7 +157,7 @@ def test_without_a_logger_nothing_is_drawn(run: Callable[..., Path]) -> None:
     assert not (folder / "projector_config.pbtxt").exists()
 
 
-def test_inspection_changes_no_figure(run: Callable[..., Path]) -> None:
+def test_inspection_changes_no_metric(run: Callable[..., Path]) -> None:
     plain = run("callbacks.inspection=null", folder="plain")
     shown = run("callbacks.inspection.histograms=true", folder="shown")
     assert read_result(plain)["metrics"] == read_result(shown)["metrics"]

@@ -1,5 +1,6 @@
 """Next-item recommendation from config to recommendation."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_train_without_a_second_item_is_refused() -> None:
 
 
 @pytest.mark.parametrize("model", [*ENCODERS, "popularity"])
-def test_every_model_trains_is_measured_again_and_recommends(run, model: str) -> None:
+def test_every_model_trains_evaluates_and_recommends(run, model: str) -> None:
     folder = run(*SEQUENCE, f"model={model}", "data.length=10", "trainer.max_epochs=1")
     recorded = read_result(folder)
     assert {"val/mrr", "test/mrr", "test/recall@10", "test/ndcg@10", "test/coverage@10"} <= set(
@@ -163,7 +164,7 @@ def test_every_split_serves_sequences(run, split: str) -> None:
     assert read_result(folder)["metrics"]["test/mrr"] > 0
 
 
-def test_figures_do_not_depend_on_the_evaluation_batch(run) -> None:
+def test_metrics_do_not_depend_on_the_evaluation_batch(run) -> None:
     options = [*SEQUENCE, "model=attention", "data.filter_seen=true"]
     whole = read_result(run(*options))["metrics"]
     single = read_result(run(*options, "data.eval_batch_size=1", folder="single"))["metrics"]
@@ -189,7 +190,7 @@ def test_recommendations_are_the_scores_of_evaluation(run) -> None:
         assert place == pytest.approx(target_ranks[row].item(), abs=0.5)
 
 
-def test_per_user_file_adds_up_to_the_figure(run) -> None:
+def test_per_user_file_adds_up_to_the_metric(run) -> None:
     folder = run(*SEQUENCE, "model=popularity")
     with np.load(folder / "per_user.npz") as values:
         assert (
@@ -199,7 +200,7 @@ def test_per_user_file_adds_up_to_the_figure(run) -> None:
         assert len(values["user"]) == len(values["rank"]) == len(values["history_length"])
 
 
-def test_unknown_items_of_a_history_are_told(run) -> None:
+def test_unknown_items_of_a_history_are_reported(run) -> None:
     loaded = building.load_run(run(*SEQUENCE, "model=gru"))
     with pytest.raises(MatineeError, match="item 999 is not in the data"):
         recommend(loaded, history=[999])
@@ -235,6 +236,41 @@ def test_users_of_train_have_rows_and_others_share_row_0(
         after = task(batch.histories, batch.lengths, batch.user_ids)
     assert torch.equal(before, unknown) is not known
     assert torch.equal(before, after) is not known
+
+
+def test_a_share_of_the_users_is_unknown_in_training(compose_train) -> None:
+    overrides = [*SEQUENCE, "model=user_gru", "task.unknown_users=0.25"]
+    experiment = building.build(compose_train(*overrides))
+    task, seen = experiment.task, []
+    represent = task.network.represent
+
+    def spied(histories: torch.Tensor, user_ids: torch.Tensor) -> torch.Tensor:
+        seen.append(user_ids)
+        return represent(histories, user_ids)
+
+    task.network.represent = spied
+    batch = next(iter(experiment.datamodule.train_dataloader()))
+    torch.manual_seed(0)
+    for _ in range(40):
+        task.training_step(batch, 0)
+    user_ids = torch.stack(seen)
+    replaced = user_ids == 0
+    assert torch.equal(
+        torch.where(replaced, batch.user_ids, user_ids), batch.user_ids.expand(40, -1)
+    )
+    assert replaced.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert not torch.equal(replaced[0], replaced[1]), "drawn anew in every step"
+
+
+def test_negatives_are_drawn_by_their_counts_in_train(compose_train) -> None:
+    overrides = [*SEQUENCE, "split=leave_last_out", "model=gru", "loss=bpr", "sampler=popularity"]
+    experiment = building.build(compose_train(*overrides, "sampler.alpha=1"))
+    interactions, train = experiment.datamodule.interactions, experiment.datamodule.split.train
+    counts = Counter(interactions.item_ids[train].tolist())
+    items = torch.arange(interactions.num_items + 1)
+    shares = experiment.task.sampler.log_probability(items).exp()
+    expected = [counts[item] / len(train) for item in items.tolist()]
+    assert shares.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +328,7 @@ def test_negatives_of_a_catalogue_of_one(compose_train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["gru", "cnn", "attention"])
-def test_counting_is_learnt(run, compose_train, tmp_path: Path, model: str) -> None:
+def test_counting_is_learned(run, compose_train, tmp_path: Path, model: str) -> None:
     mrr = synthetic(
         compose_train, tmp_path, "dataset=counting", "dataset.num_rows=300", f"model={model}"
     )
@@ -302,7 +338,7 @@ def test_counting_is_learnt(run, compose_train, tmp_path: Path, model: str) -> N
 @pytest.mark.parametrize(
     "model", ["lstm", "gru", "cnn", "attention", pytest.param("dnc", marks=pytest.mark.slow)]
 )
-def test_markov_chains_are_learnt_where_there_is_order_and_only_there(
+def test_markov_chains_are_learned_only_where_order_matters(
     compose_train, tmp_path: Path, model: str
 ) -> None:
     """Two sides: far above popularity on a nearly deterministic chain, at chance on noise."""
@@ -363,7 +399,7 @@ def test_a_model_of_users_reads_no_history(run) -> None:
     assert len(recommend(loaded, history=[], top_k=3)) == 3
 
 
-def test_a_run_goes_on_only_under_its_own_protocol(run) -> None:
+def test_a_run_resumes_only_under_its_own_protocol(run) -> None:
     folder = run(*SEQUENCE, "model=gru")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("filter_seen: false", "filter_seen: true"))

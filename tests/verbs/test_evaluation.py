@@ -85,7 +85,7 @@ def test_an_output_holds_the_answer_to_one_question(tmp_path: Path) -> None:
         claim_output(str(folder), ASKED)
 
 
-def test_what_was_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_names_what_differs_from_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     recorded = {"val/mrr": 0.5, "test/mrr": 0.25, "test/mrr/warm": 0.5}
     now = {"val/mrr": 0.5, "test/mrr": 0.125}
 

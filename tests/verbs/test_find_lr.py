@@ -75,7 +75,7 @@ def test_a_curve_is_read_where_it_falls_fastest() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_noise_is_no_fall(seed: int) -> None:
+def test_noise_is_not_a_falling_loss(seed: int) -> None:
     noise = np.random.default_rng(seed).normal(1, 0.1, 100)
     assert RangeTest(np.logspace(-6, 0, 100), noise, 0.1).suggestion is None
 

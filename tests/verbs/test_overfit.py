@@ -1,4 +1,4 @@
-"""A sound model learns one batch by heart, a broken one is told from it."""
+"""A working model overfits one batch; a broken one fails the check."""
 
 import math
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_every_rating_loss_learns_the_ratings(composed, loss: str) -> None:
     assert overfit(composed(f"loss={loss}")).passed
 
 
-def test_what_hinders_learning_by_heart_is_switched_off(composed) -> None:
+def test_regularization_is_switched_off(composed) -> None:
     config = composed("model=ncf", "optimizer=adamw", "task.l2=100", "model.dropout=0.9")
     assert overfit(config).passed
     assert (config.task.l2, config.model.dropout, config.optimizer.weight_decay) == (0, 0, 0)
@@ -57,7 +57,7 @@ def test_what_hinders_learning_by_heart_is_switched_off(composed) -> None:
 
 
 @pytest.mark.parametrize("model", ["user_gru", "user_lstm", "user_dnc", "user_attention"])
-def test_rows_of_users_are_dropped_no_more(composed, model: str) -> None:
+def test_dropout_of_users_is_switched_off(composed, model: str) -> None:
     config = composed(
         "experiment=user_based/gru", f"model={model}", *CHAIN, "examples=8", "steps=2"
     )
@@ -78,7 +78,7 @@ def test_a_model_of_users_learns_a_batch(composed) -> None:
     assert overfit(composed(*overrides, "optimizer.lr=0.03")).passed
 
 
-def test_a_sampled_loss_is_no_excuse_for_the_ranking(composed) -> None:
+def test_a_sampled_loss_must_rank_its_targets_first_too(composed) -> None:
     bpr = ("experiment=user_based/gru", *CHAIN, "examples=8", "loss=bpr", "sampler=uniform")
     short = overfit(composed(*bpr, "steps=12", "optimizer.lr=0.02"))
     assert short.faults

@@ -111,7 +111,7 @@ def matinee(
 
 
 @pytest.mark.slow
-def test_a_failed_run_elsewhere_is_told_and_the_others_go_on(
+def test_a_run_that_fails_in_a_worker_is_reported_and_the_others_finish(
     environment: dict[str, str], table_overrides: list[str], tmp_path: Path
 ) -> None:
     done = matinee(
@@ -136,7 +136,7 @@ def test_a_failed_run_elsewhere_is_told_and_the_others_go_on(
 
 
 @pytest.mark.slow
-def test_mistakes_of_launching_are_told_in_a_sentence(
+def test_launcher_errors_are_reported_in_one_sentence(
     environment: dict[str, str], table_overrides: list[str], tmp_path: Path
 ) -> None:
     address = "hydra.launcher.ray.init.address=127.0.0.1:1"
@@ -167,7 +167,7 @@ def test_without_ray_a_sentence_says_what_to_install(launcher: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("raised", [Stopped("matinee train resume=x", 143), Diverged("the loss")])
-def test_what_ends_a_run_comes_back_whole(raised: Exception) -> None:
+def test_exceptions_survive_pickling(raised: Exception) -> None:
     again = pickle.loads(pickle.dumps(raised))
     assert type(again) is type(raised)
     assert str(again) == str(raised)

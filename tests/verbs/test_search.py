@@ -1,4 +1,4 @@
-"""Searches: what is drawn, what its hash is, and that nothing which happens on the way shows in the end."""
+"""Searches: draws, hashes, and results that do not depend on kills, restarts and other processes."""
 
 import itertools
 import json
@@ -137,7 +137,7 @@ def test_draws_are_distinct_members_and_a_function_of_the_seed(model: str, seed:
         assert isinstance(h["l2"], float) and isinstance(h["learning_rate"], float)
 
 
-def test_another_seed_draws_otherwise_and_a_small_space_is_drawn_whole() -> None:
+def test_another_seed_draws_differently_and_a_small_space_is_drawn_whole() -> None:
     space = space_of("lstm")
     assert next(space.draws(0)) != next(space.draws(1))
     few = {name: values[:1] for name, values in space.choices.items()}
@@ -179,7 +179,7 @@ def test_windows_shorter_than_20_are_left_out() -> None:
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_as_the_undisturbed_one(
+def test_a_search_killed_five_times_ends_like_an_undisturbed_one(
     undisturbed: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "markov" / "pooling-cpu.jsonl"
@@ -263,7 +263,7 @@ def test_a_published_hash_can_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert re.search(told, printed.err)
 
 
-def test_a_diverged_run_is_a_result_without_figures(
+def test_a_diverged_run_is_a_result_without_metrics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hopeless = ["learning_rate=[1e30]", "loss=[hinge]", "n_iter=[2,3]"]
@@ -307,7 +307,7 @@ def test_a_diverged_run_is_a_result_without_figures(
         (["space.model=mf"], DATA, r"unknown key 'model\.dropout'"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(
+def test_mistakes_are_reported_in_one_sentence(
     options: list[str], overrides: list[str], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MatineeError, match=sentence):
@@ -331,7 +331,7 @@ def test_results_of_another_search_are_not_mixed(undisturbed: bytes, tmp_path: P
 
 
 @pytest.mark.slow
-def test_guided_and_killed_it_goes_on_with_two_and_tries_the_lost_one_again(
+def test_a_killed_guided_search_resumes_and_repeats_the_lost_trial(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("method=tpe", "trials=8", f"log_dir={tmp_path}")

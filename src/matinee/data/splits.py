@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -128,10 +129,8 @@ def chronological(interactions: Interactions, quantile: float = 0.8) -> Split:
         test=np.arange(test_start, len(interactions)),
     )
     _check_parts(split)
-    if not (
-        timestamps[split.train[-1]] < timestamps[split.validation[0]]
-        and timestamps[split.validation[-1]] < timestamps[split.test[0]]
-    ):
+    times = [timestamps[rows] for rows in (split.train, split.validation, split.test)]
+    if any(part.max() >= later.min() for part, later in pairwise(times)):
         raise AssertionError("a chronological part reaches past its successor")
     return split
 
