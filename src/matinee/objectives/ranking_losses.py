@@ -28,6 +28,8 @@ class RankingScores(NamedTuple):
 class _RankingLoss(nn.Module):
     """A loss that does not depend on the data."""
 
+    compares = "negatives"
+
     def fit(self, num_items: int) -> None:
         """Set the size of the catalogue, without the padding; called once before training."""
 
@@ -222,6 +224,8 @@ class FullSoftmax(_RankingLoss):
     Raises:
         ValueError: If ``chunk_size`` is below 1.
     """
+
+    compares = "catalogue"
 
     def __init__(self, chunk_size: int | None = None) -> None:
         super().__init__()
