@@ -793,6 +793,8 @@ def softmax_memory(bench: Bench, section: Section) -> None:
     losses: dict[str, float] = {}
     sides: dict[str, int | None] = {"matinee": None, "plain torch": 0}
     sides |= {f"chunks of {size:,}": size for size in bench.pick((2**12, 2**15, 2**17), (2**10,))}
+    if bench.device == "cpu" and not bench.miniature:
+        del sides["plain torch"]  # it would take more memory than most machines have
     for name in bench.cases(section, sides):
         try:
             loss, peak, seconds = softmax_step(bench, items, targets, dim, sides[name])
@@ -806,7 +808,7 @@ def softmax_memory(bench: Bench, section: Section) -> None:
         section.row(step=name, loss=loss, **{"peak GiB": peak / GIB, "seconds": seconds})
     first = next(iter(losses.values()))
     spread = max(abs(loss - first) for loss in losses.values()) / abs(first)
-    section.expect(spread <= 1e-5, f"the losses are {spread:.2g} apart")
+    section.expect(spread <= 1e-4, f"the losses are {spread:.2g} apart")
 
 
 def softmax_step(
