@@ -72,8 +72,8 @@ def resolved(
         user_ids: In time order, shape (rows,).
         item_ids: Shape (rows,).
         ratings: Shape (rows,), or None.
-        policy: Whether the first or the last row of a pair stays; ``mean`` keeps the last one and gives it the
-            mean of the pair's ratings.
+        policy: Whether the first or the last row of a pair stays; ``mean`` keeps the last one and gives
+            it the mean of the pair's ratings.
 
     Returns:
         The rows that stay, ascending, and all ratings; None if no pair is repeated.

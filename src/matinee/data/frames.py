@@ -17,8 +17,8 @@ def to_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """Turn a data frame into an Arrow table, without copies where the library allows it.
 
     Args:
-        frame: A data frame of pandas, a table, record batch or stream of them of pyarrow, a mapping of names to
-            columns, or an object with the Arrow PyCapsule or the dataframe interchange protocol.
+        frame: A data frame of pandas, a table, record batch or stream of them of pyarrow, a mapping of names
+            to columns, or an object with the Arrow PyCapsule or the dataframe interchange protocol.
         columns: The columns to take; None takes all.
 
     Raises:
@@ -115,21 +115,20 @@ def _series(column: Any, name: str) -> pa.ChunkedArray:
     try:
         array = pa.array(column, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        values = (
-            [column[i] for i in range(len(column))] if not isinstance(column, pd.Series) else column
+        array = pa.array(
+            [_text(row, value, name, error) for row, value in enumerate(column, start=1)]
         )
-        texts = []
-        for row, value in enumerate(values, start=1):
-            if value is None or (isinstance(value, float) and np.isnan(value)):
-                texts.append(None)
-            elif isinstance(value, str) or (
-                isinstance(value, int | np.integer) and not isinstance(value, bool)
-            ):
-                texts.append(str(value))
-            else:
-                raise MatineeError(
-                    f"the table, row {row}, column {name!r}: {value!r} is neither an integer nor text like others "
-                    f"of its column; convert it ({error})."
-                ) from error
-        array = pa.array(texts, pa.large_string())
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+def _text(row: int, value: Any, name: str, cause: Exception) -> str | None:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, str) or (
+        isinstance(value, int | np.integer) and not isinstance(value, bool)
+    ):
+        return str(value)
+    raise MatineeError(
+        f"the table, row {row}, column {name!r}: {value!r} is neither an integer nor text as others of its "
+        f"column are; convert it ({cause})."
+    ) from cause

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from matinee.data.catalogues import catalogue, look_up, with_titles
 from matinee.data.columns.rows import COLUMNS, PARTS, RowReader, Rules, TypedColumns
-from matinee.data.columns.times import TimeUnit
+from matinee.data.columns.time_cells import TimeUnit
 from matinee.data.duplicates import (
     DuplicatePolicy,
     check_policy,
@@ -85,8 +85,8 @@ class Interactions:
         """Validate raw columns that have their canonical names, and encode them.
 
         Args:
-            table: Columns `user`, `item`, and optionally `rating`, `timestamp`, `part` and `title`; what their
-                cells may be is told in `matinee.data.columns`.
+            table: Columns `user`, `item`, and optionally `rating`, `timestamp`, `part` and `title`; what
+                their cells may be is told in `matinee.data.columns`.
             users: What is known of the users, with a column `raw_id`.
             items: What is known of the items, with a column `raw_id`, and perhaps a `title`.
             duplicates: What to do with a repeated (user, item) pair: refuse it (`error`), keep its
@@ -132,16 +132,16 @@ class Interactions:
         """Make interactions of a data frame.
 
         Args:
-            frame: A data frame of pandas, a table or a stream of record batches of pyarrow, a mapping of names
-                to columns, or any object with the Arrow PyCapsule or the dataframe interchange protocol,
-                such as a data frame of polars.
+            frame: A data frame of pandas, a table or a stream of record batches of pyarrow, a mapping of
+                names to columns, or any object with the Arrow PyCapsule or the dataframe interchange
+                protocol, such as a data frame of polars.
             user: Name of the column of user ids.
             item: Name of the column of item ids.
             rating: Name of the column of ratings; None where there are none.
             timestamp: Name of the column of times; None keeps the order of the rows.
             title: Name of the column of the items' titles; an item's first row decides.
             part: Name of the column with each row's part (train, validation or test), for `split=given`.
-            users: A data frame of what is known of the users, with the column of their ids, named as in `frame`.
+            users: A data frame of what is known of the users; the column of their ids is named as in `frame`.
             items: The same of the items; a column `title` has their titles.
             duplicates: What to do with repeated (user, item) pairs, see `from_table`.
             rules: How cells are read: `rating_scale`, `id_type`, `time_unit`, `bad_rows`, see

@@ -1,8 +1,8 @@
-"""What is written becomes columns of known type: one step, with the rules that are stated here.
+r"""What is written becomes columns of known type: one step, with the rules that are stated here.
 
 Every source, file or data frame, goes through these rules; none of them guesses.
 
-**Missing.** Nulls, NaN, empty and blank cells and the words ``NULL null \\N NA N/A n/a #N/A <NA> NaN nan
+**Missing.** Nulls, NaN, empty and blank cells and the words ``NULL null \N NA N/A n/a #N/A <NA> NaN nan
 NaT None none`` are missing values. They are refused in ids, ratings and times.
 
 **Ids.** If every id of a column is written as an integer, as in ``42``, ``-7`` or ``42.0``, and all of them

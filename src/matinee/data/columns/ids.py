@@ -13,6 +13,7 @@ from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.texts import (
     MISSING_PROBLEM,
     TEXT,
+    about,
     as_text,
     is_missing,
     is_text,
@@ -56,7 +57,8 @@ class ParsedIds(NamedTuple):
         if self.integers is not None:
             _, rows = np.unique(self.integers, return_index=True)
         else:
-            assert self.codes is not None and self.texts is not None
+            assert self.codes is not None
+            assert self.texts is not None
             rows = np.full(len(self.texts), -1, np.int64)
             rows[self.codes[::-1]] = np.arange(len(self.codes))[::-1]
             rows = rows[rows >= 0]
@@ -132,7 +134,7 @@ class Ids:
             return found
 
         for mask, problem in wrong:
-            faults.append(Fault(mask[codes], text, lambda row, p=problem: p.format(text(row))))
+            faults.append(Fault(mask[codes], text, about(text, problem)))
         return ParsedIds(None, codes, texts), faults
 
     def _checked(

@@ -14,6 +14,7 @@ from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.texts import (
     MISSING_PROBLEM,
     NUMBER,
+    about,
     as_text,
     cell,
     is_missing,
@@ -57,7 +58,8 @@ class Ratings:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         kind = column.type
-        written, faults = column, []
+        written = column
+        faults: list[Fault] = []
         if pa.types.is_null(kind) or is_text(kind):
             column, faults = self._parse_texts(as_text(column))
         elif pa.types.is_boolean(kind) or not (
@@ -77,12 +79,7 @@ class Ratings:
     def _parse_texts(self, texts: pa.Array) -> tuple[pa.Array, list[Fault]]:
         bare = trimmed(texts)
         missing = is_missing(bare)
-        if self.decimal != ".":
-            bare = pc.if_else(
-                pc.match_substring(bare, "."),
-                "x",  # neither a decimal sign nor a digit
-                pc.replace_substring(bare, self.decimal, "."),
-            )
+        bare = with_decimal_point(bare, self.decimal)
         wrong = ~missing & ~matches(bare, NUMBER)
         faults = []
         if missing.any():
@@ -100,13 +97,15 @@ class Ratings:
         infinite = ~np.isfinite(values)
         if infinite.any():
             problem = "the rating {} is not finite; correct it"
-            faults.append(Fault(infinite, written, lambda row: problem.format(written(row))))
+            faults.append(Fault(infinite, written, about(written, problem)))
         if self.scale:
             low, high = self.scale
             outside = ((values < np.float32(low)) | (values > np.float32(high))) & ~infinite
             if outside.any():
-                problem = f"the rating {{}} is outside the scale {low:g} to {high:g}; correct it or set rating_scale"
-                faults.append(Fault(outside, written, lambda row: problem.format(written(row))))
+                problem = (
+                    f"the rating {{}} is outside the scale {low:g} to {high:g}; correct it or "
+                )
+                faults.append(Fault(outside, written, about(written, problem + "set rating_scale")))
         return faults
 
     def append(self, values: NDArray[np.float32]) -> None:
@@ -117,6 +116,14 @@ class Ratings:
         """Return the ratings, shape (rows,), and their scale."""
         values = self._values.release()
         return values, self.scale or (float(values.min()), float(values.max()))
+
+
+def with_decimal_point(texts: pa.Array, decimal: str) -> pa.Array:
+    """Replace another decimal sign by a point, and spoil texts that have one already."""
+    if decimal == ".":
+        return texts
+    spoilt = pc.replace_substring(texts, ".", "x")
+    return pc.replace_substring(spoilt, decimal, ".")
 
 
 def not_a_number(text: str, decimal: str) -> str:

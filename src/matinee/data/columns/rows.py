@@ -16,7 +16,8 @@ from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.ids import Ids, IdType, ParsedIds, RawIds
 from matinee.data.columns.ratings import Ratings
 from matinee.data.columns.texts import TEXT, as_text, cell, is_text, plain, to_mask, trimmed
-from matinee.data.columns.times import ParsedTimes, Times, TimeUnit
+from matinee.data.columns.time_cells import ParsedTimes, TimeUnit
+from matinee.data.columns.times import Times
 from matinee.data.source_location import BadRow, BadRows, Fault, Locations, Stretch
 from matinee.errors import MatineeError
 
@@ -174,13 +175,13 @@ class RowReader:
         """
         if parsed.wrong is not None or refused:
             bad = [(number, "", "", problem) for number, problem in refused]
-            bad += [(int(stretch.numbers[row]), *rest) for row, *rest in parsed.bad]
-            rows = [
+            bad += [(int(stretch.numbers[cell[0]]), *cell[1:]) for cell in parsed.bad]
+            found = [
                 BadRow((stretch.source, f"{stretch.unit} {number}"), column, value, problem)
                 for number, column, value, problem in sorted(bad)
             ]
             self.bad.extend(
-                rows, len(refused) + (0 if parsed.wrong is None else int(parsed.wrong.sum()))
+                found, len(refused) + (0 if parsed.wrong is None else int(parsed.wrong.sum()))
             )
         if parsed.wrong is not None:
             stretch = stretch.take(~parsed.wrong)
@@ -205,9 +206,8 @@ class RowReader:
             raise self.bad.error()
         if self.num_rows == 0:
             if self.bad.count:
-                raise MatineeError(
-                    f"{self.source} has no usable row; the first of {self.bad.count:,} bad ones: {self.bad.error()}"
-                )
+                error = self.bad.error()
+                raise MatineeError(f"{self.source} has no usable row: {error}") from error
             raise MatineeError(f"{self.source} has no rows; give it at least one interaction.")
         readers = self._readers
         user_ids, raw_users = readers["user"].finish(self.locations)

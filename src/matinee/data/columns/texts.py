@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,11 @@ def to_mask(column: pa.Array) -> NDArray[np.bool_]:
 def where(mask: NDArray[np.bool_], texts: pa.Array) -> pa.Array:
     """Keep the marked texts and set the others to null."""
     return pc.if_else(pa.array(mask), texts, pa.scalar(None, texts.type))
+
+
+def about(value: Callable[[int], object], problem: str) -> Callable[[int], str]:
+    """Return the function from a row to a problem whose braces stand for the row's value."""
+    return lambda row: problem.format(value(row))
 
 
 def cell(column: pa.Array) -> Any:

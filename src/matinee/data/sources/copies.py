@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,42 +39,75 @@ def with_copy(
     Raises:
         MatineeError: If a source cannot be read, or changes while it is read.
     """
+    try:
+        if _is_of(_stored_key(copy), sources):
+            return _load_copy(copy)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+        pass  # absent or damaged
+    began, states = time.time_ns(), [_state(path) for path in sources]
     with ThreadPoolExecutor(1) as pool:
-        hashed = pool.submit(_hashes, sources)
-        if copy.is_file():
-            try:
-                found, interactions = _load_copy(copy)
-                if found == hashed.result():
-                    return interactions
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
-                pass  # damaged
-        before = [_state(path) for path in sources]
+        hashes = pool.submit(lambda: [_sha256(path) for path in sources])
         interactions = build()
-        key = hashed.result()
-    if before != [_state(path) for path in sources]:
-        raise MatineeError(f"{sources[0]} changed while it was read; start again.")
+    for path, state in zip(sources, states, strict=True):
+        if state != _state(path):
+            raise MatineeError(f"{path} changed while it was read; start again.")
+    files = [
+        {
+            "name": path.name,
+            "sha256": sha256,
+            "state": state if _shows_changes(path, began) else None,
+        }
+        for path, sha256, state in zip(sources, hashes.result(), states, strict=True)
+    ]
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        _save_copy(copy, key, interactions)
+        _save_copy(copy, json.dumps([_COPY_FORMAT, files]), interactions)
     except OSError:
         pass  # a read-only folder or a full disk costs time at the next load, and nothing else
     return interactions
 
 
-def _hashes(sources: Sequence[Path]) -> str:
-    hashes = []
-    for path in sources:
-        try:
-            with path.open("rb") as file:
-                hashes.append([path.name, hashlib.file_digest(file, "sha256").hexdigest()])
-        except OSError as error:
-            raise MatineeError(f"{path} cannot be read ({error}).") from error
-    return json.dumps([_COPY_FORMAT, hashes])
+def _is_of(key: str, sources: Sequence[Path]) -> bool:
+    """Say whether the sources are those that a copy was made of."""
+    version, files = json.loads(key)
+    return version == _COPY_FORMAT and all(
+        file["name"] == path.name
+        and (file["state"] == _state(path) or file["sha256"] == _sha256(path))
+        for file, path in zip(files, sources, strict=True)
+    )
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state(path: Path) -> list[int]:
+    """Return what changes with a file's content: nobody can set the time of its last change (ctime)."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MatineeError(f"{path} cannot be read ({error}).") from error
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _shows_changes(path: Path, since: int) -> bool:
+    """Say whether any change of a file after a moment (ns) changes its state for sure.
+
+    It may not if the file had changed just before, since the clocks of file systems tick; in images, which
+    are mounted with made-up times; and where the last of the times is that of creation.
+    """
+    if os.name == "nt" or os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    changed = path.stat().st_ctime_ns
+    tick = 2 * 10**9 if changed % 10**9 == 0 else 10**8
+    return changed + tick < since
+
+
+def _stored_key(copy: Path) -> str:
+    with pa.memory_map(str(copy)) as file:
+        key: bytes = pa.ipc.open_file(file).schema.metadata[b"key"]
+        return key.decode()
 
 
 def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
@@ -96,7 +131,7 @@ def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
         writer.write_table(table)
 
 
-def _load_copy(copy: Path) -> tuple[str, Interactions]:
+def _load_copy(copy: Path) -> Interactions:
     with pa.memory_map(str(copy)) as file:
         table = pa.ipc.open_file(file).read_all()
         # Copied, because mapped memory is read-only, which tensors on top of it must not be.
@@ -107,14 +142,13 @@ def _load_copy(copy: Path) -> tuple[str, Interactions]:
         raise ValueError("the copy is damaged")
     facts = json.loads(metadata["facts"])
     scale = facts.pop("rating_scale")
-    interactions = Interactions(
+    return Interactions(
         **{name: columns.get(name) for name in ARRAYS},  # type: ignore[arg-type]
         users=_unpack_frame(metadata["users"]),
         items=_unpack_frame(metadata["items"]),
         rating_scale=None if scale is None else (scale[0], scale[1]),
         **facts,
     )
-    return metadata["key"].decode(), interactions
 
 
 def _checksum(parts: Sequence[Any]) -> bytes:

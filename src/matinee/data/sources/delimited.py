@@ -18,7 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from matinee.data.columns.rows import Parsed, RowReader
 from matinee.data.columns.texts import MISSING
-from matinee.data.source_location import BadRow, Stretch
+from matinee.data.source_location import Stretch
 from matinee.data.sources.dialects import Dialect, Layout, settle
 from matinee.data.sources.quoting import check_quotes
 from matinee.data.sources.streams import line_blocks

@@ -34,15 +34,15 @@ class Dialect:
     """How a text file is written.
 
     Attributes:
-        delimiter: What separates fields: a text, or ``tab``, ``comma``, ``semicolon``, ``pipe`` or ``space``. None takes
-            what the file's ending says, or that one of comma, tab, semicolon and pipe which gives
-            the columns that are asked for.
+        delimiter: What separates fields: a text, or ``tab``, ``comma``, ``semicolon``, ``pipe`` or
+            ``space``. None takes what the file's ending says, or that one of comma, tab, semicolon and
+            pipe which gives the columns that are asked for.
         encoding: The encoding, as Python names it.
         header: Whether the first line names the columns; None: it does unless ``column_names`` are given.
         column_names: Names of all columns; they replace those of a header.
-        quoting: ``none`` takes quotation marks as text; ``quotes`` lets a field between quotation marks hold delimiters
-            and line breaks, but refuses one that seems to swallow rows, which ``multiline`` allows. None is
-            ``none`` where tabs separate fields, and ``quotes`` elsewhere.
+        quoting: ``none`` takes quotation marks as text; ``quotes`` lets a field between quotation marks hold
+            delimiters and line breaks, but refuses one that seems to swallow rows, which ``multiline``
+            allows. None is ``none`` where tabs separate fields, and ``quotes`` elsewhere.
         comment: A character; lines that begin with it are no rows. None: there are none.
     """
 

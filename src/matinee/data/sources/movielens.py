@@ -153,7 +153,7 @@ class _Layout:
         path = folder / self.ratings
         rules = Rules(id_type="integer", time_unit="s", rating_scale=(lowest, 5.0))
         reader = RowReader(dict(zip(_COLUMNS, self.names, strict=True)), rules, str(path))
-        dialect = Dialect(self.delimiter, column_names=self.column_names, quoting="none")
+        dialect = Dialect(self.delimiter, column_names=self.column_names)
         read_delimited(path, dialect, reader)
         return reader
 

@@ -32,7 +32,7 @@ def count_rows(paths: list[Path]) -> int:
 
 
 def read_parquet(path: Path, reader: RowReader) -> None:
-    """Read a Parquet file into a collector of rows; no more than some hundred thousand rows are decoded at once.
+    """Read a Parquet file into a collector of rows, some hundred thousand rows at once.
 
     Args:
         path: The file.

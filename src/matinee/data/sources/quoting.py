@@ -144,7 +144,7 @@ def _read_record(
     delimiter: bytes,
     num_fields: int,
 ) -> tuple[int | None, str]:
-    """Return how many lines the row takes that starts in a line, or None if it has no end, and what is wrong."""
+    """Return how many lines the row of a line takes, None if it has no end, and what is wrong."""
     row, unclosed, _ = patterns
     start = int(starts[line])
     for last in range(line, min(len(ends), line + _MOST_LINES)):

@@ -53,8 +53,8 @@ def _member(path: Path) -> zipfile.ZipInfo:
 def line_blocks(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
     r"""Read a file as blocks of whole lines.
 
-    Lines end in ``\n``, ``\r\n`` or ``\r`` in the file and in ``\n`` in the blocks, whose text is UTF-8 without
-    a byte order mark. Bytes of a UTF-8 file that are not UTF-8 stay as they are.
+    Lines end in ``\n``, ``\r\n`` or ``\r`` in the file and in ``\n`` in the blocks, whose text is UTF-8
+    without a byte order mark. Bytes of a UTF-8 file that are not UTF-8 stay as they are.
 
     Args:
         path: A plain file, or one that ends in .gz, .bz2, .zst or .zip (of one file).

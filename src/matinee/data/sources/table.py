@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from matinee.data.columns.ids import IdType
-from matinee.data.columns.rows import PARTS, BadRowPolicy, RowReader, Rules
-from matinee.data.columns.times import TimeUnit
+from matinee.data.columns.rows import BadRowPolicy, RowReader, Rules
+from matinee.data.columns.time_cells import TimeUnit
 from matinee.data.duplicates import DuplicatePolicy, check_policy
 from matinee.data.frames import check_names
 from matinee.data.interactions import Interactions
@@ -56,8 +56,8 @@ def load(
     """Read interactions from files, and keep a fast copy of them.
 
     Args:
-        path: A text file (.csv, .tsv, .tab or RecBole's .inter, perhaps with .gz, .bz2, .zst or .zip behind; any
-            other ending with `delimiter`), a .parquet file, or a folder or glob pattern of files of one
+        path: A text file (.csv, .tsv, .tab or RecBole's .inter, perhaps with .gz, .bz2, .zst or .zip behind;
+            any other ending with `delimiter`), a .parquet file, or a folder or glob pattern of files of one
             kind, which are read in the order of their names (numbers in them by value).
         user: Column of the user ids; what ids, ratings and times may be is told in `matinee.data.columns`.
         item: Column of the item ids.
@@ -70,7 +70,8 @@ def load(
         id_type: Whether ids are `integer`, `text`, or what is written (`auto`).
         time_unit: What times that are numbers count: `s`, `ms`, `us` or `ns`; `auto` tells it by their size.
         bad_rows: Whether a bad row is an `error`, or left out and counted (`skip`).
-        delimiter: What separates fields, see `matinee.data.sources.dialects.Dialect`, as for the next options.
+        delimiter: What separates fields; of this and the next options see
+            `matinee.data.sources.dialects.Dialect`.
         encoding: The text's encoding, as Python names it.
         header: Whether the first line names the columns; None: it does unless `column_names` are given.
         column_names: Names of all columns in order.
@@ -78,7 +79,7 @@ def load(
         decimal: The decimal sign of numbers, "." or ",".
         comment: A character; lines that begin with it are no rows.
         part: Column that names each row's part, train, validation or test, for `split=given`.
-        validation_path: Files of the validation rows, if `path` holds those of train alone, for `split=given`.
+        validation_path: Files of the validation rows, if `path` has those of train, for `split=given`.
         test_path: Files of the test rows, likewise.
 
     Raises:
@@ -193,16 +194,16 @@ def find_files(path: str | Path) -> list[Path]:
         ]
     if not found:
         raise MatineeError(
-            f"{path} {'holds no files' if path.is_dir() else 'does not exist'}; set path to a text or Parquet "
-            "file, a folder of them or a glob pattern."
+            f"{path} {'holds no files' if path.is_dir() else 'does not exist'}; set path to a text or "
+            "Parquet file, a folder of them or a glob pattern."
         )
     found.sort(key=_natural)
     kinds = {text_suffix(file): file for file in found}
     if len(kinds) > 1:
         one, other = list(kinds.values())[:2]
         raise MatineeError(
-            f"{path} holds files of several kinds, {one.name} and {other.name}; set path to a glob pattern of "
-            "those to read."
+            f"{path} holds files of several kinds, {one.name} and {other.name}; set path to a glob "
+            "pattern of those to read."
         )
     for file in found:
         if file.stat().st_size == 0:
