@@ -27,13 +27,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from matinee.contracts import RankingScores
 from matinee.data.interactions import Interactions
 from matinee.data.sources.movielens import load
 from matinee.metrics import ranks
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
 from matinee.objectives import ranking_losses
-from matinee.objectives.ranking_losses import RankingScores
 from matinee.objectives.sampling import UniformSampler
 
 TEST_ITEMS = 10

@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from matinee.config.checking import compose
-from matinee.data.interactions import with_year
+from matinee.data.catalogues import with_year
 from matinee.display.plotting import COLOURS, STYLE, metric_by
 from matinee.experiment.building import load_run
 from matinee.experiment.running import train

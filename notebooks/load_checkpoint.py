@@ -35,7 +35,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from matinee.config.checking import config_dir
-from matinee.data.interactions import with_year
+from matinee.data.catalogues import with_year
 from matinee.display import plotting
 from matinee.experiment import building, measuring, running
 from matinee.experiment.run_folder import read_result

@@ -23,8 +23,6 @@ class _NegativesLoss(nn.Module):
     needs_excluded_target = False
     needs_uniform_negatives = False
 
-    compares = "negatives"
-
     def fit(self, num_items: int) -> None:
         """Set the size of the catalogue, without the padding; called once before training."""
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinee.contracts import RankingScores
 from matinee.metrics import ranks
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
-from matinee.objectives.ranking_losses import RankingScores
 from matinee.objectives.sampling import UniformSampler
 from matinee.testing.properties import (
     NUM_ITEMS,

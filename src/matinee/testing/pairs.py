@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from matinee.networks.pairs.averages import ClosedForm
+from matinee.contracts import ClosedForm
 from matinee.testing.properties import (
     FLAT,
     NUM_ITEMS,

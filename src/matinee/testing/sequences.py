@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matinee.contracts import ClosedForm
 from matinee.metrics import ranks
-from matinee.networks.pairs.averages import ClosedForm
 from matinee.networks.sequence_recommender import SequenceRecommender
 from matinee.testing.properties import (
     NUM_ITEMS,

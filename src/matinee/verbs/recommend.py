@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from matinee.data.interactions import Interactions, with_year
+from matinee.data.catalogues import with_year
+from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder

@@ -1,9 +1,8 @@
-"""Downloads, archives and columnar copies: whole or not at all."""
+"""Downloads and archives: whole or not at all."""
 
 import hashlib
 import io
 import multiprocessing
-import os
 import tarfile
 import threading
 import zipfile
@@ -11,12 +10,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from matinee.data.interactions import Interactions
-from matinee.data.sources.fetch import cache_dir, download, extract, verify, with_copy
+from matinee.data.sources.fetch import cache_dir, download, extract, verify
 from matinee.errors import MatineeError
 
 CONTENT = bytes(range(256)) * 4096
@@ -175,70 +171,3 @@ def test_a_damaged_archive(tmp_path, size):
     with pytest.raises(MatineeError, match="cannot be unpacked"):
         extract(archive, tmp_path / "target")
     assert visible(tmp_path) == ["archive"]
-
-
-class Source:
-    """Builds interactions from a file with one user id, and counts how often."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "source"
-        self.copy = folder / "copies" / "copy.arrow"
-        self.path.write_text("7")
-        self.builds = 0
-
-    def build(self) -> Interactions:
-        self.builds += 1
-        users = pd.DataFrame({"raw_id": ["7"], "age": pd.array([None], dtype="Int16")})
-        table = {"user": [self.path.read_text()] * 2, "item": [3, 3]}
-        extra = {"rating": [1, 4], "timestamp": [2, 1]}
-        return Interactions.from_table(table | extra, users=users, duplicates="last")
-
-    def load(self) -> Interactions:
-        return with_copy(self.copy, [self.path], self.build)
-
-
-def test_a_copy_equals_what_was_built(tmp_path):
-    source = Source(tmp_path)
-    built, loaded = source.load(), source.load()
-    assert source.builds == 1
-    for name in ("user_ids", "item_ids", "ratings", "timestamps"):
-        np.testing.assert_array_equal(getattr(built, name), getattr(loaded, name), strict=True)
-        assert getattr(loaded, name).flags.writeable
-    pd.testing.assert_frame_equal(built.users, loaded.users, check_index_type="equiv")
-    pd.testing.assert_frame_equal(built.items, loaded.items, check_index_type="equiv")
-    assert (loaded.rating_scale, loaded.duplicates_resolved) == ((1.0, 4.0), 1)
-    assert built.fingerprint == loaded.fingerprint
-    assert visible(source.copy.parent) == ["copy.arrow"]
-
-
-def test_a_changed_source_is_read_again(tmp_path):
-    source = Source(tmp_path)
-    source.load()
-    before = source.path.stat()
-    source.path.write_text("8")  # the same size
-    os.utime(source.path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert source.load().users["raw_id"].tolist() == ["8"]
-
-
-def test_a_damaged_copy_is_built_anew(tmp_path):
-    source = Source(tmp_path)
-    expected = source.load().fingerprint
-    whole = source.copy.read_bytes()
-    damages = [b"", b"junk", whole[: len(whole) // 2]]
-    damages += [
-        whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in range(0, len(whole), 53)
-    ]
-    for damage in damages:
-        source.copy.write_bytes(damage)
-        loaded = source.load()
-        assert loaded.fingerprint == expected
-        assert (loaded.rating_scale, loaded.duplicates_resolved) == ((1.0, 4.0), 1)
-    assert source.builds > 3
-
-
-def test_where_no_copy_can_be_written_none_is(tmp_path):
-    source = Source(tmp_path)
-    source.copy.parent.touch()
-    assert len(source.load()) == 1
-    assert len(source.load()) == 1
-    assert source.builds == 2

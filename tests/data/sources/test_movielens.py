@@ -137,7 +137,7 @@ def test_a_copy_spares_the_reading(ml_small, monkeypatch):
         ("3,7,1.0", r"ratings\.csv, line 6: the row has 3 instead of 4 fields"),
         ("3,7,good,1", r"ratings\.csv, line 6, column 'rating': 'good'"),
         ("3,7,5.5,1", r"ratings\.csv, line 6, column 'rating': the rating 5\.5 is outside"),
-        ("3,-7,5.0,1", r"ratings\.csv, line 6, column 'movieId': the id -7 is negative"),
+        ("3,x,5.0,1", r"ratings\.csv, line 6, column 'movieId': 'x' is not an integer"),
         (",7,5.0,1", r"ratings\.csv, line 6, column 'userId': the value is missing"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_bad_dat_row(ml_1m):
     with (ml_1m / "ml-1m" / "ratings.dat").open("a") as file:
         file.write("1::2::3\n")
     with pytest.raises(
-        MatineeError, match=r"ratings\.dat, line 3: the row has 5 instead of 7 fields between ':'"
+        MatineeError, match=r"ratings\.dat, line 3: the row has 3 instead of 4 fields between '::'"
     ):
         load("ml-1m", ml_1m)
 

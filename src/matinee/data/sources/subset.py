@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
@@ -45,25 +41,4 @@ def load(
             f"dataset.fold={fold} of {folds} has no item with {min_item_count} rows; lower "
             "dataset.min_item_count or dataset.folds."
         )
-    columns = {
-        "user": _raw(source.users, source.user_ids[rows]),
-        "item": _raw(source.items, source.item_ids[rows]),
-    }
-    if source.ratings is not None:
-        columns["rating"] = pa.array(source.ratings[rows])
-    if source.timestamps is not None:
-        columns["timestamp"] = pa.array(source.timestamps[rows])
-    part = Interactions.from_table(
-        pa.table(columns),
-        users=source.users,
-        items=source.items,
-        rating_scale=source.rating_scale,
-        duplicates="keep",
-    )
-    return replace(part, duplicates_resolved=source.duplicates_resolved, source=dict(source.source))
-
-
-def _raw(catalogue: pd.DataFrame, ids: np.ndarray) -> pa.DictionaryArray:
-    """Return the raw ids behind ids, each distinct one stored once."""
-    raw = catalogue["raw_id"].to_numpy()
-    return pa.DictionaryArray.from_arrays(pa.array(ids - 1), pa.array(raw))
+    return source.select(rows)

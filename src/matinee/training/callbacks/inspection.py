@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from matinee.batches.loading import to_device
-from matinee.data.interactions import with_year
+from matinee.data.catalogues import with_year
 from matinee.display.markdown import as_markdown
 from matinee.metrics import FloatArray
 from matinee.training.loggers import TensorBoard

@@ -1,0 +1,150 @@
+"""Files as blocks of whole lines in UTF-8, whatever their compression and encoding."""
+
+from __future__ import annotations
+
+import codecs
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path, PurePath
+from typing import Any
+
+import pyarrow as pa
+
+from matinee.errors import MatineeError
+
+COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
+
+_BLOCK = 1 << 22
+_LONGEST_LINE = 1 << 28
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
+
+
+def uncompressed_name(path: Path) -> str:
+    """Return the name of the file inside, which tells its kind; a zip of one file may hold any name.
+
+    Raises:
+        MatineeError: If a zip does not hold exactly one file.
+    """
+    if path.suffix.lower() == ".zip":
+        inner = PurePath(path.stem)
+        return path.stem if inner.suffix else PurePath(_member(path).filename).name
+    return path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+
+
+def _member(path: Path) -> zipfile.ZipInfo:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [
+                member
+                for member in archive.infolist()
+                if not (member.is_dir() or member.filename.startswith("__MACOSX/"))
+            ]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise MatineeError(f"{path} is no readable zip file ({error}).") from error
+    if len(members) != 1:
+        names = ", ".join(member.filename for member in members[:5]) or "none"
+        raise MatineeError(
+            f"{path} holds {len(members)} files ({names}) instead of one; unpack it and name a file."
+        )
+    return members[0]
+
+
+def line_blocks(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
+    r"""Read a file as blocks of whole lines.
+
+    Lines end in ``\n``, ``\r\n`` or ``\r`` in the file and in ``\n`` in the blocks, whose text is UTF-8
+    without a byte order mark. Bytes of a UTF-8 file that are not UTF-8 stay as they are.
+
+    Args:
+        path: A plain file, or one that ends in .gz, .bz2, .zst or .zip (of one file).
+        encoding: The file's encoding, as Python names it.
+
+    Raises:
+        MatineeError: If the file cannot be read, is damaged or cut, or the encoding is unknown or another.
+    """
+    decode = _decoder(path, encoding)
+    try:
+        with ExitStack() as stack:
+            chunks = _chunks(path, stack)
+            yield from _whole_lines(path, _unix(decode(chunks)))
+    except (OSError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+        raise MatineeError(f"{path} cannot be read ({error}); fetch it again.") from error
+    except UnicodeError as error:
+        raise MatineeError(
+            f"{path} is not {encoding} text ({error}); set encoding to the file's own."
+        ) from error
+
+
+def _chunks(path: Path, stack: ExitStack) -> Iterator[bytes]:
+    stream: Any
+    if path.suffix.lower() == ".zip":
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        stream = stack.enter_context(archive.open(_member(path)))
+    else:
+        kind = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(path.suffix.lower())
+        stream = stack.enter_context(
+            pa.input_stream(str(path), compression=kind, buffer_size=_BLOCK)
+        )
+    while chunk := stream.read(_BLOCK):
+        yield chunk
+
+
+def _decoder(path: Path, encoding: str) -> Any:
+    """Return the function that makes chunks UTF-8 without a byte order mark."""
+    try:
+        name = codecs.lookup(encoding).name
+        incremental = codecs.getincrementaldecoder(name)()
+    except (LookupError, TypeError) as error:
+        raise MatineeError(
+            f"encoding={encoding!r} is unknown; use a name of Python's, such as utf-8, latin-1 or cp1252."
+        ) from error
+
+    def transcoded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield incremental.decode(chunk).encode()
+        yield incremental.decode(b"", final=True).encode()
+
+    def without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        first = next(chunks, b"")
+        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name.startswith(
+            "utf-8"
+        ):
+            raise MatineeError(f"{path} is UTF-16 text; set encoding=utf-16.")
+        yield first.removeprefix(_BYTE_ORDER_MARK)
+        yield from chunks
+
+    if name in ("utf-8", "utf-8-sig", "ascii"):
+        return without_mark
+    return lambda chunks: without_mark(transcoded(chunks))
+
+
+def _unix(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Let lines end in ``\n`` alone."""
+    held = b""
+    for chunk in chunks:
+        if held or b"\r" in chunk:
+            chunk = held + chunk
+            held = b"\r" if chunk.endswith(b"\r") else b""
+            chunk = chunk[: len(chunk) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield chunk
+    if held:
+        yield b"\n"
+
+
+def _whole_lines(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, chunk[:end]])
+            rest, length = [], 0
+        rest.append(chunk[end:])
+        length += len(chunk) - end
+        if length > _LONGEST_LINE:
+            raise MatineeError(
+                f"{path} has a line of more than {_LONGEST_LINE:,} bytes; it is no table."
+            )
+    if last := b"".join(rest):
+        yield last + b"\n"
