@@ -6,11 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, settings
-=======
->>>>>>> 4f38258 (Let a config name parts of packages that the user allows; check and build one plain tree)
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.composing import compose

@@ -11,12 +11,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-<<<<<<< HEAD
 from command_line import failed, matinee
-from matinee.config.checking import config_dir
-=======
 from matinee.config.folders import config_dir
->>>>>>> 4f38258 (Let a config name parts of packages that the user allows; check and build one plain tree)
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.experiment.trainer import probe

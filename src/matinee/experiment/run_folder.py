@@ -15,14 +15,10 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-<<<<<<< HEAD
-from matinee.config.checking import check_config, flatten
-from matinee.contracts import Headline
-=======
 from matinee.config.checking import check_config
 from matinee.config.targets import used_packages
 from matinee.config.trees import check_plain, flatten, read_yaml
->>>>>>> 4f38258 (Let a config name parts of packages that the user allows; check and build one plain tree)
+from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
 from matinee.files import write_whole
 

@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-<<<<<<< HEAD
-from matinee.config.checking import config_dir, flatten
-from matinee.contracts import Headline
-=======
 from matinee.config.folders import config_dir
 from matinee.config.trees import flatten
->>>>>>> 4f38258 (Let a config name parts of packages that the user allows; check and build one plain tree)
+from matinee.contracts import Headline
 from matinee.display.markdown import DECIMALS
 from matinee.verbs.report.runs import Run, changed_keys, find_runs, without_seeds
 

@@ -10,11 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-<<<<<<< HEAD
-from matinee.contracts import Headline
-=======
 from matinee.config.trees import read_yaml
->>>>>>> 4f38258 (Let a config name parts of packages that the user allows; check and build one plain tree)
+from matinee.contracts import Headline
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import (
     CONFIG,
