@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from matinee.config.checking import compose
+from matinee.config.composing import compose
 from matinee.experiment.running import train
 
 SIDES = {

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from matinee.batches import SequenceDataModule
 from matinee.batches.windows import Histories, Windows, cut_windows, gather
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.interactions import Interactions
 from matinee.data.splits import Split
 from matinee.networks.pairs.factorization import embedding_table

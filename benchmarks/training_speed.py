@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
 

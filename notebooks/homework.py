@@ -35,7 +35,7 @@ from IPython.display import Markdown, display
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import wilcoxon
 
-from matinee.config.checking import compose
+from matinee.config.composing import compose
 from matinee.display.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
 from matinee.experiment.building import build, load_run
 from matinee.experiment.run_folder import PER_USER, read_result

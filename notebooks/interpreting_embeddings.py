@@ -34,7 +34,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from matinee.config.checking import compose
+from matinee.config.composing import compose
 from matinee.data.catalogues import with_year
 from matinee.display.plotting import COLOURS, STYLE, metric_by
 from matinee.experiment.building import load_run

@@ -34,7 +34,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.catalogues import with_year
 from matinee.display import plotting
 from matinee.experiment import building, measuring, running

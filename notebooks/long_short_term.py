@@ -32,7 +32,7 @@ import sys
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 
 root = config_dir().parent  # of the checkout
 folder = root / "lightning_logs" / "long_short_term" / "ml-100k"

@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.sources.movielens import load
 from matinee.display.plotting import COLOURS
 from matinee.experiment import running

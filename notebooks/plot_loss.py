@@ -31,7 +31,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from matplotlib.ticker import MaxNLocator
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.display.plotting import COLOURS, save_figure
 from matinee.experiment import running
 from matinee.experiment.run_folder import load_config

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.config.checking import config_dir
+from matinee.config.composing import compose
 from matinee.experiment import running
 
 Compose = Callable[..., DictConfig]
@@ -68,8 +67,7 @@ def compose_train(table_overrides: list[str]) -> Compose:
     """Compose a train config on the small table from further overrides."""
 
     def composed(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("train", [*table_overrides, "name=test", *overrides])
+        return compose(*table_overrides, "name=test", *overrides)
 
     return composed
 

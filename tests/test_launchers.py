@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 
 LAUNCHERS = Path(__file__).resolve().parents[1] / "launchers"
 

@@ -91,7 +91,7 @@ def _fail(sentence: str, status: int = 1) -> None:
 
 
 def _train(argv: list[str]) -> None:
-    from matinee.config.running import with_config
+    from matinee.config.composing import with_config
 
     resumed = [entry.removeprefix("resume=") for entry in argv if entry.startswith("resume=")]
     if resumed == ["true"]:
@@ -125,10 +125,10 @@ def _train_one(config: Any, resume: bool = False) -> None:
     from matinee.verbs.printing import print_run
 
     hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN and several_processes(config):
-        train_apart([*["resume=true"] * resume, *hydra.overrides.task])
+        train_apart([*["resume=true"] * resume, *overrides])
         return
-    overrides = _name_run(config)
     if not resume:
         print_run(running.train(config, overrides))
     elif folder := running.train_or_resume(config, overrides):
@@ -137,26 +137,12 @@ def _train_one(config: Any, resume: bool = False) -> None:
         print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
 
 
-def _name_run(config: Any) -> list[str]:
-    """Give a run its name, if it has none, and return the overrides that composed it."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from matinee.config.checking import run_name
-
-    hydra = HydraConfig.get()
-    choices, overrides = dict(hydra.runtime.choices), list(hydra.overrides.task)
-    if config.name is None:
-        config.name = run_name(choices, overrides)
-    return overrides
-
-
 def _overfit(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         from matinee.verbs.overfit import overfit, record, row
 
-        _name_run(config)
         result = overfit(config, HydraConfig.get().runtime.choices.get("loss"))
         folders.append(record(config, result))
         rows.append(row(config, result))
@@ -168,10 +154,13 @@ def _overfit(argv: list[str]) -> None:
 
 def _find_lr(argv: list[str]) -> None:
     def run(config: Any, rows: list[dict[str, str]], folders: list[Path]) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
         from matinee.experiment import running
         from matinee.verbs.find_lr import OWN_KEYS, range_test, record, row, training_config
 
-        overrides = [entry for entry in _name_run(config) if entry.split("=")[0] not in OWN_KEYS]
+        given = HydraConfig.get().overrides.task
+        overrides = [entry for entry in given if entry.split("=")[0] not in OWN_KEYS]
         result = range_test(config)
         folders.append(record(config, result))
         rows.append(row(config, result))
@@ -193,7 +182,7 @@ def _with_table(
     verb: str, argv: list[str], task: Callable[[Any, list[dict[str, str]], list[Path]], None]
 ) -> None:
     """Run ``task`` for every config, then print one table of all the rows, and the folders."""
-    from matinee.config.running import with_config
+    from matinee.config.composing import with_config
 
     rows: list[dict[str, str]] = []
     folders: list[Path] = []
@@ -213,7 +202,7 @@ def _with_table(
 
 
 def _evaluate(argv: list[str]) -> None:
-    from matinee.config.running import with_config
+    from matinee.config.composing import with_config
 
     def run(config: Any) -> None:
         from matinee.verbs.evaluate import evaluate_again
@@ -224,7 +213,7 @@ def _evaluate(argv: list[str]) -> None:
 
 
 def _recommend(argv: list[str]) -> None:
-    from matinee.config.running import with_config
+    from matinee.config.composing import with_config
 
     def run(config: Any) -> None:
         from matinee.display.markdown import print_table
@@ -244,7 +233,7 @@ def _report(argv: list[str]) -> None:
 
 def _search(argv: list[str]) -> None:
     from matinee.config.checking import top_level
-    from matinee.config.running import with_config
+    from matinee.config.composing import with_config
 
     of_train = {key for keys in top_level("train") for key in keys}
     of_train.difference_update(*top_level("search"))

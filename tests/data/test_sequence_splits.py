@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.interactions import Interactions
 from matinee.data.splits import leave_last_out, user_based, user_tail
 from matinee.errors import MatineeError

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.objectives import ranking_losses
 from matinee.objectives.ranking_losses import (
     BPR,

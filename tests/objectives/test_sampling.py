@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.objectives.sampling import PopularitySampler, UniformSampler
 
 COUNTS = np.array([99, 1, 0, 5, 20, 74])  # entry 0 must not matter

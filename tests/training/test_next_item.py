@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from matinee.batches import SequenceDataModule
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data import splits
 from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
@@ -361,7 +361,7 @@ def test_markov_chains_are_learned_only_where_order_matters(
 def synthetic(compose_train, folder: Path, dataset: str, *overrides: str) -> float:
     from hydra import compose, initialize_config_dir
 
-    from matinee.config.checking import config_dir
+    from matinee.config.folders import config_dir
 
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose(

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from command_line import failed, matinee
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.experiment.trainer import probe

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from command_line import failed, matinee
 from matinee.batches import RankingBatch, RatingBatch
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.networks.encoders.recurrent import GRU

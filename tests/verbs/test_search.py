@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from matinee.config.checking import check_config, config_dir
+from matinee.config.checking import check_config
+from matinee.config.folders import config_dir
 from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result

@@ -1,42 +1,105 @@
-"""Parts: the objects that the groups of a config describe, made and called."""
+"""Parts: the objects that the groups of a config describe.
 
+Whoever writes a network, a loss or a reader knows nothing of configs: its errors name its own
+parameters. Here every part knows the config path of its node, so that ``ValueError("dropout is 2; give a
+share in [0, 1).")`` of an encoder is reported as ``model.encoder.dropout is 2; ...``.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from matinee.config.targets import find_target
+from matinee.config.trees import check_plain
 from matinee.errors import MatineeError
+
+REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, OSError, ImportError)
+ABOUT_A_PARAMETER = re.compile(r"(\w+)(?= is | are | must |=)")
+
+
+class Part(partial[Any]):
+    """A class or function with some of its arguments, which knows where its config stands.
+
+    Calling it raises :class:`MatineeError` where the class or function refuses a value.
+    """
+
+    path: str
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call with the remaining arguments."""
+        with blame(self.path, _parameters(self.func)):
+            return super().__call__(*args, **kwargs)
 
 
 def make_part(config: DictConfig, group: str) -> Any:
-    """Instantiate a group of a config; an empty one is None.
+    """Make what a group of a config describes.
+
+    Args:
+        config: A checked config.
+        group: One of its top-level keys.
+
+    Returns:
+        The object, a :class:`Part` that makes it from further arguments (``_partial_: true``), a dictionary
+        of objects (callbacks, loggers), or None if the group is empty.
 
     Raises:
-        MatineeError: If its target refuses a value.
+        MatineeError: If a target is not allowed or refuses a value.
     """
-    node = config.get(group)
-    return call_part(group, instantiate, node) if node else None
+    node = OmegaConf.to_container(config).get(group)  # type: ignore[union-attr]
+    check_plain({group: node})
+    return make(node, group) if node else None
 
 
-def call_part(group: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call, and tell a refused value as the user's mistake in ``group``."""
+def make(node: Any, path: str) -> Any:
+    """Make what a node describes, inner nodes first; ``path`` is its place in the config."""
+    if isinstance(node, list):
+        return [make(item, f"{path}.{number}") for number, item in enumerate(node)]
+    if not isinstance(node, Mapping):
+        return node
+    arguments = {
+        str(key): make(value, f"{path}.{key}")
+        for key, value in node.items()
+        if key not in ("_target_", "_partial_")
+    }
+    if "_target_" not in node:
+        return arguments
+    part = Part(find_target(node["_target_"], path), **arguments)
+    part.path = path
+    return part if node.get("_partial_") else part()
+
+
+@contextmanager
+def blame(path: str, parameters: Container[str] = ()) -> Iterator[None]:
+    """Report a refused value as the user's error at a config path.
+
+    Args:
+        path: Where the part that may refuse a value is described.
+        parameters: Its parameters; a message that begins with one of them gets the path as a prefix.
+
+    Raises:
+        MatineeError: Instead of an error that says that a value cannot be.
+    """
     try:
-        return function(*args, **kwargs)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise cause if isinstance(cause, MatineeError) else _refused(group, cause) from error
-    except (
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        RuntimeError,
-        OSError,
-        MisconfigurationException,
-    ) as error:
-        raise _refused(group, error) from error
+        yield
+    except (*REFUSALS, MatineeError) as error:
+        known = isinstance(error, MatineeError)
+        message = str(error) or type(error).__name__
+        named = ABOUT_A_PARAMETER.match(message)
+        if named and named[1] in parameters:
+            kind = type(error) if isinstance(error, MatineeError) else MatineeError
+            raise kind(f"{path}.{message}") from error
+        if known:
+            raise
+        raise MatineeError(f"{path} cannot be built: {message}") from error
 
 
-def _refused(group: str, error: BaseException) -> MatineeError:
-    return MatineeError(f"{group} cannot be built: {error or type(error).__name__}")
+def _parameters(function: Callable[..., Any]) -> Container[str]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some written in C do not say
+        return ()

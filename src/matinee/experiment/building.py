@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig
 
 from matinee.batches import SequenceDataModule
-from matinee.config.parts import call_part, make_part
+from matinee.config.parts import blame, make_part
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
 from matinee.files import checkpoint_path
@@ -35,14 +35,13 @@ def build(config: DictConfig) -> Experiment:
     """
     pl.seed_everything(config.seed, verbose=False)
     interactions = make_part(config, "dataset")
-    split = call_part("split", make_part(config, "split"), interactions)
-    datamodule = call_part("data", make_part(config, "data"), interactions, split)
+    split = make_part(config, "split")(interactions)
+    datamodule = make_part(config, "data")(interactions, split)
     groups = ("model", "loss", "sampler", "optimizer", "scheduler")
     parts = {group: part for group in groups if (part := make_part(config, group)) is not None}
-    task = call_part("model", make_part(config, "task"), datamodule, **parts)
-    call_part(
-        "optimizer", task.configure_optimizers
-    )  # refuse a wrong option before anything is written
+    task = make_part(config, "task")(datamodule, **parts)
+    with blame("optimizer"):  # refuse a wrong option before anything is written
+        task.configure_optimizers()
     return Experiment(config, datamodule, task)
 
 

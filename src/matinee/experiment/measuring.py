@@ -67,7 +67,8 @@ def record_evaluation(
         raise MatineeError(f"output={folder} cannot be made ({error}); name another.") from error
     write_per_user(experiment, folder, per_user)
     protocol = {**experiment.datamodule.protocol, **experiment.task.protocol}
-    content = {**options, "metrics": metrics, "protocol": protocol, "environment": environment()}
+    made_in = environment(experiment.config)
+    content = {**options, "metrics": metrics, "protocol": protocol, "environment": made_in}
     write_json(folder / EVALUATION, content)
 
 

@@ -15,7 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.config.checking import check_config, flatten
+from matinee.config.checking import check_config
+from matinee.config.targets import used_packages
+from matinee.config.trees import check_plain, flatten, read_yaml
 from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
 from matinee.files import write_whole
@@ -97,7 +99,7 @@ def check_same(folder: Path, config: DictConfig) -> None:
     Raises:
         MatineeError: Naming the first key that differs.
     """
-    here: Any = OmegaConf.to_container(config, resolve=True)
+    here: Any = OmegaConf.to_container(config)
     there: Any = OmegaConf.to_container(load_config(folder))
     now = flatten(here)
     for key, recorded in flatten(there).items():
@@ -146,8 +148,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_yaml(path: Path, content: Any) -> None:
-    """Write a config or a list as YAML without interpolations, whole or not at all."""
-    text = OmegaConf.to_yaml(content, resolve=True).encode()
+    """Write a config or a list as YAML, whole or not at all."""
+    text = OmegaConf.to_yaml(content).encode()
     write_whole(path, lambda file: file.write(text))
 
 
@@ -171,32 +173,32 @@ def load_config(folder: Path) -> DictConfig:
         MatineeError: If the folder holds no run or its config is broken or forbidden.
     """
     config = read_config(folder)
-    check_config(config, "train")
     config.run_folder = str(folder)
-    return config
+    try:
+        return check_config(config, "train")
+    except MatineeError as error:
+        raise MatineeError(f"{folder / CONFIG} cannot be used: {error}") from error
 
 
 def read_config(folder: Path) -> DictConfig:
     """Read the config of a run folder, to look at; nothing in it is checked or may be called.
 
     Raises:
-        MatineeError: If the folder holds no run or its config is broken.
+        MatineeError: If the folder holds no run or its config is broken or holds an interpolation.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise MatineeError(
             f"{folder} is no run folder: {path} is missing; name one that train printed."
         )
-    try:
-        config = OmegaConf.load(path)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise MatineeError(
-            f"{path} cannot be read ({reason}); restore it or train again."
-        ) from error
-    if not isinstance(config, DictConfig) or not config:
+    tree = read_yaml(path)
+    if not isinstance(tree, dict) or not tree:
         raise MatineeError(f"{path} is no config; restore it or train again.")
-    return config
+    try:
+        check_plain(tree)
+    except MatineeError as error:
+        raise MatineeError(f"{path} cannot be used: {error}") from error
+    return OmegaConf.create(tree)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -265,11 +267,22 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     return checkpoint
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, platform, threads and, in a checkout, the commit that the code stands at."""
+def environment(config: DictConfig) -> dict[str, Any]:
+    """Return the environment that a result was made in.
+
+    Args:
+        config: The config of the run, whose own packages are named, too.
+
+    Returns:
+        Versions, platform, threads and, in a checkout, the commit of the code.
+    """
     packages = ("matinee", "torch", "lightning", "hydra-core", "numpy", "pandas")
     return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+            **used_packages(OmegaConf.to_container(config)),
+        },
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),

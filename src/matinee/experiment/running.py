@@ -60,7 +60,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
 
 
 def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
-    check_config(config, "train")
+    config = check_config(config, "train")
     started = time.perf_counter()
     experiment = build(config)
     if not is_first_process():
@@ -131,6 +131,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     """
     if config.run_folder is None:
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
+    config = check_config(config, "train")
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)
@@ -183,7 +184,7 @@ def _fit_and_record(
         },
         "protocol": {**datamodule.protocol, **task.protocol},
         "environment": {
-            **environment(),
+            **environment(config),
             "accelerator": type(trainer.accelerator).__name__,
             "devices": trainer.world_size,
             "seconds": {

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.config.parts import call_part, make_part
+from matinee.config.parts import blame, make_part
 from matinee.errors import MatineeError, Stopped
 from matinee.training.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.training.devices import DataParallel, hardware
@@ -61,7 +61,8 @@ def make_trainer(
     if folder is None or alone:
         first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1
         wanted |= {"devices": first, "num_nodes": 1, "strategy": "auto"}
-    options: dict[str, Any] = wanted | call_part("trainer", hardware, **wanted)
+    with _blame_trainer():
+        options: dict[str, Any] = wanted | hardware(**wanted)
     if folder is None:
         options |= {
             "enable_checkpointing": False,
@@ -88,7 +89,8 @@ def make_trainer(
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
     options |= instead
-    trainer: pl.Trainer = call_part("trainer", make_part(config, "trainer"), **options)
+    with _blame_trainer():
+        trainer: pl.Trainer = make_part(config, "trainer")(**options)
     if folder is not None and not alone:
         _check_processes(trainer)
     found, expected = trainer.strategy.root_device.type, trainer.accelerator.name()
@@ -100,6 +102,15 @@ def make_trainer(
     return trainer
 
 
+@contextmanager
+def _blame_trainer() -> Iterator[None]:
+    try:
+        with blame("trainer"):
+            yield
+    except MisconfigurationException as error:
+        raise MatineeError(f"trainer cannot be built: {error}") from error
+
+
 def several_processes(config: DictConfig) -> bool:
     """Tell whether a config's fit takes more than one process.
 
@@ -107,7 +118,8 @@ def several_processes(config: DictConfig) -> bool:
         MatineeError: If its accelerator or its devices cannot be had.
     """
     wanted = _wanted_hardware(config)
-    strategy = call_part("trainer", hardware, **wanted | {"strategy": "auto"})["strategy"]
+    with _blame_trainer():
+        strategy = hardware(**wanted | {"strategy": "auto"})["strategy"]
     return isinstance(strategy, DataParallel)
 
 
@@ -122,7 +134,7 @@ def refuse_several(config: DictConfig, verb: str) -> None:
 
 
 def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
-    wanted: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    wanted: Any = OmegaConf.to_container(config.trainer)
     return {option: wanted[option] for option in HARDWARE if option in wanted}
 
 

@@ -91,8 +91,8 @@ def range_test(config: DictConfig) -> RangeTest:
             cannot be built.
     """
     check_config(config, "find-lr")
-    for key, kind in (("min_lr", float | int), ("max_lr", float | int), ("steps", int)):
-        if not isinstance(config[key], kind) or not config[key] > 0:
+    for key in ("min_lr", "max_lr", "steps"):
+        if not config[key] > 0:
             raise MatineeError(f"{key} is {config[key]!r}; give a number greater than 0.")
     if config.min_lr >= config.max_lr:
         raise MatineeError(
@@ -100,8 +100,6 @@ def range_test(config: DictConfig) -> RangeTest:
         )
     if config.steps < LEAST_STEPS:
         raise MatineeError(f"steps is {config.steps}; give at least {LEAST_STEPS}.")
-    if not isinstance(config.train, bool):
-        raise MatineeError(f"train is {config.train!r}; give true or false.")
     if config.train:
         check_config(training_config(config, None), "train")
     refuse_several(config, "find-lr")

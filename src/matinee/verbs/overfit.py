@@ -96,7 +96,7 @@ def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
     """
     check_config(config, "overfit")
     for key in OWN_KEYS:
-        if not isinstance(config[key], int) or config[key] < 1:
+        if config[key] < 1:
             raise MatineeError(f"{key} is {config[key]!r}; give a whole number of at least 1.")
     for group in ("model", "task", "optimizer"):
         _switch_off(config[group])

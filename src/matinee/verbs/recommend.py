@@ -30,8 +30,6 @@ def answer(config: Any) -> pd.DataFrame:
     ):
         if config[name] is not None and not isinstance(config[name], kind):
             raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
-    if not isinstance(config.repeat, bool):
-        raise MatineeError(f"repeat is {config.repeat!r}; give true or false.")
     folder = asked_folder(config.run)
     experiment = load_run(folder, config.checkpoint)
     if not (folder / RESULT).exists():

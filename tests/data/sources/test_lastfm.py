@@ -16,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from lastfm_files import BROKEN, EVENTS, PROFILES, damaged, event_lines, write_profiles
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.interactions import Interactions
 from matinee.data.sources import lastfm, lastfm_events
 from matinee.data.sources.lastfm import load

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from matinee.config.checking import check_config, config_dir
+from matinee.config.checking import check_config
+from matinee.config.folders import config_dir
 from matinee.data.interactions import Interactions
 from matinee.data.sources import subset
 from matinee.errors import MatineeError

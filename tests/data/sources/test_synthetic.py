@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from matinee.config.checking import config_dir
+from matinee.config.folders import config_dir
 from matinee.data.sources.synthetic import counting, markov
 from matinee.errors import MatineeError
 

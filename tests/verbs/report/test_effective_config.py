@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf, open_dict
 
-from matinee.config.checking import compose
+from matinee.config.composing import compose
 from matinee.verbs.report.effective_config import work
 
 

@@ -12,7 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from matinee.cli import main
-from matinee.config.checking import compose, config_dir
+from matinee.config.composing import compose
+from matinee.config.folders import config_dir
 from matinee.display.markdown import as_markdown
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import read_result

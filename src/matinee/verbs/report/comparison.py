@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from matinee.config.checking import config_dir, flatten
+from matinee.config.folders import config_dir
+from matinee.config.trees import flatten
 from matinee.contracts import Headline
 from matinee.display.markdown import DECIMALS
 from matinee.verbs.report.runs import Run, changed_keys, find_runs, without_seeds

@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from matinee.config.checking import config_dir, flatten
+from matinee.config.folders import config_dir
+from matinee.config.trees import flatten
 
 SILENT = re.compile(  # keys that cannot change a figure, or that the protocol speaks for
     r"(name|log_dir|run_folder|logger|dataset)\b"  # of the data, their SHA-256

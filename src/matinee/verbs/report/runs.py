@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from matinee.config.trees import read_yaml
 from matinee.contracts import Headline
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import (
@@ -156,8 +157,5 @@ def _read(folder: Path) -> Run:
     if not {"dataset", "split", "name", "seed"} <= set(config):
         raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")
     path = folder / OVERRIDES
-    try:
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else []
-    except Exception as error:  # of many kinds, for YAML that is none
-        raise MatineeError(f"{path} cannot be read; restore it or train again.") from error
+    overrides = read_yaml(path) if path.is_file() else []
     return Run(folder, config, [str(entry) for entry in overrides], result)

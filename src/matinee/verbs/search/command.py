@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.config.checking import config_dir, suggest
+from matinee.config.folders import config_dir
+from matinee.config.suggesting import suggest
 from matinee.display.markdown import as_markdown, decimal
 from matinee.errors import MatineeError
 from matinee.verbs.search.records import Records, Row, read_records

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from matinee.config.checking import flatten
+from matinee.config.trees import flatten
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 

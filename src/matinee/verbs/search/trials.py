@@ -3,18 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
-from matinee.config.checking import check_config, config_dir, dotted_keys, explain
+from matinee.config.composing import compose
 from matinee.config.parts import make_part
 from matinee.display.markdown import decimal
 from matinee.errors import Diverged, MatineeError, Stopped
@@ -23,8 +19,6 @@ from matinee.experiment.trainer import fit, make_trainer
 from matinee.verbs.search.spaces import Space, as_overrides, hash_id
 
 KEEPING = ("checkpoints", "epoch_table", "progress_bar")  # callbacks that a trial does without
-OPTIONS: dict[str, Any] = {"trials": int, "method": str, "accelerator": str}
-OPTIONS |= {"hash": str | None, "storage": str | None}
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class Search:
         """
         started = time.perf_counter()
         name = hash_id(hyperparameters)
-        config = compose_trial(self.command(hyperparameters)[1:])
+        config = compose(*self.command(hyperparameters)[1:])
         metrics: Mapping[str, float | None] = {"test/mrr": None, "val/mrr": None}
         failure = None
         try:
@@ -91,24 +85,6 @@ class Search:
             "hyperparameters": dict(hyperparameters),
             "failure": failure,
         }
-
-
-def compose_trial(overrides: Sequence[str]) -> DictConfig:
-    """Compose and check a ``train`` config.
-
-    Raises:
-        MatineeError: If an override is wrong.
-    """
-    inside_hydra = GlobalHydra.instance().is_initialized()  # it allows itself once
-    folder = str(config_dir())
-    with nullcontext() if inside_hydra else initialize_config_dir(folder, version_base="1.3"):
-        try:
-            config = compose("train", list(overrides))
-        except HydraException as error:
-            known = dotted_keys(compose("train", ["experiment=search"]))
-            raise MatineeError(explain(error, known)) from error
-    check_config(config, "train")
-    return config
 
 
 def _train(config: DictConfig, watchers: Sequence[Callback]) -> Mapping[str, float]:
@@ -132,11 +108,6 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
     Raises:
         MatineeError: If an option is wrong or the first run cannot be built.
     """
-    for option, kind in OPTIONS.items():
-        if not isinstance(config[option], kind) or isinstance(config[option], bool):
-            raise MatineeError(f"{option}={config[option]} cannot be; see matinee search --help.")
-    if config.method not in ("random", "tpe"):
-        raise MatineeError(f"method={config.method} is unknown; choose random or tpe.")
     if config.storage is not None and config.method != "tpe":
         raise MatineeError("storage=... is for method=tpe; add that, or leave storage out.")
     space: Space = make_part(config, "space")
@@ -155,7 +126,7 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
     base = ["experiment=search", f"seed={config.seed}"]
     base += [f"trainer.accelerator={config.accelerator}", f"trainer.devices={config.devices}"]
     base += overrides if chosen else [f"dataset={dataset}", *overrides]
-    first = compose_trial([*base, *as_overrides(space.model, next(space.draws(config.seed)))])
+    first = compose(*base, *as_overrides(space.model, next(space.draws(config.seed))))
     built = building.build(first)
     about = {
         "space": {"model": space.model, "choices": space.choices},
@@ -191,7 +162,7 @@ def _check_overrides(space: Space, overrides: Sequence[str]) -> None:
 def available_dataset() -> str:
     """Return ``ml-1m``, or ``ml-100k`` where the former is not there and cannot be downloaded."""
     try:
-        make_part(compose_trial(["dataset=ml-1m"]), "dataset")
+        make_part(compose("dataset=ml-1m"), "dataset")
     except MatineeError as error:
         print(f"ml-100k instead of ml-1m: {error}", file=sys.stderr)
         return "ml-100k"

@@ -1,0 +1,229 @@
+"""Composing: configs from overrides, in Python and for the command line."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from matinee.config.checking import check_config, parameters_of
+from matinee.config.folders import config_dir
+from matinee.config.search_path import check_own_configs
+from matinee.config.suggesting import explain, missing_key, suggest
+from matinee.config.trees import dotted_keys
+from matinee.errors import MatineeError, Stopped
+
+IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
+REFUSED = (
+    "config_name",
+    "config_path",
+    "experimental_rerun",
+)  # options of Hydra that make no sense here
+
+
+def compose(*overrides: str, verb: str = "train") -> DictConfig:
+    """Compose, name and check a config in Python as the command line does.
+
+    Args:
+        overrides: What would follow ``matinee VERB``.
+        verb: The verb that the config is for.
+
+    Returns:
+        The config, plain values only: for :func:`matinee.experiment.running.train` or
+        :func:`matinee.experiment.building.build`.
+
+    Raises:
+        MatineeError: If an override is wrong.
+
+    >>> compose("experiment=user_based/gru", "seed=1").name
+    'ml-100k/user_based/gru'
+    """
+    with _hydra():
+        try:
+            everything = hydra.compose(verb, [*overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explained(error, verb, overrides) from error
+        config = OmegaConf.masked_copy(
+            everything, [str(key) for key in everything if key != "hydra"]
+        )
+        _name_run(config, everything.hydra.runtime.choices, overrides)
+        return check_config(config, verb, everything.hydra)
+
+
+def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
+    """Name a run that has no name after its experiment, or its split and model if these were overridden.
+
+    Args:
+        config: A config, which gets the name.
+        choices: The choice of every group.
+        overrides: What was given.
+    """
+    if config.get("name", "") is not None:  # it has one, or is no run
+        return
+    named = choices.get("experiment")
+    if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
+        named = f"{choices.get('split')}/{choices.get('model')}"
+    config.name = f"{choices.get('dataset')}/{named}"
+
+
+def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) -> None:
+    """Compose ``configs/VERB.yaml`` with the overrides and hand every config to ``task``.
+
+    Args:
+        verb: The verb, whose name stands in what Hydra prints.
+        argv: The overrides, and options of Hydra.
+        task: What is done with a config; of a multirun it is called for every run, and the others go on
+            when one fails.
+
+    Raises:
+        MatineeError: If a config cannot be composed or a task has failed.
+        Stopped: If a signal ended a task; no other one is begun.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # tables of several runs share lines
+    multirun = [entry for entry in argv if entry in ("-m", "--multirun")]
+    argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
+    overrides = _overrides(verb, argv)
+    check_own_configs()
+    called_as, sys.argv = sys.argv, [f"matinee {verb}", *argv]
+    failures: list[MatineeError] = []
+    stopped: list[Stopped] = []
+    composed = False
+
+    def run(config: DictConfig) -> None:
+        nonlocal composed
+        composed = True
+        sys.argv = called_as  # processes of a distributed run are started by it
+        its_hydra = HydraConfig.get()
+        elsewhere = its_hydra.launcher._target_ != IN_PROCESS
+        try:
+            if elsewhere and verb != "train":
+                raise MatineeError(f"{verb} takes no hydra/launcher=...; only train does.")
+            _name_run(config, its_hydra.runtime.choices, its_hydra.overrides.task)
+            task(check_config(config, verb, its_hydra))
+        except (MatineeError, HydraException, OmegaConfBaseException) as error:
+            failure = error if isinstance(error, MatineeError) else MatineeError(explain(error))
+            failures.append(failure)  # the other runs of a multirun go on
+            if multirun:
+                words = " ".join(its_hydra.overrides.task)
+                print(f"matinee: {words}: {failure}", file=sys.stderr, flush=True)
+                if elsewhere:  # the list is a copy; Hydra brings what is raised
+                    raise MatineeError(f"{words}: {failure}") from error
+        except Stopped as stop:
+            stopped.append(stop)  # Hydra would print its own words
+            if multirun:
+                raise SystemExit from stop  # after an Exception Hydra goes on with the other runs
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
+    except (
+        MatineeError,
+        Stopped,
+        BrokenPipeError,
+    ):  # of a run in another process, or of our reader
+        raise
+    except SystemExit:
+        if not stopped:
+            raise
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, verb, overrides) from error
+    except Exception as error:  # of many kinds, for configs that are no configs
+        launched = any(entry.startswith("hydra/launcher=") for entry in argv)
+        if launched and isinstance(error, ConnectionError):
+            raise MatineeError(f"the launcher finds no cluster: {error}") from error
+        if composed or launched:
+            raise
+        raise _explained(error, verb, overrides) from error
+    finally:
+        sys.argv = called_as
+    if stopped:
+        raise stopped[0]
+    if multirun and failures:
+        raise MatineeError(f"{len(failures)} of the runs failed, see above.")
+    if failures:
+        raise failures[0]
+
+
+def _overrides(verb: str, argv: list[str]) -> list[str]:
+    """Return the overrides among the arguments, with a folder of configs as one of them."""
+
+    def refuse(message: str) -> NoReturn:
+        raise MatineeError(f"{message}; see matinee {verb} --help.")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_args(argv)
+    for option in REFUSED:
+        if getattr(options, option) is not None:
+            refuse(f"there is no option --{option.replace('_', '-')} here")
+    folder = options.config_dir
+    found = [f"hydra.searchpath=[{os.path.abspath(folder)}]"] if folder is not None else []
+    return [*found, *options.overrides]
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Initialize Hydra, unless a verb that it runs composes further configs."""
+    check_own_configs()
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            yield
+
+
+def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> MatineeError:
+    """Return one sentence for what was raised while the overrides were composed."""
+    try:
+        parsed = OverridesParser.create().parse_overrides([*overrides])
+    except HydraException:
+        return MatineeError(explain(error))
+    with _hydra():
+        loader: Any = GlobalHydra.instance().config_loader()
+        places = [entry for entry in overrides if entry.startswith("hydra.searchpath=")]
+
+        def choices(group: str) -> list[str]:
+            inner = loader.get_group_options(group, ObjectType.GROUP, None, places)
+            deeper = [f"{name}/{choice}" for name in inner for choice in choices(f"{group}/{name}")]
+            return [*loader.get_group_options(group, ObjectType.CONFIG, None, places), *deeper]
+
+        chosen = list(places)
+        for entry in parsed:
+            if entry.is_hydra_override() or not (known := choices(entry.key_or_group)):
+                continue
+            value = next(iter(entry.sweep_iterator())) if entry.is_choice_sweep() else entry.value()
+            if isinstance(value, bool | int | float):
+                hint = suggest(str(value), known) or f"choose one of {', '.join(known)}."
+                return MatineeError(f"there is no {entry.key_or_group}={value}; {hint}")
+            chosen.append(f"{entry.get_key_element()}={value}".replace("None", "null"))
+        for tried in (chosen, places):
+            try:
+                config: Any = OmegaConf.to_container(hydra.compose(verb, tried))
+            except (HydraException, OmegaConfBaseException):
+                continue
+            return MatineeError(
+                explain(error, dotted_keys(config), _addable(config, missing_key(error)), choices)
+            )
+        return MatineeError(explain(error, choices_of=choices))
+
+
+def _addable(config: Any, key: str | None) -> list[str]:
+    """Return the keys that the part beside a missing key could be given and does not have."""
+    path = (key or "").rpartition(".")[0]
+    node = config
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or "_target_" not in node:
+        return []
+    known, _ = parameters_of(node["_target_"], path)
+    return sorted(f"{path}.{name}" for name in known - node.keys())

@@ -1,0 +1,76 @@
+"""Packages of your own, whose objects and configs a run may use because you allowed them.
+
+The permission comes from the environment, never from a config: an installed package that declares the
+entry point group ``matinee.parts``, or names in the variable ``MATINEE_PACKAGES``, which are also looked
+for in the current folder.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
+
+from matinee.errors import MatineeError
+
+GROUP = "matinee.parts"
+VARIABLE = "MATINEE_PACKAGES"
+
+
+class _CurrentFolder:
+    """Finds the packages that ``MATINEE_PACKAGES`` names in the current folder, and nothing else."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find a top-level package or module, if it is one of those."""
+        if path is None and name in {allowed.split(".")[0] for allowed in _from_environment()}:
+            return PathFinder.find_spec(name, [os.getcwd()])
+        return None
+
+
+def allowed_packages() -> dict[str, str | None]:
+    """Return the packages that the user allows, in the order in which their configs are looked up.
+
+    Returns:
+        The version by the name of the package or module; None where no installed distribution says it.
+
+    Raises:
+        MatineeError: If ``MATINEE_PACKAGES`` holds something else than names.
+    """
+    found: dict[str, str | None] = {}
+    for name in _from_environment():
+        found[name] = _version(name.split(".")[0])
+    for point in entry_points(group=GROUP):
+        found[point.module] = point.dist.version if point.dist else None
+    if _CurrentFolder not in sys.meta_path:
+        sys.meta_path.append(_CurrentFolder)
+    return found
+
+
+def package_of(target: str, packages: Iterable[str]) -> str | None:
+    """Return the package that a dotted name belongs to; None if it is none of these.
+
+    >>> package_of("mylab.nets.Net", ["mylab"]), package_of("mylabour.Net", ["mylab"])
+    ('mylab', None)
+    """
+    return next((name for name in packages if f"{target}.".startswith(f"{name}.")), None)
+
+
+def _from_environment() -> list[str]:
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    names = [name for name in names if name]
+    for name in names:
+        if not re.fullmatch(r"\w+(\.\w+)*", name):
+            raise MatineeError(
+                f"{VARIABLE} holds {name!r}; give the names of packages, separated by commas."
+            )
+    return names
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return getattr(sys.modules.get(package), "__version__", None)

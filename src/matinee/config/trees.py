@@ -1,0 +1,220 @@
+"""Trees: configs as plain mappings, lists and values, read and resolved within bounds.
+
+A config that somebody else wrote is data. It is read within bounds of size and depth, and of
+OmegaConf's interpolations only three forms are understood: ``${key}`` takes another value of the same
+config, ``${hydra:...}`` what Hydra knows of the run, and ``${now:...}`` the time. Everything after
+:func:`resolve` works on plain values that no library interprets again.
+"""
+
+import datetime
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from matinee.errors import MatineeError
+
+MAX_CHARACTERS = 1_000_000
+MAX_NODES = 10_000  # keys and values of one config, aliases counted as what they stand for
+MAX_DEPTH = 30
+MISSING = "???"  # the value of a key that has to be given
+INTERPOLATION = re.compile(r"\$\{\s*(?:(hydra|now):([^${}]+)|([\w@-]+(?:\.[\w@-]+)*))\s*\}")
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as plain values.
+
+    Args:
+        path: A file; its interpolations stay strings.
+
+    Returns:
+        What the file holds; an empty mapping if it is empty.
+
+    Raises:
+        MatineeError: If the file cannot be read, is no YAML, or is too large or too deeply nested.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        check_size(text)
+        return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0]
+        raise MatineeError(f"{path} cannot be read ({reason}); restore it.") from error
+
+
+def check_size(text: str) -> None:
+    """Refuse YAML that would take long or much memory to load; it is scanned, not loaded.
+
+    Raises:
+        ValueError: If it has too many characters, values or levels.
+        yaml.YAMLError: If it is no YAML.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
+    sizes, names = [0], [""]  # of the open mappings and lists, the whole document first
+    anchors: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(1)
+            names.append(event.anchor or "")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = sizes.pop()
+            anchors[names.pop()] = size
+            sizes[-1] += size
+        elif isinstance(event, yaml.ScalarEvent):
+            anchors[event.anchor or ""] = 1
+            sizes[-1] += 1
+        elif isinstance(event, yaml.AliasEvent):
+            sizes[-1] += anchors.get(event.anchor, MAX_NODES + 1)  # unknown: it holds itself
+        if sizes[-1] > MAX_NODES:
+            raise ValueError(f"it has more than {MAX_NODES:,} values")
+        if len(sizes) > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the value of every leaf; items of a list are numbered from 0."""
+    if isinstance(tree, Mapping | list):
+        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
+
+
+def check_plain(tree: Any) -> None:
+    """Refuse any interpolation.
+
+    Raises:
+        MatineeError: Naming the key.
+    """
+    for path, value in leaves(tree):
+        if "${" in path or (isinstance(value, str) and "${" in value):
+            raise MatineeError(
+                f"{path} is {value!r}, and only plain values are read from here; write what it stands for."
+            )
+
+
+def check_interpolations(tree: Any) -> None:
+    """Refuse interpolations of any form but those that :func:`resolve` understands.
+
+    Raises:
+        MatineeError: Naming the key.
+    """
+    for path, value in leaves(tree):
+        if isinstance(value, str) and "${" in INTERPOLATION.sub("", value):
+            raise MatineeError(
+                f"{path} is {value!r}; of interpolations there are ${{key}}, ${{hydra:...}} and "
+                "${now:...} alone: write the value itself."
+            )
+
+
+def origins(tree: Any) -> dict[str, str]:
+    """Return, for every key whose value is that of another key, that other key."""
+    found = {
+        path: INTERPOLATION.fullmatch(value)
+        for path, value in leaves(tree)
+        if isinstance(value, str)
+    }
+    return {path: match[3] for path, match in found.items() if match and match[3]}
+
+
+def resolve(tree: Mapping[str, Any], hydra: Any = None) -> dict[str, Any]:
+    """Replace the interpolations of a tree by what they stand for.
+
+    Args:
+        tree: A config as plain values.
+        hydra: Hydra's own config of the run, for ``${hydra:...}``.
+
+    Returns:
+        A new tree without interpolations.
+
+    Raises:
+        MatineeError: If an interpolation has another form than those three, leads nowhere or in a
+            circle, or if the result is too large.
+    """
+    check_interpolations(tree)
+    room, characters = MAX_NODES, MAX_CHARACTERS
+    now = datetime.datetime.now()
+
+    def resolved(value: Any, path: str, above: tuple[str, ...]) -> Any:
+        nonlocal room, characters
+        room -= 1
+        if isinstance(value, Mapping):
+            return {key: resolved(item, f"{path}.{key}", above) for key, item in value.items()}
+        if isinstance(value, list):
+            return [resolved(item, f"{path}.{n}", above) for n, item in enumerate(value)]
+        if isinstance(value, str) and (match := INTERPOLATION.fullmatch(value)):
+            value = meaning(match, path, above)
+        elif isinstance(value, str):
+            value = INTERPOLATION.sub(lambda match: text(match, path, above), value)
+        characters -= len(value) if isinstance(value, str) else 0
+        if room < 0 or characters < 0:
+            raise MatineeError(f"{path} makes the config too large; write shorter values.")
+        return value
+
+    def meaning(match: re.Match[str], path: str, above: tuple[str, ...]) -> Any:
+        key = match[3]
+        if match[1] == "now":
+            return now.strftime(match[2])
+        if match[1] == "hydra":
+            found = None if hydra is None else OmegaConf.select(hydra, match[2])
+            if found is None or OmegaConf.is_config(found):
+                raise MatineeError(f"{path} is {match[0]!r}, which names no value of Hydra's.")
+            return found
+        if key in above:
+            raise MatineeError(f"{path} leads in a circle by way of {key}; write its value.")
+        return resolved(_at(tree, key, path), key, (*above, key))
+
+    def text(match: re.Match[str], path: str, above: tuple[str, ...]) -> str:
+        return str(meaning(match, path, above))
+
+    plain: dict[str, Any] = {str(key): resolved(value, str(key), ()) for key, value in tree.items()}
+    check_plain(plain)
+    return plain
+
+
+def _at(tree: Any, key: str, path: str) -> Any:
+    for part in key.split("."):
+        if isinstance(tree, Mapping) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            raise MatineeError(f"{path} is ${{{key}}}, and there is no {key}; correct its name.")
+    return tree
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name every leaf of nested mappings by its dotted path.
+
+    >>> flatten({"a": {"b": 1, "c": [2]}})
+    {'a.b': 1, 'a.c': [2]}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and value
+        leaves |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return leaves
+
+
+def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return every key of nested mappings in dotted form, those of inner mappings included.
+
+    >>> dotted_keys({"a": {"b": 1, "_target_": "x"}, "c": 2})
+    ['a', 'a.b', 'c']
+    """
+    keys = []
+    for key, value in tree.items():
+        if key in ("_target_", "_partial_"):
+            continue
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys += dotted_keys(value, f"{prefix}{key}.")
+    return keys
