@@ -1,8 +1,6 @@
-"""What holds for every network that scores pairs, and each one's formula in NumPy."""
+"""Every shipped pair network passes the test kit; each one's formula in NumPy."""
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,64 +11,14 @@ from torch import nn
 from matinee.networks.pairs.averages import DampedBias
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization, MatrixFactorization
 from matinee.networks.pairs.ncf import NeuMF
+from matinee.testing import check_pair_network
 
 
-def of_the_recipe() -> Any:
-    """Make the network that CONTRIBUTING.md adds as an example."""
-    text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert found
-    namespace: dict[str, Any] = {"__name__": "distance"}
-    exec(found[1], namespace)
-    return namespace["Distance"]
-
-
-NETWORKS: list[Callable[..., Any]] = [
-    MatrixFactorization,
-    BiasedMatrixFactorization,
-    NeuMF,
-    DampedBias,
-    of_the_recipe(),
-]
-
-
-@pytest.fixture(params=NETWORKS, ids=lambda network: network.__name__)
-def network(request: pytest.FixtureRequest) -> nn.Module:
-    torch.manual_seed(0)
-    return request.param(num_users=6, num_items=9, initial_score=3.5).eval()
-
-
-def test_scores_one_number_a_pair(network: nn.Module) -> None:
-    users, items = (
-        torch.tensor([1, 6, 0], dtype=torch.int32),
-        torch.tensor([9, 0, 4], dtype=torch.int32),
-    )
-    together = network(users, items)
-    assert together.shape == (3,)
-    alone = [network(users[i : i + 1], items[i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(torch.cat(alone), together)
-
-
-def test_starts_near_the_initial_score(network: nn.Module) -> None:
-    users, items = torch.cartesian_prod(torch.arange(7), torch.arange(10)).T
-    scores = network(users, items)
-    assert scores.mean().item() == pytest.approx(3.5, abs=0.15)
-    assert scores.std().item() < 0.3
-
-
-@pytest.mark.parametrize("make", [MatrixFactorization, BiasedMatrixFactorization, NeuMF])
-def test_unknown_id_is_a_row_like_any_other(make: Callable[..., Any]) -> None:
-    network = make(num_users=6, num_items=9, initial_score=3.5)
-    network(torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)).sum().backward()
-    tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
-    assert tables
-    assert all(table.weight.grad is not None and table.weight.grad[0].any() for table in tables)
-
-
-def test_one_user_and_one_item() -> None:
-    for make in NETWORKS:
-        network = make(num_users=1, num_items=1, initial_score=0.0)
-        assert network(torch.tensor([1]), torch.tensor([1])).shape == (1,)
+@pytest.mark.parametrize(
+    "network", [MatrixFactorization, BiasedMatrixFactorization, NeuMF, DampedBias]
+)
+def test_network_passes_the_kit(network: Callable[..., Any]) -> None:
+    check_pair_network(network)
 
 
 def numpy_tables(network: Any, user: int, item: int) -> tuple[np.ndarray, np.ndarray]:

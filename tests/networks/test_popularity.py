@@ -1,4 +1,4 @@
-"""Popularity by hand."""
+"""Popularity by hand, and by the test kit."""
 
 import math
 
@@ -7,6 +7,11 @@ import torch
 
 from matinee.contracts import ClosedForm
 from matinee.networks.popularity import Popularity
+from matinee.testing import check_sequence_network
+
+
+def test_network_passes_the_kit() -> None:
+    check_sequence_network(Popularity)
 
 
 def fitted() -> Popularity:
@@ -35,31 +40,10 @@ def test_narrow_ids_count_alike() -> None:
     assert torch.equal(network.item_scores, fitted().item_scores)
 
 
-def test_every_history_has_one_answer() -> None:
-    network = fitted()
-    histories = torch.tensor([[0, 1, 4], [0, 3, 0]])
-    representations = network.represent(histories)
-    assert representations.shape == (2, 3, 1)
-    every = network.score_all(representations)
-    assert (every == network.item_scores).all()
-    item_ids = torch.tensor([[1, 2, 3], [4, 3, 2]])
-    assert torch.equal(network.score(representations, item_ids), network.item_scores[item_ids])
-    several = item_ids.unsqueeze(-1).expand(2, 3, 5)
-    assert torch.equal(network.score(representations, several), network.item_scores[several])
-    weights, biases = network.item_table()
-    assert torch.equal(representations[0] @ weights.T + biases, every[0])
-
-
 def test_scores_may_be_overwritten_by_the_caller() -> None:
     network = fitted()
     network.score_all(torch.zeros(2, 1))[0, 3] = -1
     assert network.item_scores[3] == pytest.approx(math.log(4))
-
-
-def test_fit_survives_a_checkpoint() -> None:
-    restored = Popularity(4)
-    restored.load_state_dict(fitted().state_dict())
-    assert torch.equal(restored.item_scores, fitted().item_scores)
 
 
 def test_needs_an_item() -> None:

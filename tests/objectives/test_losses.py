@@ -1,3 +1,5 @@
+"""Rating losses pass the test kit and agree with values computed by hand."""
+
 import math
 
 import numpy as np
@@ -5,8 +7,14 @@ import pytest
 import torch
 
 from matinee.objectives.rating_losses import MAE, MSE, Huber, StarClassification
+from matinee.testing import check_rating_loss
 
 RATINGS = np.array([1, 1, 2, 4, 5, 5, 5, 5], dtype=np.float32)
+
+
+@pytest.mark.parametrize("loss", [MSE, MAE, Huber, StarClassification])
+def test_loss_passes_the_kit(loss) -> None:
+    check_rating_loss(loss)
 
 
 def test_direct_losses_by_hand() -> None:

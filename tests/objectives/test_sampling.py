@@ -1,4 +1,4 @@
-"""Negative samplers: range, exclusion, distribution, reported probabilities."""
+"""Negative samplers pass the test kit; their probabilities, and the smallest catalogues."""
 
 import math
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from scipy.stats import chisquare
 
 from matinee.config.folders import config_dir
 from matinee.objectives.sampling import PopularitySampler, UniformSampler
+from matinee.testing import check_sampler
 
 COUNTS = np.array([99, 1, 0, 5, 20, 74])  # entry 0 must not matter
 
@@ -22,28 +22,9 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize("make", SAMPLERS)
-@pytest.mark.parametrize("exclude_target", [True, False])
-def test_draws_follow_the_reported_probabilities(make, exclude_target):
-    torch.manual_seed(0)
-    sampler = make(num_negatives=200_000, exclude_target=exclude_target)
-    sampler.fit(COUNTS)
-    target_ids = torch.arange(1, 6)
-    draws = sampler.sample(target_ids)
-    assert draws.dtype == torch.int64
-    assert draws.shape == (5, 200_000)
-    items = torch.arange(6)
-    q = sampler.log_probability(items).exp().double().numpy()
-    assert q[0] == 0
-    assert q.sum() == pytest.approx(1, abs=1e-6)
-    for target, row in zip(target_ids.tolist(), draws, strict=True):
-        expected = q.copy()
-        if exclude_target:
-            expected[target] = 0
-        expected *= len(row) / expected.sum()
-        found = np.bincount(row.numpy(), minlength=6)
-        assert (found[expected == 0] == 0).all()
-        kept = expected > 0
-        assert chisquare(found[kept], expected[kept]).pvalue > 1e-4
+@pytest.mark.parametrize("options", [{}, {"num_negatives": 3, "exclude_target": False}])
+def test_sampler_passes_the_kit(make, options):
+    check_sampler(lambda: make(**options))
 
 
 def test_popularity_is_the_count_to_the_power_of_alpha():
@@ -81,25 +62,6 @@ def test_a_catalogue_of_one_item(make):
     sampler.fit(np.array([0, 3]))
     assert sampler.sample(torch.tensor([1])).tolist() == [[1, 1, 1]]
     assert sampler.log_probability(torch.tensor([1])).tolist() == [0]
-
-
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_no_targets(make):
-    sampler = make(num_negatives=3)
-    sampler.fit(COUNTS)
-    assert sampler.sample(torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
-
-
-@pytest.mark.parametrize("make", SAMPLERS)
-def test_draws_come_from_the_global_generator(make):
-    sampler = make(num_negatives=20)
-    sampler.fit(COUNTS)
-    target_ids = torch.tensor([1, 4])
-    torch.manual_seed(5)
-    first, second = sampler.sample(target_ids), sampler.sample(target_ids)
-    torch.manual_seed(5)
-    assert torch.equal(sampler.sample(target_ids), first)
-    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("make", SAMPLERS)

@@ -79,6 +79,7 @@ def check_sequence_network(make: Callable[..., Any], knows_order: bool = True) -
         network, other = _make(make).double().eval(), _make(make).double().eval()
         histories, user_ids = _histories(4, 6), torch.tensor([1, 2, 0, 3])
         _check_scores(network)
+        _check_scores(make(num_items=1, num_users=1).double().eval(), 1)
         check_repeatable(
             network,
             lambda: network.represent(histories, user_ids),
@@ -103,10 +104,12 @@ def _make(make: Callable[..., Any]) -> Any:
 
 
 @during("to score histories of different sizes")
-def _check_scores(network: Any) -> None:
+def _check_scores(network: Any, num_items: int = NUM_ITEMS) -> None:
     name, width = name_of(network), network.item_table()[0].shape[1]
     for batch, length in ((3, 6), (1, 1), (2, 120)):
-        represented = network.represent(_histories(batch, length), torch.arange(batch))
+        represented = network.represent(
+            _histories(batch, length) % (num_items + 1), torch.arange(batch) % 2
+        )
         require(
             represented.shape == (batch, length, width),
             f"{name} represents histories of shape {(batch, length)} by {tuple(represented.shape)} instead "
@@ -117,13 +120,15 @@ def _check_scores(network: Any) -> None:
             f"{name} represents histories of shape {(batch, length)} by values that are not finite; look "
             "for a division by 0 or an exponential.",
         )
-    represented = network.represent(_histories(3, 6).int(), torch.arange(3).int())
+    represented = network.represent(
+        (_histories(3, 6) % (num_items + 1)).int(), torch.tensor([1, 0, 1]).int()
+    )
     scores = network.score_all(represented)
     require(
-        scores.shape == (3, 6, NUM_ITEMS + 1) and (scores[..., 0] == -math.inf).all(),
+        scores.shape == (3, 6, num_items + 1) and (scores[..., 0] == -math.inf).all(),
         f"{name}: score_all must return one score per item, and minus infinity for item 0.",
     )
-    item_ids = torch.randint(1, NUM_ITEMS + 1, (3, 6, 2))
+    item_ids = torch.randint(1, num_items + 1, (3, 6, 2))
     weights, biases = network.item_table()
     for method, found, expected in (
         ("score", network.score(represented, item_ids), scores.gather(2, item_ids)),
@@ -311,7 +316,8 @@ def _noise(batch: int, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _histories(batch: int, length: int) -> Tensor:
-    return _before(_noise(batch, length)[0])
+    """Draw histories in which unknown items, 0, occur."""
+    return _before(torch.randint(NUM_ITEMS + 1, (batch, length)))
 
 
 def _before(targets: Tensor) -> Tensor:

@@ -252,37 +252,6 @@ def test_weights_stay_in_their_ranges(options):
         assert state.links.diagonal(dim1=1, dim2=2).abs().max() == 0
 
 
-@pytest.mark.parametrize("controller", ["lstm", "gru"])
-def test_does_not_see_the_future(controller):
-    dnc = network(controller=controller)
-    inputs = random_inputs(3, 9, DIM)
-    changed = inputs.clone()
-    changed[:, 5:] = random_inputs(3, 4, DIM, seed=9)
-    torch.testing.assert_close(dnc(inputs)[:, :5], dnc(changed)[:, :5], rtol=0, atol=0)
-    assert not torch.allclose(dnc(inputs)[:, 5:], dnc(changed)[:, 5:])
-
-
-def test_rows_do_not_see_each_other_or_their_padding():
-    dnc = network()
-    inputs = random_inputs(5, 9, DIM)
-    outputs = dnc(inputs)
-    for row in range(5):
-        torch.testing.assert_close(dnc(inputs[row : row + 1]), outputs[row : row + 1])
-    padded = torch.cat([inputs[:, :4], torch.zeros(5, 20, DIM, dtype=inputs.dtype)], dim=1)
-    torch.testing.assert_close(dnc(padded)[:, :4], dnc(inputs[:, :4]))
-
-
-@pytest.mark.parametrize("options", [{}, {"num_cells": 1, "num_reads": 1}, {"num_reads": 4}, PLAIN])
-@pytest.mark.parametrize(("batch", "length"), [(1, 1), (1, 7), (4, 1)])
-def test_shapes_and_gradients_of_every_parameter(batch, length, options):
-    dnc = network(dtype=torch.float32, **options)
-    outputs = dnc(random_inputs(batch, length, DIM, dtype=torch.float32))
-    assert outputs.shape == (batch, length, DIM)
-    assert outputs.dtype == torch.float32
-    outputs.sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in dnc.parameters())
-
-
 @pytest.mark.parametrize("scale", [0.0, 1.0])  # at 0 nothing is ever written: v = 0
 @pytest.mark.parametrize("options", [PLAIN, {}], ids=["plain", "refined"])
 def test_gradients_of_an_empty_memory_are_finite(options, scale):
@@ -304,17 +273,6 @@ def test_state_carries_a_sequence_on(controller):
     torch.testing.assert_close(tensors_of(state), tensors_of(whole_state))
 
 
-def test_keeps_no_state():
-    dnc = network()
-    attributes = {name: set(vars(module)) for name, module in dnc.named_modules()}
-    inputs = random_inputs(2, 5, DIM)
-    first = dnc(inputs)
-    dnc(random_inputs(7, 3, DIM, seed=5))
-    torch.testing.assert_close(dnc(inputs), first, rtol=0, atol=0)
-    assert attributes == {name: set(vars(module)) for name, module in dnc.named_modules()}
-    assert not list(dnc.buffers())
-
-
 @pytest.mark.parametrize("controller", ["lstm", "gru"])
 def test_mixed_precision_leaves_the_memory_alone(controller):
     dnc = network(dtype=torch.float32, controller=controller)
@@ -327,13 +285,6 @@ def test_mixed_precision_leaves_the_memory_alone(controller):
 def test_runs_on_a_device_without_mixed_precision():
     dnc = network().to("meta")
     assert dnc(torch.zeros(2, 3, DIM, dtype=torch.float64, device="meta")).shape == (2, 3, DIM)
-
-
-def test_dropout_is_off_outside_training():
-    dnc = network(dropout=0.5)
-    inputs = random_inputs(2, 5, DIM)
-    torch.testing.assert_close(dnc(inputs), dnc(inputs), rtol=0, atol=0)
-    assert not torch.allclose(dnc.train()(inputs), dnc(inputs))
 
 
 @pytest.mark.parametrize(
