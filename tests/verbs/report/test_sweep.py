@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from command_line import failed, matinee
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import read_result
 from matinee.verbs.report.sweep import sweep, sweep_table
-from test_cli import failed, matinee
 
 
 def test_values_seeds_and_sizes_are_tabulated(run, tmp_path: Path) -> None:
