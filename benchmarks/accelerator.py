@@ -48,7 +48,7 @@ from torch.nn import functional as F
 
 import matinee
 from matinee.batches.loading import to_device
-from matinee.config.checking import compose
+from matinee.config.composing import compose
 from matinee.display.markdown import as_markdown
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_checkpoint, read_result
