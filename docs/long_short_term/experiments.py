@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cells import MEASURES, Cell, Estimate, Study, estimate, p_value
+from estimates import MEASURES, Cell, Estimate, Study, estimate, p_value
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

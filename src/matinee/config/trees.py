@@ -27,11 +27,12 @@ INTERPOLATION = re.compile(r"\$\{\s*(?:(hydra|now):([^${}]+)|([\w@-]+(?:\.[\w@-]
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, text: str | None = None) -> Any:
     """Read a YAML file as plain values.
 
     Args:
         path: A file; its interpolations stay strings.
+        text: The content of the file, if it is already known; the path is then only for messages.
 
     Returns:
         What the file holds; an empty mapping if it is empty.
@@ -40,8 +41,9 @@ def read_yaml(path: Path) -> Any:
         MatineeError: If the file cannot be read, is no YAML, or is too large or too deeply nested.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_CHARACTERS + 1)
+        if text is None:
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
         check_size(text)
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:

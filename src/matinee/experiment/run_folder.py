@@ -180,18 +180,22 @@ def load_config(folder: Path) -> DictConfig:
         raise MatineeError(f"{folder / CONFIG} cannot be used: {error}") from error
 
 
-def read_config(folder: Path) -> DictConfig:
+def read_config(folder: Path, text: str | None = None) -> DictConfig:
     """Read the config of a run folder, to look at; nothing in it is checked or may be called.
+
+    Args:
+        folder: The run folder.
+        text: The content of ``config.yaml``, if it is already known.
 
     Raises:
         MatineeError: If the folder holds no run or its config is broken or holds an interpolation.
     """
     path = folder / CONFIG
-    if not path.is_file():
+    if text is None and not path.is_file():
         raise MatineeError(
             f"{folder} is no run folder: {path} is missing; name one that train printed."
         )
-    tree = read_yaml(path)
+    tree = read_yaml(path, text)
     if not isinstance(tree, dict) or not tree:
         raise MatineeError(f"{path} is no config; restore it or train again.")
     try:
@@ -201,20 +205,24 @@ def read_config(folder: Path) -> DictConfig:
     return OmegaConf.create(tree)
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
     """Read the ``result.json`` of a run folder.
 
+    Args:
+        folder: The run folder.
+        text: The content of the file, if it is already known.
+
     Raises:
-        MatineeError: If the run has not finished, or the file is broken or holds figures that are
-            no numbers.
+        MatineeError: If the run has not finished, or the file is broken or holds metrics that are
+            not numbers.
     """
     path = folder / RESULT
-    if not path.is_file():
+    if text is None and not path.is_file():
         raise MatineeError(
             f"{folder} holds no {RESULT}: finish it with 'matinee train resume={folder}'."
         )
     try:
-        result: dict[str, Any] = json.loads(path.read_text())
+        result: dict[str, Any] = json.loads(path.read_text() if text is None else text)
     except (ValueError, OSError) as error:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
     parts = ("metrics", "protocol", "environment")

@@ -23,7 +23,8 @@ def run(argv: list[str]) -> None:
     """Print the tables that the arguments ask for, and say which files were written."""
     parser = _Parser(
         prog="matinee report",
-        usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] or --by KEY FOLDER...",
+        usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] [--pack FOLDER]\n"
+        "       matinee report --by KEY FOLDER...",
         description=HELP, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
@@ -39,6 +40,11 @@ def run(argv: list[str]) -> None:
         help="write one page with tables, figures and curves; it needs no network",
     )  # fmt: skip
     parser.add_argument(
+        "--pack", type=Path, metavar="FOLDER",
+        help="add the runs to FOLDER/runs.parquet, one file that stands for many run folders:\n"
+        "below FOLDER, report reads it as it reads them, and checkpoints are not in it",
+    )  # fmt: skip
+    parser.add_argument(
         "--by", metavar="KEY",
         help="only the runs of one model by a key that was swept, such as model.embedding_dim;\n"
         "table and figure are also written into the first folder, as by_KEY.csv, .md and .png",
@@ -47,15 +53,19 @@ def run(argv: list[str]) -> None:
     if asked.by is not None:
         from matinee.verbs.report.sweep import sweep
 
-        if asked.save or asked.html:
-            raise MatineeError("--by writes its files by itself; leave --save and --html out.")
+        if asked.save or asked.html or asked.pack:
+            raise MatineeError(
+                "--by goes with no other option; leave --save, --html and --pack out."
+            )
         print(sweep(asked.folders, asked.by))
         return
     from matinee.verbs.report.documents import report
 
-    print(report(asked.folders, asked.save, asked.html))
-    tables = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
-    for path in [*tables, *([asked.html] if asked.html else [])]:
+    print(report(asked.folders, asked.save, asked.html, asked.pack))
+    written = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
+    written += [asked.html] if asked.html else []
+    written += [asked.pack / "runs.parquet"] if asked.pack else []
+    for path in written:
         print(f"written: {path}", file=sys.stderr)
 
 
@@ -63,7 +73,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, _, option = message.partition("unrecognized arguments: ")
         if option:
-            near = difflib.get_close_matches(option.split()[0], ("--save", "--html", "--by"), n=1)
+            near = difflib.get_close_matches(
+                option.split()[0], ("--save", "--html", "--pack", "--by"), n=1
+            )
             hint = f"; did you mean {near[0]}?" if near else "; see 'matinee report --help'."
             raise MatineeError(f"unknown option {option}{hint}")
         raise MatineeError(f"{message}; see 'matinee report --help'.")

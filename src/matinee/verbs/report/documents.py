@@ -13,17 +13,25 @@ from matinee.display.markdown import as_markdown, literal
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 from matinee.verbs.report.comparison import Comparison, compare, facts
+from matinee.verbs.report.run_files import find_run_files, pack
 from matinee.verbs.report.significance import Difference, differences
 from matinee.verbs.report.tables import EXPLANATION, against, differences_table, figures_table
 
 
-def report(folders: Sequence[Path], save: Path | None = None, html: Path | None = None) -> str:
+def report(
+    folders: Sequence[Path],
+    save: Path | None = None,
+    html: Path | None = None,
+    packed: Path | None = None,
+) -> str:
     """Tabulate all finished runs below some folders, seeds of one experiment together.
 
     Args:
         folders: Where to look, at any depth.
         save: A folder for the text as ``report.md`` and the figures as ``report.csv``.
         html: A file for the whole as one page with figures.
+        packed: A folder for the runs as one packed table, see
+            :func:`matinee.verbs.report.run_files.pack`.
 
     Returns:
         Markdown: for each protocol (data, split and what the figures mean) a heading, the protocol,
@@ -52,6 +60,9 @@ def report(folders: Sequence[Path], save: Path | None = None, html: Path | None 
         make_folder(html.parent)
         whole = _bytes(page(comparisons, tested, left_out))
         write_whole(html, lambda file: file.write(whole))
+    if packed is not None:
+        make_folder(packed)
+        pack(find_run_files(folders), packed)
     return text
 
 

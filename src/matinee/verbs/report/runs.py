@@ -1,6 +1,7 @@
 """Finished runs, read back for comparison: nothing in them is built or called."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,20 +24,25 @@ from matinee.experiment.run_folder import (
     read_result,
 )
 from matinee.verbs.report.effective_config import SILENT, work
+from matinee.verbs.report.run_files import METRICS, RunFiles, find_run_files
 
 TOLD = {"experiment", "model", "split", "trainer", "seed"}  # by name, heading and column
 NOTHING_NEW = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always give them
-METRICS = "metrics.csv"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, what made it and what came of it."""
+    """A finished run: its files, how it was started and what it measured."""
 
-    folder: Path
+    files: RunFiles
     config: Mapping[str, Any]
     overrides: Sequence[str]
     result: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.files.folder
 
     @property
     def draw(self) -> str:
@@ -64,13 +70,11 @@ class Run:
         Raises:
             MatineeError: If the file is broken.
         """
-        path = self.folder / METRICS
-        if not path.is_file():
-            return []
+        rows = csv.DictReader(io.StringIO(self.files.text(METRICS) or ""))
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)]
-        except (OSError, ValueError, csv.Error) as error:
+            return [float(row[metric]) for row in rows if row.get(metric)]
+        except (ValueError, csv.Error) as error:
+            path = self.folder / METRICS
             raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
 
     @cached_property
@@ -96,23 +100,17 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     Raises:
         MatineeError: If a folder is missing, a run is broken or none is found.
     """
-    paths: dict[Path, Path] = {}
-    unfinished = set()
-    for folder in folders:
-        if not folder.is_dir():
-            raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
-        paths |= {path.parent.resolve(): path.parent for path in sorted(folder.rglob(RESULT))}
-        unfinished |= {path.parent.resolve() for path in folder.rglob(PROTOCOL)}
-    unfinished -= set(paths)
-    if not paths:
+    found = find_run_files(folders)
+    if not found:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
         )
     runs = sorted(
-        (_read(path) for path in paths.values()),
+        map(_read, found),
         key=lambda run: (str(run.result["environment"].get("finished", "")), run.folder.name),
     )
-    count = len(unfinished)
+    started = {path.parent.resolve() for folder in folders for path in folder.rglob(PROTOCOL)}
+    count = len(started - {run.folder.resolve() for run in runs})
     return runs, [f"{count} run{'s' * (count > 1)} not finished"] * bool(count)
 
 
@@ -140,9 +138,10 @@ def _is_told(override: str) -> bool:
     return key in TOLD or of_the_heading or bool(SILENT.match(key)) or override in NOTHING_NEW
 
 
-def _read(folder: Path) -> Run:
-    config: Any = OmegaConf.to_container(read_config(folder))
-    result = read_result(folder)
+def _read(files: RunFiles) -> Run:
+    folder = files.folder
+    config: Any = OmegaConf.to_container(read_config(folder, files.text(CONFIG)))
+    result = read_result(folder, files.text(RESULT))
     protocol, seconds = result["protocol"], result["environment"].get("seconds")
     parts = (
         (protocol.get("dataset"), {"sha256", "rows"}),
@@ -156,6 +155,6 @@ def _read(folder: Path) -> Run:
         )
     if not {"dataset", "split", "name", "seed"} <= set(config):
         raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")
-    path = folder / OVERRIDES
-    overrides = read_yaml(path) if path.is_file() else []
-    return Run(folder, config, [str(entry) for entry in overrides], result)
+    text = files.text(OVERRIDES)
+    overrides = [] if text is None else read_yaml(folder / OVERRIDES, text)
+    return Run(files, config, [str(entry) for entry in overrides], result)

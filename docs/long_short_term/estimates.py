@@ -1,23 +1,20 @@
-"""What the runs of the study have measured, with intervals over users.
+"""Estimates of what the study's runs measured, with intervals over users and seeds.
 
-A figure is a mean over test windows and seeds. Its interval holds 95 % of 2,000 bootstrap resamples, each of
-whole users and of seeds; a difference or a ratio of two cells is taken within each resample.
+An estimate is a mean over test windows and seeds. Its interval holds 95 % of 2,000 bootstrap resamples of
+users (each with all windows) and of seeds. Each resample gives one difference or ratio of two cells.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import OmegaConf
+from ranks import Row, read_ranks
 
 from matinee.errors import MatineeError
-from matinee.experiment.run_folder import CONFIG, EVALUATION, PER_USER, RESULT
 from matinee.verbs.report.significance import signed_rank
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +39,26 @@ class Cell:
         """How many trainings are behind it."""
         return len(next(iter(self.values.values())))
 
+    @classmethod
+    def of_seeds(cls, rows: Sequence[Row]) -> "Cell":
+        """Put the seeds of a setting together.
+
+        Raises:
+            MatineeError: If they have different windows.
+        """
+        first = rows[0]
+        for other in rows[1:]:
+            if not np.array_equal(other["user"], first["user"]):
+                raise MatineeError(
+                    f"{first['folder']} and {other['folder']} have different test windows; train "
+                    "one of them again."
+                )
+        values = {
+            name: np.stack([measure(row["rank"].astype(float)) for row in rows])
+            for name, measure in MEASURES.items()
+        }
+        return cls(first["user"], values, {name: first[name] for name in first if "=" in name})
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -57,27 +74,17 @@ class Estimate:
 
 
 class Study:
-    """All cells of a folder, found by their settings.
+    """All cells of a study, found by their settings.
 
     Args:
-        folder: Where the launcher put its runs.
+        folder: The folder of the study, see :func:`ranks.read_ranks`.
     """
 
     def __init__(self, folder: Path) -> None:
-        found: dict[tuple[Any, ...], list[Path]] = {}
-        for path in sorted(folder.glob("*/*/*/result.json")):
-            config: Any = OmegaConf.load(path.parent / CONFIG)
-            model = path.parent.parent.name
-            if path.parents[2].name == "folds":
-                part = config.dataset
-                key: tuple[Any, ...] = ("fold", model, part.min_item_count, part.fold)
-            else:
-                data = config.data
-                key = ("run", model, config.model.embedding_dim, data.length, data.drop_oldest)
-            found.setdefault(key, []).append(path.parent)
-            for kept in path.parent.glob("order/*/evaluation.json"):
-                found.setdefault(("order", model, kept.parent.name), []).append(kept.parent)
-        self.cells = {key: read(folders) for key, folders in found.items()}
+        found: dict[tuple[Any, ...], list[Row]] = {}
+        for row in read_ranks(folder):
+            found.setdefault(_key(row), []).append(row)
+        self.cells = {key: Cell.of_seeds(rows) for key, rows in found.items()}
 
     def run(self, model: str, dim: int = 64, length: int = 20, drop: float = 0.0) -> Cell | None:
         """Return the cell of a run on the whole data, or None if it was not trained."""
@@ -104,42 +111,15 @@ class Study:
         return pooled(every) if every else None
 
 
-def read(folders: Sequence[Path]) -> Cell:
-    """Read the windows of several seeds, which have the same ones."""
-    arrays = [read_windows(folder) for folder in folders]
-    first = arrays[0]
-    for other in arrays[1:]:
-        if not np.array_equal(other["user"], first["user"]):
-            raise MatineeError(f"{folders[0]} and its other seeds have different windows.")
-    values = {
-        name: np.stack([measure(array["rank"].astype(float)) for array in arrays])
-        for name, measure in MEASURES.items()
-    }
-    masks = {name: array for name, array in first.items() if array.dtype == np.bool_}
-    return Cell(first["user"], values, masks)
-
-
-def read_windows(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read what a run or an evaluation ranked, user by user, in time order.
-
-    Raises:
-        MatineeError: If it cannot be read or is not what made the recorded figures.
-    """
-    recorded = folder / (RESULT if (folder / RESULT).exists() else EVALUATION)
-    try:
-        with np.load(folder / PER_USER) as file:
-            # windows lie by length, those of a user in time order, which this makes the same at any length
-            order = np.argsort(file["user"], kind="stable")
-            arrays = {name: file[name][order] for name in file.files}
-        figure = json.loads(recorded.read_text())["metrics"]["test/mrr"]
-        found = np.mean(1 / arrays["rank"].astype(np.float64))
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise MatineeError(
-            f"{recorded} or {PER_USER} beside it cannot be read ({error})."
-        ) from error
-    if not np.isclose(found, figure, rtol=1e-5):
-        raise MatineeError(f"{folder / PER_USER} makes an MRR of {found:.6f}, not {figure:.6f}.")
-    return arrays
+def _key(row: Row) -> tuple[Any, ...]:
+    """Say which cell a run or an evaluation belongs to."""
+    if row["fold"] is not None:
+        return "fold", row["model"], row["min_item_count"], row["fold"]
+    if row["histories"] is not None:
+        return "order", row["model"], row["histories"]
+    if row["embedding_dim"] is None:
+        return "popularity", row["model"]
+    return "run", row["model"], row["embedding_dim"], row["length"], row["drop_oldest"]
 
 
 def pooled(cells: Sequence[Cell]) -> Cell:
