@@ -17,7 +17,7 @@
 # **Purpose.** A thesis on Last.fm 1K asked how much recurrent recommenders gain from knowing the
 # user and from looking far back. Its answer: little. This notebook shows its experiments with
 # intervals and tests, and one more: do shuffled histories make predictions worse at all? The runs
-# are those of `launchers/06_long_short_term.sh`. Only their results are read, so the notebook
+# are those of `launchers/06_long_short_term.sh`. Only the ranks they gave are read, so the notebook
 # takes seconds. Set `folder` to runs of your own; the text describes MovieLens 100K.
 # `docs/long_short_term.md` holds the protocol and the verdicts. In the tables `popularity=low` is
 # the third of the items with the fewest rows in train, and `history=10-49` are targets with 10 to
@@ -38,7 +38,7 @@ root = config_dir().parent  # of the checkout
 folder = root / "lightning_logs" / "long_short_term" / "ml-100k"
 sys.path.append(str(root / "docs" / "long_short_term"))
 import experiments
-from cells import Study, estimate
+from estimates import Study, estimate
 
 study = Study(folder)
 print(f"{len(study.cells)} settings")

@@ -39,6 +39,7 @@ from matinee.data.sources.movielens import load
 from matinee.display.plotting import COLOURS
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
+from matinee.verbs.report import comparison
 
 torch.set_num_threads(1)  # small models are fastest with one thread
 checkout = config_dir().parent
@@ -161,18 +162,12 @@ small = ["model.embedding_dim=48", "model.dropout=0.2", "optimizer.lr=0.01"]
 reference = checkout / "lightning_logs" / "reference" / "ml-100k" / "user_based"
 
 
-committed = pd.DataFrame(
-    [
-        (model, read_result(path.parent)["metrics"]["test/mrr"])
-        for model in models
-        for path in (reference / model).glob("*/result.json")
-    ],
-    columns=["model", "mrr"],
-).groupby("model")["mrr"]
+(committed,), _ = comparison.compare([reference])
+seeds = pd.DataFrame({group.label: group.values("test/mrr") for group in committed.experiments})
 histories = pd.DataFrame(
     {
         "published": {"popularity": 0.0248, "pooling": 0.0416},
-        "matinee, full length, 3 seeds": committed.mean(),
+        "matinee, full length, 3 seeds": seeds[models].mean(),
         "live, short and small": {
             model: train(
                 f"experiment=user_based/{model}", *short, *(small if model != "popularity" else ())
@@ -181,7 +176,7 @@ histories = pd.DataFrame(
         },
     }
 ).loc[models]
-compare(histories, "Next items of new users, MovieLens 100K", committed.std()[models])
+compare(histories, "Next items of new users, MovieLens 100K", seeds[models].std())
 histories.round(4)
 
 # %%
