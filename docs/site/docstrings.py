@@ -12,6 +12,7 @@ import griffe
 
 FORMULA = re.compile(r"^( *)\.\. math::[ ]*(.*\n?(?:\n?\1 +\S.*\n?)*)", re.MULTILINE)
 DOCTEST = re.compile(r"^( *)>>> .*\n?(?:\1\S.*\n?)*", re.MULTILINE)
+LITERAL = re.compile(r"(?<=\w)::$", re.MULTILINE)
 ROLE = re.compile(r":(\w+):`([^`]+)`")
 
 
@@ -37,6 +38,7 @@ class Docstrings(griffe.Extension):
 def as_markdown(text: str, owner: griffe.Object) -> str:
     """Translate formulas, doctests and roles of a docstring."""
     text = FORMULA.sub(lambda match: _fence("math", _formula(match[2]), match[1]), text)
+    text = LITERAL.sub(":", text)
     text = DOCTEST.sub(lambda match: _fence("pycon", dedent(match[0]), match[1]), text)
     return ROLE.sub(lambda match: _role(match[1], match[2], owner), text)
 
