@@ -201,6 +201,11 @@ class OtherTables(Recommender):
         return {"users": self.item_embeddings.weight}
 
 
+class PaddingChosen(Recommender):
+    def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
+        return super().score(representations, item_ids).nan_to_num(neginf=0.0)
+
+
 class PaddingScored(Recommender):
     def score_all(self, representations: Tensor) -> Tensor:
         return super().score_all(representations).nan_to_num(neginf=0.0)
@@ -215,6 +220,7 @@ class RarestFirst(Popularity):
 NETWORKS: Broken = {
     "table": (OtherTable, "item_table and score_all give different scores"),
     "score": (OtherScore, "score and score_all give different scores"),
+    "padding chosen": (PaddingChosen, "score and score_all give different scores"),
     "padding": (PaddingScored, "minus infinity for item 0"),
     "table of users": (OtherTables, r"tables\(\) has 21 rows of 'users'"),
     "closed form": (RarestFirst, "RarestFirst does not memorize"),

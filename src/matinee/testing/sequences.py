@@ -131,7 +131,7 @@ def _check_scores(network: Any, num_items: int = NUM_ITEMS) -> None:
         scores.shape == (3, 6, num_items + 1) and (scores[..., 0] == -math.inf).all(),
         f"{name}: score_all must return one score per item, and minus infinity for item 0.",
     )
-    item_ids = torch.randint(1, num_items + 1, (3, 6, 2))
+    item_ids = torch.randint(num_items + 1, (3, 6, 2))
     weights, biases = network.item_table()
     for method, found, expected in (
         ("score", network.score(represented, item_ids), scores.gather(2, item_ids)),
