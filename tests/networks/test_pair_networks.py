@@ -44,6 +44,12 @@ def test_biased_matrix_factorization_formula() -> None:
     assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_biases_start_at_zero() -> None:
+    network = BiasedMatrixFactorization(4, 5, initial_score=3.0)
+    for table in (network.user_factors.weight, network.item_factors.weight):
+        assert table[:, :-1].all() and not table[:, -1].any()
+
+
 def test_neumf_formula() -> None:
     network = NeuMF(
         4, 5, initial_score=3.0, embedding_dim=6, hidden_dims=[7, 3], init_std=1.0

@@ -84,6 +84,13 @@ def test_bias_is_added_to_its_item() -> None:
     assert network.score(representations, torch.tensor([5])).item() == 2.5
 
 
+def test_without_user_ids_users_are_unknown() -> None:
+    network = recommender(UserFactors)
+    histories = random_histories(2, 3)
+    unknown = network.represent(histories, torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(network.represent(histories), unknown)
+
+
 def test_dropout_is_for_training_only() -> None:
     network = recommender(LSTM, dropout=0.5)
     histories = random_histories(3, 6)

@@ -135,7 +135,10 @@ ENCODERS: Broken = {
     "previous": (changed(lambda m, x: F.pad(x, (0, 0, 1, -1))), "not depend on the last item"),
     "dropout": (changed(lambda m, x: F.dropout(x, 0.1)), "another answer when asked again"),
     "state": (Remembering, "another answer when asked again"),
-    "detached": (changed(lambda m, x: x.detach()), "row 0 of item_embeddings, .* is not trained"),
+    "detached": (
+        changed(lambda m, x: x.detach()),
+        "row 0 of the table of items, .* is not trained",
+    ),
     "unused": (Unused, r"encoder\.scale has no gradient"),
     "gradient": (
         changed(lambda m, x: x + (x - x).square().sum(-1, keepdim=True).sqrt()),
@@ -158,7 +161,7 @@ ENCODERS: Broken = {
         "random items, where chance is 0.18",
     ),
     "users ignored": (partial(UserIgnored, encoder=GRU), "not depend on the user"),
-    "unknown user": (UserPadding, r"row 0 of encoder\.users, the unknown id, is not trained"),
+    "unknown user": (UserPadding, "row 0 of the table of users, .* is not trained"),
     "history read": (HistoryRead, "declares ignores_history but depends"),
 }
 
@@ -193,18 +196,19 @@ class OtherScore(Recommender):
         return super().score(representations, item_ids) * 2
 
 
+class OtherTables(Recommender):
+    def tables(self) -> dict[str, Tensor]:
+        return {"users": self.item_embeddings.weight}
+
+
+class PaddingChosen(Recommender):
+    def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
+        return super().score(representations, item_ids).nan_to_num(neginf=0.0)
+
+
 class PaddingScored(Recommender):
     def score_all(self, representations: Tensor) -> Tensor:
         return super().score_all(representations).nan_to_num(neginf=0.0)
-
-
-class OtherStranger(SequenceRecommender):
-    def __init__(self, num_items: int, num_users: int) -> None:
-        super().__init__(num_items, UserFactors, embedding_dim=16, num_users=num_users)
-
-    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
-        stranger = torch.ones(len(histories), dtype=torch.int64)
-        return super().represent(histories, stranger if user_ids is None else user_ids)
 
 
 class RarestFirst(Popularity):
@@ -216,8 +220,9 @@ class RarestFirst(Popularity):
 NETWORKS: Broken = {
     "table": (OtherTable, "item_table and score_all give different scores"),
     "score": (OtherScore, "score and score_all give different scores"),
+    "padding chosen": (PaddingChosen, "score and score_all give different scores"),
     "padding": (PaddingScored, "minus infinity for item 0"),
-    "stranger": (OtherStranger, "without user ids must give the answer for user 0"),
+    "table of users": (OtherTables, r"tables\(\) has 21 rows of 'users'"),
     "closed form": (RarestFirst, "RarestFirst does not memorize"),
 }
 
@@ -286,6 +291,14 @@ class PairState(Pair):
         return super().score(user_rows, item_rows) + self.shift
 
 
+class NoRows(nn.Module):
+    def __init__(self, num_users: int, num_items: int, initial_score: float) -> None:
+        super().__init__()
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        return torch.zeros(len(user_ids))
+
+
 class NoUnknown(Pair):
     def lookup(self, user_ids: Tensor, item_ids: Tensor) -> Any:
         if (user_ids == 0).any():
@@ -300,9 +313,13 @@ PAIRS: Broken = {
     "start": (StartsAtZero, "scores start up to 3.* away from the initial score 3.5"),
     "zeros": (Centred, "the scores of rows of zeros start up to 1.00 away"),
     "detached": (DetachedRows, "has no gradient"),
-    "unknown": (ItemPadding, r"row 0 of item_factors, the unknown id, is not trained"),
+    "unknown": (ItemPadding, "row 0 of the table of items, .* is not trained"),
     "state": (PairState, "not restored by its state dict"),
     "items": (OneItem, "does not learn ratings"),
+    "incomplete": (
+        NoRows,
+        r"NoRows has no lookup, score, tables; see matinee\.contracts\.PairNetwork",
+    ),
     "crash": (NoUnknown, "NoUnknown fails to score pairs before training: KeyError"),
 }
 
@@ -433,6 +450,7 @@ RANKING_LOSSES: Broken = {
     ),
     "padding": (PaddingCounted, "counts the padding"),
     "shifted": (Shifted, "shifted by one"),
+    "undeclared": (MSE, "declare compares = 'negatives'"),
     "state": (Overweighted, "not restored by its state dict"),
 }
 
@@ -502,6 +520,10 @@ class Uncorrected(PopularitySampler):
         return (counts / counts.sum()).log()[item_ids]
 
 
+class Skewed(PopularitySampler):
+    is_uniform = True
+
+
 class Unnormalized(UniformSampler):
     def log_probability(self, item_ids: Tensor) -> Tensor:
         return super().log_probability(item_ids) + 1
@@ -519,6 +541,7 @@ SAMPLERS: Broken = {
     "in place": (InPlace, "changes the targets"),
     "frequencies": (Uncorrected, "draws with other frequencies"),
     "probabilities": (Unnormalized, "probabilities that sum to 1"),
+    "skewed": (Skewed, "declares is_uniform"),
     "seldom": (NeverTarget, "draws with other frequencies"),
 }
 
@@ -552,7 +575,7 @@ def test_checks_do_not_depend_on_the_random_state() -> None:
 def test_kit_needs_torch_alone() -> None:
     program = (
         "import sys, matinee.testing;"
-        "print(*({'lightning', 'hydra', 'omegaconf', 'pytest', 'pandas'} & set(sys.modules)))"
+        "print(*({'lightning', 'hydra', 'omegaconf', 'pytest'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinee.contracts import RankingScores
+from matinee.contracts import (
+    CatalogueLoss,
+    NegativesLoss,
+    RankingLoss,
+    RankingScores,
+    RatingLoss,
+)
 from matinee.metrics import ranks
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
@@ -17,6 +23,7 @@ from matinee.objectives.sampling import UniformSampler
 from matinee.testing.properties import (
     NUM_ITEMS,
     NUM_USERS,
+    check_complete,
     check_state_dict,
     close,
     during,
@@ -29,7 +36,7 @@ from matinee.testing.properties import (
 ROWS = 40  # targets or ratings in the batch of a check
 
 
-def check_rating_loss(make: Callable[[], Any]) -> None:
+def check_rating_loss(make: Callable[[], RatingLoss]) -> None:
     """Check a loss that compares scores with ratings.
 
     The properties are:
@@ -50,7 +57,9 @@ def check_rating_loss(make: Callable[[], Any]) -> None:
     """
     with reproducible():
         ratings = torch.randint(2, 11, (ROWS,)) / 2
-        loss, other = make(), make()
+        loss: Any = make()
+        other: Any = make()
+        check_complete(loss, RatingLoss)
         _fit(loss, ratings.numpy())
         _fit(other, ratings.numpy())
         _check_conversion(loss, ratings)
@@ -67,7 +76,7 @@ def check_rating_loss(make: Callable[[], Any]) -> None:
         check_state_dict(loss, other, lambda part: part.rating(scores))
 
 
-def check_ranking_loss(make: Callable[[], Any]) -> None:
+def check_ranking_loss(make: Callable[[], RankingLoss]) -> None:
     """Check a loss that compares targets with negatives or with the whole catalogue.
 
     The properties are:
@@ -87,11 +96,19 @@ def check_ranking_loss(make: Callable[[], Any]) -> None:
         AssertionError: If a property is missing.
     """
     with reproducible():
-        loss, other = make(), make()
+        loss: Any = make()
+        other: Any = make()
+        compares = getattr(loss, "compares", None)
+        require(
+            compares in ("negatives", "catalogue"),
+            f"{name_of(loss)} compares targets with {compares!r}; declare compares = 'negatives' or "
+            "compares = 'catalogue'.",
+        )
+        check_complete(loss, NegativesLoss if compares == "negatives" else CatalogueLoss)
         _fit(loss, NUM_ITEMS)
         _fit(other, NUM_ITEMS)
         _check_learns_targets(copy.deepcopy(loss))
-        check = _check_sampled if loss.compares == "negatives" else _check_catalogue
+        check = _check_sampled if compares == "negatives" else _check_catalogue
         check(loss.double(), other.double())
 
 

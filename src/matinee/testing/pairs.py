@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from matinee.contracts import ClosedForm
+from matinee.contracts import ClosedForm, PairNetwork
 from matinee.testing.properties import (
     FLAT,
     NUM_ITEMS,
     NUM_USERS,
+    check_complete,
     check_gradients,
     check_repeatable,
-    check_row_0,
     check_state_dict,
+    check_tables,
     close,
     during,
     jitter,
@@ -27,7 +28,7 @@ from matinee.testing.properties import (
 )
 
 
-def check_pair_network(make: Callable[..., Any]) -> None:
+def check_pair_network(make: Callable[..., PairNetwork]) -> None:
     """Check a network that scores pairs of a user and an item.
 
     The properties are:
@@ -51,13 +52,14 @@ def check_pair_network(make: Callable[..., Any]) -> None:
         AssertionError: If a property is missing.
     """
     with reproducible():
-        sized = partial(make, num_users=NUM_USERS, num_items=NUM_ITEMS)
+        sized: Callable[..., Any] = partial(make, num_users=NUM_USERS, num_items=NUM_ITEMS)
+        check_complete(sized(initial_score=0.0), PairNetwork)
         pairs = _every_pair(torch.arange(NUM_USERS + 1), torch.arange(NUM_ITEMS + 1))
         for initial_score in (3.5, 0.0):
             _check_start(sized(initial_score=initial_score).eval(), initial_score, *pairs)
         network, other = (_fitted(sized(initial_score=3.5)).double().eval() for _ in range(2))
         _check_scores(network)
-        _check_scores(make(num_users=1, num_items=1, initial_score=0.0).double().eval())
+        _check_scores(sized(num_users=1, num_items=1, initial_score=0.0).double().eval())
         check_repeatable(
             network, lambda: network(*pairs), lambda: network(pairs[0].flip(0), pairs[1])
         )
@@ -65,7 +67,7 @@ def check_pair_network(make: Callable[..., Any]) -> None:
         if not isinstance(network, ClosedForm):
             _check_trainable(network, *pairs)
         check_state_dict(network, other, lambda part: part(*pairs))
-        _check_learns(make)
+        _check_learns(sized)
 
 
 def _every_pair(user_ids: Tensor, item_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +153,7 @@ def _check_trainable(network: Any, user_ids: Tensor, item_ids: Tensor) -> None:
     jitter(network)
     check_gradients(network, network(user_ids, item_ids))
     unknown = torch.zeros(32, dtype=torch.int64)
-    check_row_0(network, lambda: network(unknown, unknown))
+    check_tables(network, lambda: network(unknown, unknown))
     user_rows, item_rows = (
         tuple(row.detach().requires_grad_() for row in rows)
         for rows in network.lookup(user_ids, item_ids)

@@ -8,6 +8,8 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import lacking
+
 NUM_USERS, NUM_ITEMS = 7, 20  # sizes of the networks under test
 ROUNDING = 1e-10  # largest rounding error: values are compared in float64
 FLAT = 1e-12  # a gradient below this is a rounding error of 0
@@ -67,6 +69,15 @@ def jitter(part: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
 
 
+def check_complete(part: Any, contract: type) -> None:
+    """Check that a part has the methods and attributes of a contract."""
+    missing = lacking(part, contract)
+    require(
+        not missing,
+        f"{name_of(part)} has no {', '.join(missing)}; see matinee.contracts.{contract.__name__}.",
+    )
+
+
 @during("when it is called twice")
 def check_repeatable(
     part: Any, answer: Callable[[], Tensor], other_answer: Callable[[], Tensor]
@@ -103,24 +114,27 @@ def check_gradients(network: Any, scores: Tensor) -> None:
 
 
 @during("for unknown users and items")
-def check_row_0(network: Any, answer: Callable[[], Tensor]) -> None:
-    """Check that an answer for id 0 gives a gradient to row 0 of each table that it depends on."""
+def check_tables(network: Any, answer: Callable[[], Tensor]) -> None:
+    """Check the embedding tables; an answer for id 0 must train row 0 of each table it depends on."""
     network.eval().zero_grad()
     before = answer()
     (before * torch.randn_like(before)).sum().backward()
-    for name, table in network.named_modules():
-        if not isinstance(table, nn.Embedding):
-            continue
-        with torch.no_grad():
-            weights = table.weight.clone()
-            table.weight.add_(torch.randn_like(weights))
-            depends = not close(answer(), before)
-            table.weight.copy_(weights)
-        gradient = table.weight.grad
+    for name, table in network.tables().items():
+        rows = {"users": NUM_USERS + 1, "items": NUM_ITEMS + 1}.get(name)
         require(
-            (gradient is not None and gradient.to_dense()[0].abs().max() > FLAT) or not depends,
-            f"{name_of(network)}: row 0 of {name}, the unknown id, is not trained; look for padding_idx, "
-            "a mask or a detached tensor.",
+            len(table) == rows,
+            f"{name_of(network)}: tables() has {len(table)} rows of {name!r}; it may hold users, "
+            f"(num_users + 1, dim), and items, (num_items + 1, dim).",
+        )
+        with torch.no_grad():
+            row = table[0].clone()
+            table[0] += torch.randn_like(row)
+            depends = not close(answer(), before)
+            table[0] = row
+        require(
+            not depends or (table.grad is not None and table.grad.to_dense()[0].abs().max() > FLAT),
+            f"{name_of(network)}: row 0 of the table of {name}, the unknown id, is not trained; look for "
+            "padding_idx, a mask or a detached tensor.",
         )
 
 

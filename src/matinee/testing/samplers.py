@@ -7,20 +7,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from matinee.testing.properties import check_state_dict, during, name_of, reproducible, require
+from matinee.contracts import NegativeSampler
+from matinee.testing.properties import (
+    check_complete,
+    check_state_dict,
+    during,
+    name_of,
+    reproducible,
+    require,
+)
 
 COUNTS = np.array([99, 1, 0, 5, 20, 74])  # of items 0 to 5; entry 0 must have no effect
 ITEMS = torch.arange(1, 6)
 DRAWS = 20_000  # for each target
 
 
-def check_sampler(make: Callable[[], Any]) -> None:
+def check_sampler(make: Callable[[], NegativeSampler]) -> None:
     """Check a sampler of negative items.
 
     The properties are:
 
     - draws of the right shape, dtype and range, also for one target and for none;
-    - probabilities that sum to 1, and draws that follow them;
+    - probabilities that sum to 1 and are equal if ``is_uniform`` is true, and draws that follow them;
     - no draw of the target if ``exclude_target`` is true, and draws of it otherwise;
     - draws from torch's global generator;
     - unchanged targets;
@@ -34,6 +42,7 @@ def check_sampler(make: Callable[[], Any]) -> None:
     """
     with reproducible():
         sampler, other = make(), make()
+        check_complete(sampler, NegativeSampler)
         _fit(sampler)
         _fit(other)
         _check_draws(sampler)
@@ -91,6 +100,10 @@ def _check_distribution(sampler: Any) -> None:
         and abs(float(probabilities.sum()) - 1) < 1e-5,
         f"{name}: log_probability must return float32, minus infinity for item 0, and probabilities that "
         f"sum to 1, but for items 0 to 5 they are {[round(p, 4) for p in probabilities.tolist()]}.",
+    )
+    require(
+        not sampler.is_uniform or (probabilities[1:] - probabilities[1]).abs().max() < 1e-6,
+        f"{name} declares is_uniform, but its items are not equally likely.",
     )
     for target_id in ITEMS.tolist():
         rows = -(-DRAWS // sampler.num_negatives)
