@@ -23,6 +23,7 @@ from matinee.objectives.ranking_losses import (
     SampledSoftmax,
     SaturatingBPR,
     SaturatingPointwise,
+    items_at_once,
 )
 from matinee.objectives.sampling import PopularitySampler, UniformSampler
 from matinee.testing import check_ranking_loss
@@ -199,6 +200,24 @@ def test_chunks_are_chosen_by_size_without_changing_the_result():
     assert type(chosen[0].grad_fn.next_functions[0][0]).__name__ == "_ChunkedCrossEntropyBackward"
     for one, other in zip(plain, chosen, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_targets", "num_items", "on_cpu", "on_accelerator"),
+    [
+        (0, 1000, 1000, 1000),
+        (2**11, 2**10, 2**10, 2**10),  # as many scores as are made at once on a CPU
+        (2**11, 2**10 + 1, 2**9, 2**10 + 1),
+        (2**13, 2**13, 2**7, 2**13),  # the same for an accelerator
+        (2**13, 2**13 + 1, 2**7, 2**13),
+        (2000, 1_000_000, 524, 33_554),
+        (2**20, 1000, 128, 128),  # never fewer
+    ],
+)
+def test_chunks_of_the_catalogue(num_targets, num_items, on_cpu, on_accelerator):
+    assert items_at_once(num_targets, num_items, "cpu") == on_cpu
+    for device_type in ("cuda", "npu", "mps"):
+        assert items_at_once(num_targets, num_items, device_type) == on_accelerator
 
 
 @pytest.mark.parametrize("chunk_size", [3, 100])

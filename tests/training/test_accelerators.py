@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.utilities import rank_zero_only
 
 from matinee.errors import MatineeError
@@ -88,6 +88,14 @@ def test_trainer_takes_devices(compose_train, tmp_path: Path, choice: str, devic
     assert (trainer.world_size, trainer.strategy.root_device.type) == (devices, "cpu")
     assert isinstance(trainer.strategy, accelerators.DataParallel) == (devices > 1)
     assert make_trainer(config, None).world_size == 1, "measuring takes one"
+
+
+def test_a_cpu_that_was_asked_for_is_no_reason_to_advise_a_gpu(
+    compose_train, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    make_trainer(compose_train("trainer=cpu"), None)
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_a_device_of_another_kind_than_the_accelerator_is_refused(

@@ -37,6 +37,7 @@ ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
     ".*is smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
     ".*sync_dist=True.*",  # what we log is the same in every process
+    ".*available but not used.*",  # the config chose the device
 )
 
 
@@ -89,7 +90,7 @@ def make_trainer(
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
     options |= instead
-    with _blame_trainer():
+    with _blame_trainer(), without_advice():
         trainer: pl.Trainer = make_part(config, "trainer")(**options)
     if folder is not None and not alone:
         _check_processes(trainer)
