@@ -125,10 +125,12 @@ by_hand
 # %%
 trainer = make_trainer(loaded.config, None)
 with without_advice():  # hide Lightning's advice about loaders
-    by_trainer = torch.cat(trainer.predict(loaded.task, loaded.datamodule.test_dataloader()))
+    by_trainer = torch.cat(
+        trainer.predict(loaded.task, loaded.datamodule.evaluation_dataloader("test"))
+    )
 torch.testing.assert_close(by_trainer, by_hand, rtol=0, atol=0)
 
-metrics, _ = measuring.evaluate(loaded, trainer)  # what `matinee evaluate` does
+metrics = measuring.evaluate(loaded, trainer).metrics  # what `matinee evaluate` does
 errors = (by_hand - ratings).double()
 table = pd.DataFrame(
     {

@@ -66,19 +66,17 @@ class RankingScores(NamedTuple):
 
 
 def lacking(part: object, contract: type) -> list[str]:
-    """List the methods and attributes of a contract that a part does not have.
+    """List the methods and attributes of a contract that a part lacks; of a class, methods alone.
 
     >>> lacking(dict, PairNetwork)
     ['lookup', 'score', 'tables']
     """
-    declared = (*contract.__annotations__, *vars(contract))
+    declared = (*([] if isinstance(part, type) else contract.__annotations__), *vars(contract))
     return [name for name in declared if not name.startswith("_") and not hasattr(part, name)]
 
 
 class RatingLoss(Protocol):
     """Compares scores with ratings, and converts scores to ratings."""
-
-    compares: Literal["ratings"]
 
     def fit(self, ratings: npt.NDArray[np.float32]) -> None:
         """Learn from the ratings of train, shape (rows,), before the network is made."""

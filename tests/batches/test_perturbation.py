@@ -90,9 +90,9 @@ def test_unknown_names_are_refused(name: str) -> None:
 def test_only_what_is_read_changes(run: Run) -> None:
     folder = run(*SEQUENCE, "data.segments=[history]", "data.filter_seen=true")
     loaded = building.load_run(folder)
-    before = next(iter(loaded.datamodule.test_dataloader()))
+    before = next(iter(loaded.datamodule.evaluation_dataloader("test")))
     loaded.datamodule.perturb("last_2")
-    after = next(iter(loaded.datamodule.test_dataloader()))
+    after = next(iter(loaded.datamodule.evaluation_dataloader("test")))
     assert torch.equal(after.target_ids.sum(1), before.target_ids.sum(1))
     assert torch.equal(after.user_ids, before.user_ids)
     assert torch.equal(after.seen_items, before.seen_items)
@@ -105,7 +105,7 @@ def test_only_what_is_read_changes(run: Run) -> None:
 def test_long_enough_histories_leave_the_figures(run: Run) -> None:
     folder = run(*SEQUENCE)
     loaded = building.load_run(folder, histories="last_19")
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None), ["val", "test"])
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None), ["val", "test"]).metrics
     recorded = read_result(folder)["metrics"]
     assert metrics == {name: recorded[name] for name in metrics}
 
@@ -115,7 +115,7 @@ def test_pooling_does_not_notice_the_order_and_a_gru_does(run: Run) -> None:
         folder = run(*SEQUENCE, f"model={model}", "optimizer.lr=0.1", folder=model)
         recorded = read_result(folder)["metrics"]["test/mrr"]
         loaded = building.load_run(folder, histories="shuffled")
-        metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None), ["test"])
+        metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None), ["test"]).metrics
         assert (abs(metrics["test/mrr"] - recorded) > 1e-6) is notices
 
 

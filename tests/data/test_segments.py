@@ -121,7 +121,7 @@ def test_a_finished_run_is_measured_for_other_segments(run: Callable[..., Path])
     recorded = read_result(folder)["metrics"]
     assert "test/rmse/warm" in recorded
     loaded = building.load_run(folder, segments=["history", "popularity"])
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics["test/rmse"] == recorded["test/rmse"]
     assert "test/rmse/warm" not in metrics
     rows = loaded.datamodule.segments("test")

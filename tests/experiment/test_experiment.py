@@ -26,6 +26,7 @@ from matinee.experiment.run_folder import read_result, sole_writer
 from matinee.experiment.trainer import make_trainer
 from matinee.files import checkpoint_path
 from matinee.training.callbacks import AtomicCheckpointIO, SeedEachStep
+from matinee.training.loaders import Loaders
 from stopping import HOOK, signalling
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -71,7 +72,7 @@ def test_per_user_file_adds_up_to_the_test_metric(run: Run) -> None:
 def test_evaluation_of_a_loaded_run_gives_the_recorded_metrics(run: Run, model: str) -> None:
     folder = run(f"model={model}")
     loaded = building.load_run(folder)
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == read_result(folder)["metrics"]
 
 
@@ -106,7 +107,7 @@ def test_trainer_test_gives_the_recorded_metrics(run: Run, experiment_of: list[s
     folder = run(*experiment_of)
     loaded = building.load_run(folder)
     trainer = make_trainer(loaded.config, folder)
-    measured = trainer.test(loaded.task, datamodule=loaded.datamodule, verbose=False)[0]
+    measured = trainer.test(loaded.task, datamodule=Loaders(loaded.datamodule), verbose=False)[0]
     recorded = read_result(folder)["metrics"]
     assert measured == {name: np.float32(recorded[name]) for name in measured}, "logged as float32"
     assert ("test/mrr" if experiment_of else "test/rmse") in measured

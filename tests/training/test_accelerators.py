@@ -129,7 +129,7 @@ def test_half_precision_trains_and_float32_measures(
 
     loaded = building.load_run(folder)
     loaded.config.trainer.precision = "32-true"
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == read_result(folder)["metrics"]
     with pytest.raises(MatineeError, match=r"trainer.precision is bf16-true"):
         make_trainer(compose_train("trainer.precision=bf16-true"), None)

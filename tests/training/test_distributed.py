@@ -136,7 +136,7 @@ def test_two_processes_train_what_one_does(
         assert list(map(int, notes["seed"][rank])) == [mix_seed(0, s, rank) for s in range(steps)]
 
     loaded = building.load_run(two)
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == result["metrics"], "to the last bit"
 
 
@@ -167,7 +167,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     for ours, theirs in zip(epochs(folder), epochs(undisturbed), strict=True):
         assert ours == pytest.approx(theirs)
     loaded = building.load_run(folder)
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == read_result(folder)["metrics"]
 
 

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from matinee.experiment import building
 from matinee.experiment.run_folder import load_config, read_result
-from matinee.training.callbacks.inspection import hyperparameters, samples
+from matinee.training.callbacks.inspection import hyperparameters
 
 AWKWARD = 'Tab\there, "quoted" | line\nbreak <b>é</b>'
 
@@ -79,7 +79,7 @@ def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[.
     assert "\t" not in shown
 
     projector = (folder / "projector_config.pbtxt").read_text()
-    sides = ["item_factors", "user_factors"] if kind == "rating" else ["item_embeddings"]
+    sides = ["items", "users"] if kind == "rating" else ["items"]
     epoch = read_result(folder)["fit"]["best_epoch"]
     loaded = building.load_run(folder)
     for name in sides:
@@ -88,9 +88,9 @@ def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[.
         header, *labels = (folder / f"{epoch:05d}" / name / "metadata.tsv").read_text().splitlines()
         assert len(labels) == len(vectors)
         assert {line.count("\t") for line in labels} == {header.count("\t")}
-        table = getattr(loaded.task.network, name).weight.detach().numpy()
+        table = loaded.task.network.tables()[name].detach().numpy()
         ids = [line.split("\t")[header.split("\t").index("id")] for line in labels]
-        encode = "encode_items" if name.startswith("item") else "encode_users"
+        encode = f"encode_{name}"
         rows_of = getattr(loaded.datamodule.interactions, encode)(
             ids if name.startswith("user") and not ids[0].isdigit() else [int(i) for i in ids]
         )
@@ -104,7 +104,8 @@ def test_samples_rank_as_the_evaluation_does(run: Callable[..., Path]) -> None:
     )  # fmt: skip
     with np.load(folder / "per_user.npz") as values:
         ranks = values["rank"]
-    shown = samples(building.load_run(folder), len(ranks)).split("**After** ")[1:]
+    loaded = building.load_run(folder)
+    shown = "\n\n".join(loaded.task.samples(loaded.datamodule, len(ranks))).split("**After** ")[1:]
     listed = 0
     for text_of_one, rank in zip(shown, ranks, strict=True):
         history, *table = text_of_one.splitlines()
@@ -138,7 +139,8 @@ def test_the_table_of_hyperparameters_holds_the_final_metrics(run: Callable[...,
 
 
 def test_hyperparameters_are_plain_values(run: Callable[..., Path]) -> None:
-    chosen = hyperparameters(load_config(run("model.embedding_dim=7", "logger=none")))
+    config = load_config(run("model.embedding_dim=7", "logger=none"))
+    chosen = hyperparameters(OmegaConf.to_container(config))
     assert all(isinstance(value, bool | int | float | str) for value in chosen.values())
     assert chosen["dataset"] == "table"
     assert chosen["max_epochs"] == 2

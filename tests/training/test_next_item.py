@@ -130,7 +130,7 @@ def test_every_model_trains_evaluates_and_recommends(run, model: str) -> None:
     )
     assert recorded["protocol"]["ties"] == "average rank"
     loaded = building.load_run(folder)
-    metrics, _ = measuring.evaluate(loaded, make_trainer(loaded.config, None))
+    metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == recorded["metrics"]
     table = recommend(loaded, user="u3", top_k=5)
     assert table["score"].is_monotonic_decreasing
@@ -177,7 +177,7 @@ def test_recommendations_are_the_scores_of_evaluation(run) -> None:
         run(*SEQUENCE, "split=leave_last_out", "model=gru", "data.eval_stride=1")
     )
     interactions = loaded.datamodule.interactions
-    batch = next(iter(loaded.datamodule.test_dataloader()))
+    batch = next(iter(loaded.datamodule.evaluation_dataloader("test")))
     with torch.no_grad():
         target_ranks = loaded.task.predict_step(batch)["ranks"]
     raw_items = interactions.items["raw_id"]
@@ -227,7 +227,7 @@ def test_users_of_train_have_rows_and_others_share_row_0(
     loaded = building.load_run(
         run(*SEQUENCE, f"model={model}", f"split={split}", "data.eval_stride=1")
     )
-    task, batch = loaded.task, next(iter(loaded.datamodule.test_dataloader()))
+    task, batch = loaded.task, next(iter(loaded.datamodule.evaluation_dataloader("test")))
     assert task.warm_users[batch.user_ids].tolist() == [known] * len(batch.user_ids)
     with torch.no_grad():
         before = task(batch.histories, batch.lengths, batch.user_ids)

@@ -15,8 +15,7 @@ from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.networks.encoders.recurrent import GRU
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
-from matinee.verbs.one_batch import OneBatch, fixed_batch
-from matinee.verbs.overfit import LAST, overfit
+from matinee.verbs.overfit import LAST, OneBatch, overfit
 
 CHAIN = ("dataset=markov", "dataset.num_users=60", "dataset.num_interactions=1200")
 
@@ -87,7 +86,7 @@ def test_a_sampled_loss_must_rank_its_targets_first_too(composed) -> None:
 
 def test_the_batch_serves_training_and_validation_and_stays_the_same(composed) -> None:
     datamodule = build(composed()).datamodule
-    batch = fixed_batch(datamodule, 32)
+    batch = datamodule.memorizable_batch(32)
     assert isinstance(batch, RatingBatch)
     pairs = set(zip(batch.user_ids.tolist(), batch.item_ids.tolist(), strict=True))
     assert len(pairs) == 32
@@ -98,13 +97,13 @@ def test_the_batch_serves_training_and_validation_and_stays_the_same(composed) -
     one = OneBatch(batch, steps=3)
     assert [step is batch for step in one.train_dataloader()] == [True] * 3
     assert [step is batch for step in one.val_dataloader()] == [True]
-    again = fixed_batch(build(composed("seed=7")).datamodule, 32)
+    again = build(composed("seed=7")).datamodule.memorizable_batch(32)
     assert all(a.equal(b) for a, b in zip(batch, again, strict=True))
 
 
 def test_histories_of_the_batch_differ_as_sets_and_by_user(composed) -> None:
     config = composed("experiment=user_based/gru", *CHAIN)
-    batch = fixed_batch(build(config).datamodule, 16)
+    batch = build(config).datamodule.memorizable_batch(16)
     assert isinstance(batch, RankingBatch)
     met = {
         frozenset(row[:n].tolist()) for row, n in zip(batch.histories, batch.lengths, strict=True)

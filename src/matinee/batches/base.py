@@ -1,31 +1,26 @@
-"""What every datamodule is: the parts of a split, their segments and their loaders."""
+"""What all data modules share: the parts of a split, their segments and their protocol."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
-import torch
-
-from matinee.batches.loading import BatchLoader, to_device
+from matinee.contracts import DataModule
 from matinee.data.interactions import Interactions
-from matinee.data.segments import Evaluated, Masks, check_segments, segment_masks
+from matinee.data.segments import Masks, check_segments, segment_masks
 from matinee.data.splits import Split
 from matinee.errors import MatineeError
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}  # logged prefix -> part of a split
 
 
-class SplitDataModule(pl.LightningDataModule):
-    """A table that was split; stages are ``train``, ``val`` and ``test``.
-
-    Subclasses say what a stage evaluates and load it.
+class SplitDataModule(DataModule):
+    """A data module for a table and its split.
 
     Args:
         interactions: The whole table.
         split: Which rows are train, validation and test.
-        segments: Subsets that metrics are told for, too, see :mod:`matinee.data.segments`.
-        seed: Seed of the order of training, at least 0.
-        sizes: Options that are whole numbers of at least 1, by name.
+        segments: Subsets to report metrics for as well, see :mod:`matinee.data.segments`.
+        seed: Seed of the order of the training batches, at least 0.
+        sizes: Options that must be whole numbers of at least 1, by name.
 
     Raises:
         MatineeError: If a size is out of range or a segment is unknown.
@@ -39,33 +34,24 @@ class SplitDataModule(pl.LightningDataModule):
         seed: int,
         **sizes: int,
     ) -> None:
-        super().__init__()
         for option, size in sizes.items():
             if not 1 <= size < 2**31:
                 raise MatineeError(
-                    f"data.{option} is {size}; give a whole number from 1 to {2**31 - 1}."
+                    f"{option} is {size}; give a whole number from 1 to {2**31 - 1}."
                 )
         self.interactions = interactions
         self.split = split
         self.segment_names = check_segments(segments, interactions)
         self.seed = seed
 
-    def evaluated(self, stage: str) -> Evaluated:
-        """Tell what a stage evaluates, in the order of its loader."""
-        raise NotImplementedError
-
-    def evaluation_dataloader(self, stage: str) -> BatchLoader:
-        """Batches of any stage in order, train included, for measuring."""
-        raise NotImplementedError
-
     def segments(self, stage: str) -> Masks:
-        """Mark what lies in each segment, in the order of :meth:`evaluated`."""
+        """Return a mask for each segment, in the order of :meth:`evaluated`."""
         names, table, train = self.segment_names, self.interactions, self.split.train
         return segment_masks(names, self.evaluated(stage), table, train) if names else {}
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What must be equal for figures to be comparable, for the record of a run."""
+        """Return the fingerprints and counts of the data and the split."""
         table, split = self.interactions, self.split
         return {
             "dataset": {
@@ -85,22 +71,13 @@ class SplitDataModule(pl.LightningDataModule):
             },
         }
 
-    @property
-    def process(self) -> tuple[int, int]:
-        """This process's number among those that share an epoch, and how many they are."""
-        trainer: Any = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    def perturb(self, histories: str) -> None:
+        """Reject changed histories: these batches hold none.
 
-    def val_dataloader(self) -> BatchLoader:
-        """Batches of validation, in order."""
-        return self.evaluation_dataloader("val")
-
-    def test_dataloader(self) -> BatchLoader:
-        """Batches of test, in order."""
-        return self.evaluation_dataloader("test")
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Move a batch; one that is there already costs nothing."""
-        return to_device(batch, device)
+        Raises:
+            MatineeError: Always.
+        """
+        raise MatineeError(
+            f"histories={histories} changes what a model reads, and this run's model reads no "
+            "histories; leave it out."
+        )

@@ -1,8 +1,8 @@
 """Rated pairs of a split, for rating prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +30,10 @@ class RatingDataModule(SplitDataModule):
     Args:
         interactions: The whole table, with ratings.
         split: Which rows are train, validation and test.
-        batch_size: Pairs of a training batch, at least 1.
-        eval_batch_size: Pairs of a batch outside training, at least 1; results do not depend on it.
-        segments: Subsets that metrics are told for, too, see :mod:`matinee.data.segments`.
-        seed: Seed of the order of training rows, at least 0.
+        batch_size: Pairs per training batch, at least 1.
+        eval_batch_size: Pairs per batch outside training, at least 1; results do not depend on it.
+        segments: Subsets to report metrics for as well, see :mod:`matinee.data.segments`.
+        seed: Seed of the order of the training batches, at least 0.
 
     Raises:
         MatineeError: If the interactions have no ratings, a number is out of range or a segment is
@@ -69,12 +69,12 @@ class RatingDataModule(SplitDataModule):
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
-        """Which user ids and which item ids occur in train."""
+        """Return which user ids and which item ids occur in train."""
         users, items = warm_ids(self.interactions, self.split.train)
         return torch.from_numpy(users), torch.from_numpy(items)
 
     def evaluated(self, stage: str) -> Evaluated:
-        """Tell the pairs of a stage, in the order of :meth:`columns`."""
+        """Return the pairs of a stage, in the order of :meth:`columns`."""
         train, users, items = self.split.train, *self.columns(stage)[:2]
         counts = np.bincount(
             self.interactions.user_ids[train], minlength=self.interactions.num_users + 1
@@ -82,21 +82,34 @@ class RatingDataModule(SplitDataModule):
         warm = self.warm[0][users] & self.warm[1][items]
         return Evaluated(users.numpy(), items.numpy(), counts[users], warm.numpy())
 
-    def train_dataloader(self) -> BatchLoader:
-        """Batches of train, in an order of (seed, epoch)."""
+    def train_dataloader(self, rank: int = 0, world_size: int = 1) -> BatchLoader:
+        """Return the training batches, in an order that is a function of (seed, epoch)."""
         columns = self.columns("train")
-        rank, world_size = self.process
         plan = shuffled(len(columns.ratings), self.batch_size, self.seed, rank, world_size)
         share = -(-len(columns.ratings) // world_size)
         return BatchLoader(plan, _take(columns), -(-share // self.batch_size))
 
     def evaluation_dataloader(self, stage: str) -> BatchLoader:
-        """Batches of any stage in the order of its rows, train included, for measuring."""
+        """Return the batches of a stage in the order of its rows, train included."""
         columns = self.columns(stage)
         num_batches = -(-len(columns.ratings) // self.eval_batch_size)
         plan = in_order(len(columns.ratings), self.eval_batch_size)
         return BatchLoader(plan, _take(columns), num_batches)
 
+    def memorizable_batch(self, examples: int) -> RatingBatch:
+        """Take the ratings of the most active users for the most rated items, each pair once.
 
-def _take(columns: RatingBatch) -> Any:
+        Biases alone do not explain such a dense block, so a model has to use its factors.
+        """
+        columns = self.columns("train")
+        pairs = np.stack((columns.user_ids.numpy(), columns.item_ids.numpy()))
+        _, first = np.unique(pairs, axis=1, return_index=True)
+        ranks = [
+            (-np.bincount(ids)).argsort(kind="stable").argsort()[ids] for ids in pairs[:, first]
+        ]
+        block = np.maximum(*ranks).argsort(kind="stable")[:examples]
+        return _take(columns)(torch.from_numpy(np.sort(first[block])))
+
+
+def _take(columns: RatingBatch) -> Callable[[Tensor | slice], RatingBatch]:
     return lambda chosen: RatingBatch(*(column[chosen] for column in columns))

@@ -41,25 +41,25 @@ class SequenceDataModule(SplitDataModule):
     """Windows of users' histories, for next-item recommendation.
 
     Training windows are cut from the rows of train alone. In evaluation, every ``eval_stride``-th
-    row of a user's part, counted from its end, is a target, to be predicted from the at most
-    ``eval_length - 1`` items that the user met before it in this part or an earlier one.
+    row of a user's part, counted from its end, is a target. It is predicted from the last
+    ``eval_length - 1`` items, at most, that the user met before it in this part or an earlier one.
 
     Args:
         interactions: The whole table.
         split: Which rows are train, validation and test.
-        length: Most items of a training window, at least 2.
+        length: Maximum number of items in a training window, at least 2.
         stride: Items between the ends of two training windows, at least 1.
-        eval_length: Most items of an evaluated window, its target included, at least 1.
+        eval_length: Maximum number of items in an evaluated window with its target, at least 1.
         eval_stride: Items between two targets of a user, at least 1.
-        min_length: Fewest items of a window, the evaluated ones' targets included; training windows
-            have at least 2.
-        batch_size: Windows of a training batch, at least 1.
-        eval_batch_size: Windows of a batch outside training; results do not depend on it.
-        filter_seen: Whether items that the user met before the target are no candidates.
-        drop_oldest: Share of each user's oldest rows of train that is not learned from, in [0, 1);
-            evaluated histories and the segments stay those of the whole train.
-        segments: Subsets that metrics are told for, too, see :mod:`matinee.data.segments`.
-        seed: Seed of the order of training windows, at least 0.
+        min_length: Minimum number of items in a window, with the target of an evaluated one; training
+            windows always have at least 2.
+        batch_size: Windows per training batch, at least 1.
+        eval_batch_size: Windows per batch outside training, at least 1; results do not depend on it.
+        filter_seen: Whether items that the user met before the target are left out of the candidates.
+        drop_oldest: Share of the oldest training rows of each user to leave out of training, in
+            [0, 1); evaluated histories and segments still use all of train.
+        segments: Subsets to report metrics for as well, see :mod:`matinee.data.segments`.
+        seed: Seed of the order of the training batches, at least 0.
 
     Raises:
         MatineeError: If a number is out of range, a part has no windows or a segment is unknown.
@@ -86,15 +86,15 @@ class SequenceDataModule(SplitDataModule):
         super().__init__(interactions, split, segments, seed, **sizes)
         if length < 2:
             raise MatineeError(
-                f"data.length is {length}: a window needs a history and a next item; give at least 2."
+                f"length is {length} and a window needs a history and a next item; give at least 2."
             )
         if min_length > min(length, eval_length):
             raise MatineeError(
-                f"data.min_length is {min_length}, and windows have at most data.length={length} and "
-                f"data.eval_length={eval_length} items; lower it."
+                f"min_length is {min_length} and windows have at most length={length} and "
+                f"eval_length={eval_length} items; lower it."
             )
         if not 0 <= drop_oldest < 1:
-            raise MatineeError(f"data.drop_oldest is {drop_oldest}; give a share in [0, 1).")
+            raise MatineeError(f"drop_oldest is {drop_oldest}; give a share in [0, 1).")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.eval_length = eval_length
@@ -102,30 +102,39 @@ class SequenceDataModule(SplitDataModule):
         self.min_length = min_length
         self.filter_seen = filter_seen
         self.perturbation: Perturbation | None = None
+        self._evaluations: dict[str, tuple[Histories, Windows]] = {}
         whole = Histories.from_rows(interactions, split.train)
         self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
         shortest = max(2, min_length)
         self.windows = cut_windows(self.histories, length, stride, shortest)
         if len(self.windows.starts) == 0:
-            left = f" that data.drop_oldest={drop_oldest} leaves" if drop_oldest else ""
+            left = f" after drop_oldest={drop_oldest}" if drop_oldest else ""
             raise MatineeError(
-                f"no user of train has {shortest} items{left}; bring longer histories, drop less or split "
-                "otherwise."
+                f"no user of train has {shortest} items{left}; use data with longer histories, a lower "
+                "drop_oldest or another split."
             )
 
     def perturb(self, histories: str) -> None:
-        """Let evaluated windows be read with changed histories; targets, ranks and order stay.
+        """Evaluate with changed histories; targets, candidates and order stay the same.
 
         Args:
             histories: See :class:`matinee.batches.perturbation.Perturbation`.
 
         Raises:
-            MatineeError: If it is none of those named there.
+            MatineeError: If the name is unknown.
         """
         self.perturbation = Perturbation(histories, self.seed)
 
     def evaluation(self, stage: str) -> tuple[Histories, Windows]:
-        """Return what a stage may see, and the windows that end in its targets, short ones first."""
+        """Return the histories that a stage may see, without rows, and the windows to evaluate.
+
+        The windows end in the targets; short ones come first.
+        """
+        if stage not in self._evaluations:
+            self._evaluations[stage] = self._find_evaluation(stage)
+        return self._evaluations[stage]
+
+    def _find_evaluation(self, stage: str) -> tuple[Histories, Windows]:
         parts = list(PARTS)[: list(PARTS).index(stage) + 1]
         part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
         targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
@@ -133,10 +142,11 @@ class SequenceDataModule(SplitDataModule):
         histories = Histories.from_rows(self.interactions, visible)
         positions = histories.positions(targets)
         windows = windows_ending_at(histories, positions, self.eval_length, self.min_length)
-        return histories, windows.take(windows.lengths.argsort(stable=True))  # little padding
+        windows = windows.take(windows.lengths.argsort(stable=True))  # saves padding
+        return histories.without_rows(), windows
 
     def evaluated(self, stage: str) -> Evaluated:
-        """Tell the targets of a stage, in the order of :meth:`evaluation`."""
+        """Return the targets of a stage, in the order of :meth:`evaluation`."""
         histories, windows = self.evaluation(stage)
         ends = (windows.starts + windows.lengths - 1).numpy()
         user_ids, item_ids = windows.user_ids.numpy(), histories.item_ids[ends]
@@ -146,13 +156,13 @@ class SequenceDataModule(SplitDataModule):
 
     @cached_property
     def warm(self) -> tuple[Tensor, Tensor]:
-        """Which user ids and which item ids occur in what is learned from."""
+        """Return which user ids and which item ids occur in the training rows that are kept."""
         users, items = warm_ids(self.interactions, self.histories.rows)
         return torch.from_numpy(users), torch.from_numpy(items)
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What was split and cut how, for the record of a run."""
+        """Return also how windows are cut and what the candidates are."""
         windows = {"length": self.eval_length, "stride": self.eval_stride}
         if self.min_length > 1:
             windows["min_length"] = self.min_length
@@ -165,9 +175,8 @@ class SequenceDataModule(SplitDataModule):
             "filter_seen": self.filter_seen,
         }
 
-    def train_dataloader(self) -> BatchLoader:
-        """Length-bucketed batches of train, in an order of (seed, epoch)."""
-        rank, world_size = self.process
+    def train_dataloader(self, rank: int = 0, world_size: int = 1) -> BatchLoader:
+        """Return training batches of similar lengths, in an order that is a function of (seed, epoch)."""
         items = torch.from_numpy(self.histories.item_ids)
         num_batches = -(-len(self.windows.starts) // self.batch_size)
 
@@ -183,13 +192,18 @@ class SequenceDataModule(SplitDataModule):
         )
 
     def evaluation_dataloader(self, stage: str) -> BatchLoader:
-        """Windows of any stage in the order of :meth:`evaluation`, train included, for measuring."""
+        """Return the batches of a stage in the order of :meth:`evaluation`, train included.
+
+        Raises:
+            MatineeError: If the stage has no windows.
+        """
         histories, windows = self.evaluation(stage)
         items = torch.from_numpy(histories.item_ids)
-        offsets = torch.from_numpy(histories.offsets)
         count = len(windows.starts)
         if count == 0:
-            raise MatineeError(f"{PARTS[stage]} has nothing to evaluate; split or cut otherwise.")
+            raise MatineeError(
+                f"{PARTS[stage]} has no windows to evaluate; change the split or data.eval_length."
+            )
 
         def collate(chosen: slice) -> RankingBatch:
             taken = windows.take(chosen)
@@ -197,14 +211,43 @@ class SequenceDataModule(SplitDataModule):
                 read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
             else:
                 read = gather(items, taken)
-            batch = last_target_only(read)
-            seen = (torch.zeros(0, dtype=torch.int64),) * 2
-            if self.filter_seen:
-                seen = met_before(items, offsets, taken)
-            return RankingBatch(*batch, *seen)
+            return RankingBatch(*last_target_only(read), *self._seen(histories, taken))
 
         plan = in_order(count, self.eval_batch_size)
         return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
+
+    def memorizable_batch(self, examples: int) -> RankingBatch:
+        """Take windows of different users with different sets of items, long ones first.
+
+        A model that ignores the order can tell such histories apart, and so can one that knows the
+        user alone.
+        """
+        histories, windows = self.evaluation("train")
+        items = torch.from_numpy(histories.item_ids)
+        taken: list[int] = []
+        users: set[int] = set()
+        met: set[frozenset[int]] = set()
+        columns = [column.numpy() for column in windows]
+        for number in reversed(range(len(windows.starts))):
+            start, length, user = (int(column[number]) for column in columns)
+            history = frozenset(histories.item_ids[start : start + length - 1].tolist())
+            if user not in users and history not in met:
+                taken.append(number)
+                users.add(user)
+                met.add(history)
+            if len(taken) == examples:
+                break
+        chosen = windows.take(torch.tensor(taken))
+        batch = last_target_only(gather(items, chosen))
+        return RankingBatch(*batch, *self._seen(histories, chosen))
+
+    def _seen(self, histories: Histories, windows: Windows) -> tuple[Tensor, Tensor]:
+        """List what is left out of the candidates, see :func:`met_before`; nothing by default."""
+        if not self.filter_seen:
+            return (torch.zeros(0, dtype=torch.int64),) * 2
+        return met_before(
+            torch.from_numpy(histories.item_ids), torch.from_numpy(histories.offsets), windows
+        )
 
 
 def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:

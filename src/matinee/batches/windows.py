@@ -4,7 +4,7 @@ Items are copied once, into one flat array. A window is an offset into it, so me
 interactions at any stride, and a padded batch is made by one gather when it is needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,10 @@ class Histories:
             offsets=np.concatenate(([0], np.cumsum(counts, dtype=np.int64))),
             rows=ordered,
         )
+
+    def without_rows(self) -> "Histories":
+        """Return the histories without ``rows``, which take two thirds of the memory."""
+        return replace(self, rows=self.rows[:0])
 
     def positions(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return where in ``item_ids`` some rows stand, ascending; absent rows are passed over."""

@@ -6,8 +6,6 @@ import unicodedata
 import pandas as pd
 
 DECIMALS = 4  # of a metric
-_STAGES = {"val": "validation"}
-_WORDS = {"recall": "Recall", "coverage": "Coverage", "hit_rate": "Hit rate"}  # others are acronyms
 
 
 def print_table(table: pd.DataFrame) -> None:
@@ -43,17 +41,6 @@ def as_markdown(table: pd.DataFrame) -> str:
 def decimal(value: float | None) -> str:
     """Write a metric as all tables do; nothing where there is none."""
     return "" if value is None else f"{value:.{DECIMALS}f}"
-
-
-def metric_title(name: str) -> str:
-    """Write the name of a logged metric for people.
-
-    >>> metric_title("val/rmse"), metric_title("test/recall@10")
-    ('validation RMSE', 'test Recall@10')
-    """
-    stage, _, metric = name.partition("/")
-    word, at, cutoff = metric.partition("@")
-    return f"{_STAGES.get(stage, stage)} {_WORDS.get(word, word.upper())}{at}{cutoff}"
 
 
 def literal(text: str) -> str:

@@ -8,20 +8,21 @@ from typing import Any
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
-from matinee.batches import SequenceDataModule
 from matinee.config.parts import blame, make_part
+from matinee.contracts import DataModule
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
 from matinee.files import checkpoint_path
+from matinee.training.tasks.base import LightningTask
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects behind one config: the split data, and the task that is to be fitted to them."""
+    """The objects that a config describes: the split data, and the task to be fitted to them."""
 
     config: DictConfig
-    datamodule: Any
-    task: Any
+    datamodule: DataModule
+    task: LightningTask[Any]
 
 
 def build(config: DictConfig) -> Experiment:
@@ -76,15 +77,11 @@ def load_run(
     check_protocol(folder, experiment.datamodule.protocol)
     load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     if histories is not None:
-        if not isinstance(experiment.datamodule, SequenceDataModule):
-            raise MatineeError(
-                f"{folder} predicts ratings, from no histories; leave histories={histories} out."
-            )
         experiment.datamodule.perturb(histories)
     return experiment
 
 
-def load_weights(task: Any, path: Path) -> None:
+def load_weights(task: LightningTask[Any], path: Path) -> None:
     """Load a checkpoint's weights into a task and set it to evaluation mode.
 
     Raises:

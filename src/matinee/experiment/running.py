@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.errors import AtWork, MatineeError, Stopped
@@ -34,7 +34,7 @@ from matinee.experiment.run_folder import (
 )
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path, remove_parts
-from matinee.training.callbacks import Checkpoints, Inspection
+from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.processes import is_first_process, take_part
 
 Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
@@ -172,9 +172,9 @@ def _fit_and_record(
     checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     seconds = checkpoints.seconds
     load_weights(task, checkpoint_path(folder, "best"))
-    metrics, per_user = evaluate(experiment, make_trainer(config, None))
+    measured = evaluate(experiment, make_trainer(config, None))
     result = {
-        "metrics": metrics,
+        "metrics": measured.metrics,
         "headline": asdict(task.headline),
         "fit": {
             "best_epoch": checkpoints.best_epoch,
@@ -194,11 +194,14 @@ def _fit_and_record(
             },
         },
     }
-    write_per_user(experiment, folder, per_user)
+    write_per_user(experiment, folder, measured.per_user)
     write_json(folder / RESULT, result)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    text = OmegaConf.to_yaml(config)
+    run = MeasuredRun(task, datamodule, measured.predictions, result, plain, text)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Inspection):
-            callback.on_measured(trainer, experiment, result)
+        if isinstance(callback, RunCallback):
+            callback.on_measured(trainer, run)
 
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:

@@ -19,10 +19,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.parts import blame, make_part
+from matinee.contracts import DataModule
 from matinee.errors import MatineeError, Stopped
 from matinee.training.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
 from matinee.training.devices import DataParallel, hardware
+from matinee.training.loaders import Loaders
 from matinee.training.processes import is_first_process
+from matinee.training.tasks.base import LightningTask
 
 LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
 HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
@@ -156,7 +159,11 @@ def _check_processes(trainer: pl.Trainer) -> None:
 
 
 def fit(
-    trainer: pl.Trainer, task: Any, datamodule: Any, folder: Path, checkpoint: Path | None
+    trainer: pl.Trainer,
+    task: LightningTask[Any],
+    datamodule: DataModule,
+    folder: Path,
+    checkpoint: Path | None,
 ) -> None:
     """Fit, from a checkpoint if there is one.
 
@@ -169,7 +176,7 @@ def fit(
         with without_advice(), _interrupt_between_steps(interrupted):
             trainer.fit(
                 task,
-                datamodule=datamodule,
+                datamodule=Loaders(datamodule),
                 ckpt_path=checkpoint and str(checkpoint),
                 weights_only=True,
             )

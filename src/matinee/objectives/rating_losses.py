@@ -6,7 +6,6 @@ works with every rating loss.
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,6 @@ from torch.nn import functional as F
 
 class _DirectRating(nn.Module):
     """A loss for scores that are ratings; untrained networks start with the mean rating of train."""
-
-    compares: Literal["ratings"] = "ratings"
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +86,6 @@ class StarClassification(nn.Module):
     of 100 points.
     """
 
-    compares: Literal["ratings"] = "ratings"
     levels: Tensor
     tilt: Tensor
 

@@ -39,10 +39,10 @@ def evaluate_again(config: Any) -> None:
     output = None if config.output is None else claim_output(config.output, asked)
     loaded.config.trainer = config.trainer
     stages = ("train", "val", "test") if histories is None else ("val", "test")
-    metrics, per_user = measuring.evaluate(loaded, make_trainer(loaded.config, None), stages)
+    measured = measuring.evaluate(loaded, make_trainer(loaded.config, None), stages)
     if output is not None:
-        measuring.record_evaluation(loaded, output, asked, metrics, per_user)
-    same = print_evaluation(metrics, recorded, config.checkpoint, histories)
+        measuring.record_evaluation(loaded, output, asked, measured)
+    same = print_evaluation(measured.metrics, recorded, config.checkpoint, histories)
     if output is not None:
         print(f"written: {output / EVALUATION} and {output / PER_USER}", file=sys.stderr)
     if histories is None and config.checkpoint == "best" and not same:

@@ -26,6 +26,7 @@ from matinee.experiment.building import build
 from matinee.experiment.run_folder import CONFIG, claim_folder, write_json, write_yaml
 from matinee.experiment.trainer import make_trainer, probe, refuse_several
 from matinee.files import write_whole
+from matinee.training.loaders import Loaders
 
 OWN_KEYS = ("min_lr", "max_lr", "steps", "train")  # of configs/find-lr.yaml
 LEAST_STEPS = 10  # with fewer there is no curve to read
@@ -104,7 +105,7 @@ def range_test(config: DictConfig) -> RangeTest:
         check_config(training_config(config, None), "train")
     refuse_several(config, "find-lr")
     experiment = build(config)
-    task: Any = experiment.task
+    task = experiment.task
     if task.closed_form:
         raise MatineeError(
             f"{type(task.network).__name__} is solved in closed form and has no learning rate; "
@@ -121,7 +122,8 @@ def range_test(config: DictConfig) -> RangeTest:
         step.clear()
 
     # Lightning takes all other callbacks away during the sweep, so hooks of the module look on
-    task.on_before_backward, task.on_before_optimizer_step = keep_loss, keep_rate
+    task.on_before_backward = keep_loss  # type: ignore[method-assign]
+    task.on_before_optimizer_step = keep_rate  # type: ignore[method-assign]
     told = f"{config.steps} steps at rates from {config.min_lr:g} to {config.max_lr:g}"
     print(f"{config.name}: {told}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
@@ -130,7 +132,7 @@ def range_test(config: DictConfig) -> RangeTest:
         probe(
             Tuner(trainer).lr_find,
             task,
-            datamodule=experiment.datamodule,
+            datamodule=Loaders(experiment.datamodule),
             min_lr=config.min_lr,
             max_lr=config.max_lr,
             num_training=config.steps,

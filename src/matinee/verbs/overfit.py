@@ -1,62 +1,62 @@
-"""Overfitting: whether a model can learn one small batch by heart, as every sound one can.
+"""Overfitting: check that a model can memorize one small batch, as every correct one can.
 
-The batch is the same for training and validation, see :mod:`matinee.verbs.one_batch`. Rating models are
-judged by the squared error of their ratings, which means the same under any loss: classification of stars
-is right long before its loss is near 0. Ranking models are judged by their loss, and by the ranks:
-a sampled loss may be small when a model merely likes the batch's items, whatever the history.
+The same batch is used for training and validation. The data module chooses it by a rule, so that the
+lowest possible error is 0, and the task says how the error is measured: rating models by the squared
+error of their ratings, which means the same under any loss; ranking models by their loss, and by the
+ranks of the targets.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.nn import functional as F
 
-from matinee.batches import RankingBatch, RatingBatch
+from matinee.batches.loading import BatchLoader
 from matinee.config.checking import check_config
 from matinee.config.parts import make_part
+from matinee.display.metrics import metric_title
 from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.experiment.run_folder import CONFIG, claim_folder, write_json, write_yaml
 from matinee.experiment.trainer import make_trainer, probe, refuse_several
 from matinee.files import write_whole
-from matinee.verbs.one_batch import OneBatch, fixed_batch
+from matinee.training.tasks.base import LightningTask
 
 RECORD = "overfit.json"
 HINDRANCES = {
     "dropout", "user_dropout", "weight_decay", "l2", "unknown_users", "unknown_items",
 }  # fmt: skip
-RATING_TOLERANCE = 1 / 40  # of the scale: a tenth of a star of five
-RANKING_TOLERANCE = 0.05  # nats, margins or shares: a target gets 95 % of the softmax's probability
-LAST = 10  # steps whose mean loss counts: sampled losses differ from step to step
+LAST = 10  # steps whose mean error counts: sampled losses differ from step to step
 OWN_KEYS = ("examples", "steps")  # of configs/overfit.yaml
 
 
 @dataclass(frozen=True)
 class Overfit:
-    """What came of learning one batch by heart.
+    """Result of the one-batch overfitting check.
 
     Attributes:
-        judged_by: What is meant by the losses here: ``squared error``, or the name of a ranking loss.
-        losses: The loss of every step, shape (steps,).
-        threshold: What the mean loss of the last steps must reach.
-        unmoved: Names of the weights that are bit by bit where they started.
-        metrics: Figures of validation, which is the same batch.
+        judged_by: What the losses here are: ``squared error``, or the name of a loss.
+        losses: The error of every step, shape (steps,).
+        threshold: The mean error of the last steps that has to be reached.
+        fault: What is wrong with the predictions for the batch; empty if nothing is.
+        unmoved: Names of the weights that did not change by a single bit.
+        headline: Name of the headline metric of validation.
+        metrics: Metrics of validation, which is the same batch.
         seconds: Duration of the fit.
     """
 
     judged_by: str
     losses: list[float]
     threshold: float
+    fault: str
     unmoved: list[str]
+    headline: str
     metrics: dict[str, float]
     seconds: float
 
@@ -67,12 +67,12 @@ class Overfit:
 
     @property
     def faults(self) -> list[str]:
-        """What keeps the batch from being learnt by all the weights; nothing, if it was."""
+        """What shows that the batch was not learned by all weights; empty if it was."""
         found = []
         if not self.final <= self.threshold:
             found.append("not at the threshold")
-        if self.metrics.get("val/mrr", 1.0) < 1:
-            found.append("targets not ranked first")
+        if self.fault:
+            found.append(self.fault)
         if self.unmoved:
             found.append(f"{', '.join(self.unmoved)} did not move")
         return found
@@ -84,11 +84,11 @@ class Overfit:
 
 
 def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
-    """Train the model of a config on one batch until it is learnt or the steps are over.
+    """Train the model of a config on one batch until it is learned or the steps are over.
 
     Args:
-        config: A composed ``overfit`` config; what hinders learning by heart is switched off in it.
-        loss: The choice of the group ``loss`` that is in it, for the outcome; None names its class.
+        config: A composed ``overfit`` config; what hinders memorization is switched off in it.
+        loss: The choice of the group ``loss`` in it, for the result; None names the class.
 
     Raises:
         MatineeError: If the model is solved in closed form, the data offer no such batch, no
@@ -104,30 +104,29 @@ def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
     config.trainer.max_epochs = 1
     refuse_several(config, "overfit")
     experiment = build(config)
-    task: Any = experiment.task
+    task = experiment.task
     if task.closed_form:
         raise MatineeError(
-            f"{type(task.network).__name__} is solved in closed form and learns no batch by heart; "
+            f"{type(task.network).__name__} is solved in closed form and does not train on batches; "
             "choose a model that is trained."
         )
-    batch = fixed_batch(experiment.datamodule, config.examples)
+    batch = experiment.datamodule.memorizable_batch(config.examples)
     before = {name: weight.detach().clone() for name, weight in task.named_parameters()}
-    until_learnt = _UntilLearnt(task)
+    until_learned = _UntilLearned(task)
     callbacks = make_part(config, "callbacks")
     watching = [callbacks[name] for name in ("metrics", "seed_each_step") if callbacks.get(name)]
-    trainer = make_trainer(config, None, callbacks=[*watching, until_learnt])
+    trainer = make_trainer(config, None, callbacks=[*watching, until_learned])
     started = time.perf_counter()
     probe(trainer.fit, task, datamodule=OneBatch(batch, config.steps))
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     weights = {name: weight.detach().cpu() for name, weight in task.named_parameters()}
-    judged_by = "squared error"
-    if isinstance(batch, RankingBatch):
-        judged_by = loss or type(task.loss).__name__
     return Overfit(
-        judged_by=judged_by,
-        losses=until_learnt.losses,
-        threshold=until_learnt.threshold,
+        judged_by=task.judged_by or loss or type(task.loss).__name__,
+        losses=until_learned.losses,
+        threshold=until_learned.threshold,
+        fault=task.memorization_fault(batch),
         unmoved=[name for name, weight in weights.items() if weight.equal(before[name])],
+        headline=task.headline.monitor,
         metrics=metrics,
         seconds=time.perf_counter() - started,
     )
@@ -165,7 +164,7 @@ def record(config: DictConfig, result: Overfit) -> Path:
 
 def row(config: DictConfig, result: Overfit) -> dict[str, str]:
     """Return the outcome as a row of a table."""
-    metric = next(name for name in ("val/rmse", "val/mrr") if name in result.metrics)
+    title = metric_title(result.headline)
     outcome = "pass" if result.passed else f"FAIL: {'; '.join(result.faults)}"
     return {
         "model": Path(config.name).name,
@@ -173,17 +172,39 @@ def row(config: DictConfig, result: Overfit) -> dict[str, str]:
         "start": f"{result.losses[0]:.4f}",
         "final": f"{result.final:.4f}",
         "threshold": f"{result.threshold:.4f}",
-        "validation": f"{metric.removeprefix('val/').upper()} {result.metrics[metric]:.4f}",
+        "validation": f"{title.removeprefix('validation ')} {result.metrics[result.headline]:.4f}",
         "steps": str(len(result.losses)),
         "seconds": f"{result.seconds:.1f}",
         "outcome": outcome,
     }
 
 
-class _UntilLearnt(Callback):
-    """Keeps the loss of every step and ends the fit when the threshold is reached."""
+class OneBatch(pl.LightningDataModule):
+    """One batch, for every step of a single epoch and for the validation after it.
 
-    def __init__(self, task: Any) -> None:
+    Args:
+        batch: The batch.
+        steps: Number of steps of the epoch.
+    """
+
+    def __init__(self, batch: Any, steps: int) -> None:
+        super().__init__()
+        self.batch = batch
+        self.steps = steps
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the batch for every step."""
+        return BatchLoader(lambda epoch: range(self.steps), lambda step: self.batch, self.steps)
+
+    def val_dataloader(self) -> BatchLoader:
+        """Return the batch once."""
+        return BatchLoader(lambda epoch: [0], lambda step: self.batch, 1)
+
+
+class _UntilLearned(Callback):
+    """Records the error of every step and ends the fit when the batch is learned."""
+
+    def __init__(self, task: LightningTask[Any]) -> None:
         self.task = task
         self.losses: list[float] = []
         self.threshold = 0.0
@@ -193,50 +214,19 @@ class _UntilLearnt(Callback):
     ) -> None:
         if not loss.requires_grad:
             raise MatineeError(
-                f"no gradient reaches a weight of {type(self.task.network).__name__}; its scores are "
-                "cut off from its parameters."
+                f"no gradient reaches a weight of {type(self.task.network).__name__}; its scores do not "
+                "depend on its parameters."
             )
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.losses.append(_wrong(self.task, outputs, batch))
+        self.losses.append(self.task.memorization_error(outputs))
         if len(self.losses) == 1:
-            self.threshold = min(_tolerance(self.task, batch), self.losses[0] / 10)
-        learnt = len(self.losses) >= LAST and np.mean(self.losses[-LAST:]) <= self.threshold
-        if learnt and _targets_first(self.task, batch):
+            self.threshold = min(self.task.memorization_tolerance, self.losses[0] / 10)
+        learned = len(self.losses) >= LAST and np.mean(self.losses[-LAST:]) <= self.threshold
+        if learned and not self.task.memorization_fault(batch):
             trainer.should_stop = True
-
-
-def _wrong(task: Any, outputs: Mapping[str, Tensor], batch: RatingBatch | RankingBatch) -> float:
-    """Measure a step: mean squared error of the ratings in rating units, or the ranking loss."""
-    if isinstance(batch, RankingBatch):
-        return outputs["data_loss"].item()
-    return F.mse_loss(task.loss.rating(outputs["scores"]), batch.ratings).item()
-
-
-@torch.no_grad()
-def _targets_first(task: Any, batch: RatingBatch | RankingBatch) -> bool:
-    """Whether every target ranks first, outside training; of ratings nothing is asked here."""
-    if isinstance(batch, RatingBatch):
-        return True
-    task.eval()
-    ranks = task.predict_step(batch)["ranks"]
-    task.train()
-    return bool((ranks == 1).all())
-
-
-def _tolerance(task: Any, batch: RatingBatch | RankingBatch) -> float:
-    """Return how wrong is still learnt: 1/40 of the scale, squared; or 0.05 of a ranking loss."""
-    if isinstance(batch, RankingBatch):
-        return RANKING_TOLERANCE
-    lowest, highest = task.rating_scale
-    return float((RATING_TOLERANCE * (highest - lowest)) ** 2)
 
 
 def _switch_off(node: DictConfig) -> None:

@@ -18,8 +18,6 @@ from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
-from matinee.training.tasks import RatingTask
-from matinee.verbs.folding import fold_in, predict_with_rows
 
 
 def answer(config: Any) -> pd.DataFrame:
@@ -76,26 +74,19 @@ def recommend(
     if len(given) > 1:
         raise MatineeError(f"{' and '.join(given)} exclude each other; give one of them.")
     interactions, task = experiment.datamodule.interactions, experiment.task
-    for_ratings = isinstance(task, RatingTask)
-    unusable = "history" if for_ratings else "ratings"
-    if unusable in given:
-        raise MatineeError(
-            f"this run's model cannot use {unusable}=...; give {'ratings' if for_ratings else 'history'}=..."
-        )
-    if history and getattr(task.network, "ignores_history", False):
-        raise MatineeError("this run's model knows users and reads no history; give user=...")
+    for name in given:
+        if name not in ("user", *task.newcomer_inputs):
+            usable = " or ".join(f"{usable}=..." for usable in task.newcomer_inputs)
+            raise MatineeError(f"this run's model cannot use {name}=...; give {usable}")
     user_id = _user_id(interactions, user)
     met = interactions.item_ids[interactions.user_ids == user_id]  # in time order
+    values = None
+    if history is not None:
+        met = _item_ids(interactions, history)
     if ratings is not None:
-        met, scores = _rate_for_newcomer(experiment, ratings)
-    elif for_ratings:
-        items = torch.arange(1, interactions.num_items + 1, dtype=torch.int32)
-        scores = task(torch.full_like(items, user_id), items)
-    else:
-        if history is not None:
-            met = _item_ids(interactions, history)
-        scores = _score_next(experiment, met, user_id)
-    return _best(interactions, scores, [] if repeat else met, top_k, for_ratings)
+        met, values = _rated(interactions, ratings)
+    scores = task.score_items(experiment.datamodule, user_id, met, values)
+    return _best(interactions, scores, [] if repeat else met, top_k, task.score_name)
 
 
 @torch.no_grad()
@@ -116,11 +107,9 @@ def predict_ratings(
         MatineeError: If the run's model rates nothing.
     """
     interactions = experiment.datamodule.interactions
-    if not isinstance(experiment.task, RatingTask):
-        raise MatineeError("this run's model ranks items and rates none; use recommend.")
     user_ids = torch.from_numpy(interactions.encode_users(users))
     item_ids = torch.from_numpy(interactions.encode_items(items))
-    ratings: npt.NDArray[np.float32] = experiment.task(user_ids, item_ids).numpy()
+    ratings: npt.NDArray[np.float32] = experiment.task.rate(user_ids, item_ids).numpy()
     return ratings
 
 
@@ -165,19 +154,10 @@ def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
     return item_ids
 
 
-def _score_next(experiment: Experiment, met: Any, user_id: int) -> Tensor:
-    """Score all items after the newest ones met, as many as evaluation shows."""
-    newest = met[max(0, len(met) - (experiment.datamodule.eval_length - 1)) :]
-    histories = torch.tensor([[0, *newest.tolist()]], dtype=torch.int64)
-    scores: Tensor = experiment.task(
-        histories, torch.tensor([histories.shape[1]]), torch.tensor([user_id])
-    )
-    return scores[0, 1:]
-
-
-def _rate_for_newcomer(experiment: Experiment, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
-    interactions, task = experiment.datamodule.interactions, experiment.task
-    low, high = task.rating_scale
+def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
+    """Return the items that a newcomer rated, and the ratings, (n,) each."""
+    assert interactions.rating_scale is not None  # or no task would take ratings
+    low, high = interactions.rating_scale
     for name, rating in ratings.items():
         if (
             isinstance(rating, bool)
@@ -190,15 +170,11 @@ def _rate_for_newcomer(experiment: Experiment, ratings: Mapping[Any, float]) -> 
     item_ids = _item_ids(interactions, list(ratings))
     if len(np.unique(item_ids)) < len(item_ids):
         raise MatineeError("an item is rated twice; give one rating for each.")
-    user_rows = fold_in(
-        experiment, torch.from_numpy(item_ids), torch.tensor([float(r) for r in ratings.values()])
-    )
-    every_item = torch.arange(1, interactions.num_items + 1, dtype=torch.int32)
-    return item_ids, predict_with_rows(task, user_rows, every_item)
+    return item_ids, torch.tensor([float(rating) for rating in ratings.values()])
 
 
 def _best(
-    interactions: Interactions, scores: Tensor, met: Any, top_k: int, for_ratings: bool
+    interactions: Interactions, scores: Tensor, met: Any, top_k: int, score_name: str
 ) -> pd.DataFrame:
     items = interactions.items
     values = scores.numpy().astype(np.float64)
@@ -213,6 +189,6 @@ def _best(
             "rank": np.arange(1, len(best) + 1),
             "item": items["raw_id"].loc[best].to_numpy(),
             "title": [with_year(items.loc[item]) for item in best],
-            "predicted_rating" if for_ratings else "score": values[best - 1],
+            score_name: values[best - 1],
         }
     )

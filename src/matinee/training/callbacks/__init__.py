@@ -1,7 +1,7 @@
-"""Callbacks: what is measured, kept and shown around a fit, whatever the model."""
+"""Callbacks: what is measured, saved and shown around a fit."""
 
 from matinee.training.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, EpochTable
-from matinee.training.callbacks.epoch_metrics import RankingMetrics, RatingMetrics
+from matinee.training.callbacks.epoch_metrics import EpochMetrics
 from matinee.training.callbacks.fit_loop import (
     FitProgress,
     NoProfiler,
@@ -10,16 +10,18 @@ from matinee.training.callbacks.fit_loop import (
     UnfusedOptimizers,
 )
 from matinee.training.callbacks.inspection import Inspection
+from matinee.training.callbacks.measured_run import MeasuredRun, RunCallback
 
 __all__ = [
     "AtomicCheckpointIO",
     "Checkpoints",
+    "EpochMetrics",
     "EpochTable",
     "FitProgress",
     "Inspection",
+    "MeasuredRun",
     "NoProfiler",
-    "RankingMetrics",
-    "RatingMetrics",
+    "RunCallback",
     "SeedEachStep",
     "StopTogether",
     "UnfusedOptimizers",

@@ -1,14 +1,28 @@
-"""Task: what Lightning is told of a network, a loss and an optimizer, whatever is predicted."""
+"""The base of all tasks: a network, its loss and its optimizer, as Lightning trains them."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from matinee.contracts import ClosedForm, Headline
+from matinee.contracts import (
+    ClosedForm,
+    Data,
+    PairNetwork,
+    RankingLoss,
+    RatingLoss,
+    SequenceNetwork,
+    Task,
+    lacking,
+)
 from matinee.training.optimizers import RowAdam
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # takes a second to import, and most runs draw nothing
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -16,27 +30,39 @@ SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LR
 TAKE_SPARSE = (RowAdam, torch.optim.SGD, torch.optim.SparseAdam, torch.optim.Adagrad)
 
 
-class Task(pl.LightningModule):
-    """A network with its loss and its optimizer; a network in closed form is solved, not trained.
+class LightningTask(pl.LightningModule, Task[Data]):
+    """A network with its loss and optimizer; a network in closed form is solved instead of trained.
+
+    Callbacks and verbs ask a task whatever differs between rating prediction, next-item recommendation
+    and other tasks: a subclass answers by the abstract methods below.
 
     Args:
-        network: What is trained; subclasses say what it must offer.
-        loss: A loss that has been fitted to the data.
+        network: The network; subclasses say which methods it needs.
+        loss: The loss, fitted to the data.
         warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
             (num_items + 1,).
-        optimizer: Makes the optimizer from parameters; unused by networks in closed form.
-        scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
+        optimizer: Makes the optimizer from the parameters; not used by networks in closed form.
+        scheduler: Makes a learning-rate scheduler, stepped once per epoch; None keeps the rate.
+
+    Attributes:
+        newcomer_inputs: What the task can use of a user who is not in the data: some of ``ratings`` and
+            ``history``.
+        score_name: Name of the scores of :meth:`score_items`, such as ``predicted_rating``.
+        judged_by: What :meth:`memorization_error` measures; None if it is the loss itself.
     """
 
-    headline: ClassVar[Headline]
-    callbacks_choice: str  # of the group callbacks
+    newcomer_inputs: tuple[str, ...]
+    score_name: str
+    judged_by: str | None
+    network: PairNetwork | SequenceNetwork
+    loss: RatingLoss | RankingLoss
     warm_users: Tensor
     warm_items: Tensor
 
     def __init__(
         self,
-        network: Any,
-        loss: Any,
+        network: PairNetwork | SequenceNetwork,
+        loss: RatingLoss | RankingLoss,
         warm: tuple[Tensor, Tensor],
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None,
@@ -50,7 +76,7 @@ class Task(pl.LightningModule):
         self.make_scheduler = scheduler
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the running hook dozens of times a step; a module would look for weights
+        # Lightning sets the running hook dozens of times per step; nn.Module would search for weights
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
@@ -58,14 +84,14 @@ class Task(pl.LightningModule):
 
     @property
     def closed_form(self) -> bool:
-        """Whether the network is solved at the start of fitting instead of trained."""
+        """Whether the network is solved at the start of the fit instead of trained."""
         return isinstance(self.network, ClosedForm)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its scheduler; a network in closed form has none.
 
         Raises:
-            ValueError: If an embedding gives sparse gradients that the optimizer cannot take.
+            ValueError: If an embedding has sparse gradients that the optimizer does not support.
         """
         if self.closed_form:
             return None
@@ -73,34 +99,131 @@ class Task(pl.LightningModule):
         sparse = any(isinstance(part, nn.Embedding) and part.sparse for part in self.modules())
         if sparse and not isinstance(optimizer, TAKE_SPARSE):
             raise ValueError(
-                f"{type(optimizer).__name__} takes no sparse gradients; add optimizer=row_adam or "
-                "model.sparse=false."
+                f"{type(optimizer).__name__} does not support sparse gradients; add optimizer=row_adam "
+                "or model.sparse=false."
             )
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
-    def learnt_columns(self, datamodule: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return users, items and ratings of train, (rows,) each, for a network in closed form."""
-        raise NotImplementedError
-
     def on_fit_start(self) -> None:
         """Solve a network in closed form, on the host: some accelerators lack float64."""
-        if self.closed_form:
-            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.network.fit(*self.learnt_columns(datamodule))
-
-    def step(self, batch: Any) -> dict[str, Tensor]:
-        """Compute the ``loss`` that a batch of train is learnt by, and what callbacks measure."""
-        raise NotImplementedError
+        if isinstance(self.network, ClosedForm):
+            loaders: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.network.fit(*self.training_columns(loaders.data))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor] | None:
-        """Compute a step's loss; a network in closed form has nothing left to learn."""
+        """Compute the loss of a batch; a network in closed form has nothing left to learn."""
         if self.closed_form:
             self.trainer.should_stop = True
             return None
         return self.step(batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> Any:
-        """Answer as in validation; the callbacks measure."""
+        """Predict as in validation; the callbacks measure."""
         return self.validation_step(batch, batch_idx)
+
+    # during a fit
+
+    @abstractmethod
+    def training_columns(self, datamodule: Data) -> tuple[Tensor, Tensor, Tensor]:
+        """Return users, items and ratings of train, (rows,) each, to solve a network in closed form."""
+
+    @abstractmethod
+    def step(self, batch: Any) -> dict[str, Tensor]:
+        """Compute a training step.
+
+        Returns:
+            ``loss``, a scalar to minimize; ``data_loss``, the part of it to report, detached; and what
+            else :meth:`running_sums` needs, detached.
+        """
+
+    @abstractmethod
+    def running_sums(
+        self, losses: Tensor, columns: Mapping[str, list[Tensor]]
+    ) -> Mapping[str, float]:
+        """Sum what the metrics of train are computed from over some steps.
+
+        Args:
+            losses: The ``data_loss`` of each step, float64 on the host, (steps,).
+            columns: What else :meth:`step` returned, by name, one tensor per step.
+        """
+
+    @abstractmethod
+    def running_metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Compute the metrics of train, ``loss`` among them, from the sums over an epoch."""
+
+    @abstractmethod
+    def epoch_metrics(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+        """Compute the metrics of validation or test from what its steps returned for all rows."""
+
+    # of a trained task, see also Task.measure
+
+    @abstractmethod
+    def figures(self, predictions: Sequence[Any], datamodule: Data) -> "dict[str, Figure]":
+        """Draw the predictions for test, by name."""
+
+    @abstractmethod
+    def samples(self, datamodule: Data, count: int) -> list[str]:
+        """Recommend items by title for some rows of test and mark the truth, in Markdown."""
+
+    @abstractmethod
+    def score_items(
+        self,
+        datamodule: Data,
+        user_id: int,
+        item_ids: npt.NDArray[Any],
+        ratings: Tensor | None = None,
+    ) -> Tensor:
+        """Score all items for one user, (num_items,).
+
+        Args:
+            datamodule: The data that the task was built for.
+            user_id: The user; 0 for a newcomer.
+            item_ids: The items that the user has met, oldest first, (n,).
+            ratings: A newcomer's ratings of these items, (n,); None if there are none.
+
+        Raises:
+            MatineeError: If nothing can be predicted from what is given.
+        """
+
+    @abstractmethod
+    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Predict the ratings of pairs of ids, (batch,) each, to (batch,).
+
+        Raises:
+            MatineeError: If the task predicts no ratings.
+        """
+
+    # whether one batch can be learned completely
+
+    @property
+    @abstractmethod
+    def memorization_tolerance(self) -> float:
+        """The highest :meth:`memorization_error` at which a batch counts as learned."""
+
+    @abstractmethod
+    def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
+        """Compute the error of a training step from what :meth:`step` returned."""
+
+    @abstractmethod
+    def memorization_fault(self, batch: Any) -> str:
+        """Describe what is wrong with the predictions for a learned batch; empty if nothing is."""
+
+
+def check_part(part: object, contract: type, advice: str) -> None:
+    """Check that a part has what its contract asks for.
+
+    Args:
+        part: An object, or the class of one that is still to be made.
+        contract: A Protocol of :mod:`matinee.contracts`.
+        advice: What to do otherwise.
+
+    Raises:
+        ValueError: Naming what is missing.
+    """
+    if missing := lacking(part, contract):
+        name = getattr(part, "__name__", type(part).__name__)
+        raise ValueError(
+            f"{name} is no {contract.__name__}, it lacks {', '.join(missing)}; {advice}."
+        )

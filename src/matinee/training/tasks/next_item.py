@@ -1,50 +1,73 @@
 """Next-item recommendation: train a sequence network on a ranking loss, rank the whole catalogue."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from matinee.batches import RankingBatch, SequenceDataModule
 from matinee.batches.windows import SequenceBatch
-from matinee.contracts import Headline, NegativeSampler, RankingLoss, RankingScores
+from matinee.contracts import (
+    CatalogueLoss,
+    Headline,
+    NegativeSampler,
+    NegativesLoss,
+    RankingLoss,
+    RankingScores,
+    SequenceNetwork,
+)
+from matinee.errors import MatineeError
 from matinee.metrics import coverage, ranking_metrics, ranks
-from matinee.training.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from matinee.training.tasks.base import (
+    LightningTask,
+    OptimizerFactory,
+    SchedulerFactory,
+    check_part,
+)
+from matinee.training.tasks.illustrations import breakdown, ranked_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RANKED_AT_ONCE = 2**24  # scores held at a time
+TOLERANCE = 0.05  # nats, margins or shares: the target gets 95 % of the softmax's probability
 
 
-class NextItemTask(Task):
+class NextItemTask(LightningTask[SequenceDataModule]):
     """Predict every next item of the training windows; rank the last item of evaluated ones.
 
-    The loss is computed only where there is a target: representations are masked first and scored
-    after, so padded positions cost nothing. Outside training, items of a history that train never
-    held become id 0; a user whom train never held becomes user 0.
+    The loss is computed only at positions with a target: representations are masked before they are
+    scored, so padding costs nothing. Outside training, items of a history that train does not hold
+    become id 0, and so do such users.
 
     Args:
-        network: A network with ``represent``, ``score``, ``score_all`` and ``item_table``, see
-            :class:`matinee.networks.sequence_recommender.SequenceRecommender`.
-        loss: A ranking loss that has been fitted to the catalogue.
-        sampler: Draws the negatives of a sampled loss; None for :class:`FullSoftmax`.
+        network: A sequence network.
+        loss: A ranking loss, fitted to the catalogue.
+        sampler: Draws the negatives for a loss that compares targets with negatives; else None.
         warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
             (num_items + 1,).
-        optimizer: Makes the optimizer from parameters; unused by networks in closed form.
-        scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
+        optimizer: Makes the optimizer from the parameters; not used by networks in closed form.
+        scheduler: Makes a learning-rate scheduler, stepped once per epoch; None keeps the rate.
         top_k: Cut-offs of the metrics, each at least 1.
-        unknown_users: Share of user ids replaced by 0 while training, in [0, 1).
+        unknown_users: Share of the user ids replaced by 0 during training, in [0, 1).
 
     Raises:
-        ValueError: If loss and sampler do not go together or a number is out of range.
+        ValueError: If loss and sampler do not fit together or a number is out of range.
     """
 
     headline = Headline("mrr", higher_is_better=True)
-    callbacks_choice = "ranking"
+    newcomer_inputs = ("history",)
+    score_name = "score"
+    judged_by = None
+    network: SequenceNetwork
+    loss: RankingLoss
 
     def __init__(
         self,
-        network: Any,
+        network: SequenceNetwork,
         loss: RankingLoss,
         sampler: NegativeSampler | None,
         warm: tuple[Tensor, Tensor],
@@ -56,9 +79,9 @@ class NextItemTask(Task):
         super().__init__(network, loss, warm, optimizer, scheduler)
         _check_pair(loss, sampler)
         if not top_k or min(top_k) < 1:
-            raise ValueError(f"task.top_k is {list(top_k)}; give cut-offs of at least 1.")
+            raise ValueError(f"top_k is {list(top_k)}; give cut-offs of at least 1.")
         if not 0 <= unknown_users < 1:
-            raise ValueError(f"task.unknown_users is {unknown_users}; give a share in [0, 1).")
+            raise ValueError(f"unknown_users is {unknown_users}; give a share in [0, 1).")
         self.sampler = sampler
         self.top_k = sorted(top_k)
         self.unknown_users = unknown_users
@@ -67,7 +90,7 @@ class NextItemTask(Task):
     def from_data(
         cls,
         datamodule: SequenceDataModule,
-        model: Callable[..., nn.Module],
+        model: Callable[..., SequenceNetwork],
         loss: RankingLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
@@ -75,40 +98,41 @@ class NextItemTask(Task):
         top_k: Sequence[int] = (1, 10, 20),
         unknown_users: float = 0.1,
     ) -> "NextItemTask":
-        """Build the task for the data at hand: sizes and item counts come from them.
+        """Build the task for given data, which determine sizes and item counts.
 
         Args:
             datamodule: The split data.
-            model: Makes the network from ``num_items`` (and ``num_users``, if its encoder wants it).
-            loss: A ranking loss, not yet fitted.
-            optimizer: As in the constructor, like what follows.
+            model: Makes the network from ``num_items`` and ``num_users``.
+            loss: A ranking loss, not fitted yet.
+            optimizer: See :class:`NextItemTask`, like the arguments that follow.
             scheduler: See there.
-            sampler: See there; not yet fitted.
+            sampler: See there; not fitted yet.
             top_k: See there.
             unknown_users: See there.
 
         Raises:
-            ValueError: If the loss is no ranking loss.
+            ValueError: If the parts are not made for next items or do not fit together, or a value is
+                out of range.
         """
         interactions = datamodule.interactions
-        if hasattr(loss, "initial_score"):
-            raise ValueError(
-                f"{type(loss).__name__} is a loss of ratings; choose loss=softmax or another."
-            )
-        made = getattr(model, "func", model)
-        if not hasattr(made, "represent"):
-            raise ValueError(
-                f"{made.__name__} rates pairs; choose model=gru or another that ranks items."
-            )
+        _check_loss(loss)
+        check_part(
+            getattr(model, "func", model),
+            SequenceNetwork,
+            "choose model=gru or another that ranks items",
+        )
         loss.fit(interactions.num_items)
         if sampler is not None:
+            check_part(sampler, NegativeSampler, "choose sampler=uniform or another")
             counts = np.bincount(
                 datamodule.histories.item_ids, minlength=interactions.num_items + 1
             )
             sampler.fit(counts)
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
+        check_part(network, SequenceNetwork, "choose model=gru or another that ranks items")
         longest = int(datamodule.windows.lengths.max())
-        for name, part in network.named_modules():
+        parts = network.named_modules() if isinstance(network, nn.Module) else ()
+        for name, part in parts:
             limit = getattr(part, "max_length", longest)
             if longest > limit:
                 raise ValueError(
@@ -126,13 +150,13 @@ class NextItemTask(Task):
             unknown_users=unknown_users,
         )
 
-    def learnt_columns(self, datamodule: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the items of train, in place of users and ratings, too: they do not matter."""
+    def training_columns(self, datamodule: SequenceDataModule) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the items of train, also in place of users and ratings, which are not used."""
         item_ids = torch.from_numpy(datamodule.histories.item_ids)
         return item_ids, item_ids, item_ids
 
-    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Compute the loss over the targets of a batch, and their number."""
+    def step(self, batch: SequenceBatch | RankingBatch) -> dict[str, Tensor]:
+        """Compute the loss over the targets of a batch; also return their number."""
         known = torch.rand(len(batch.user_ids), device=self.device) >= self.unknown_users
         representations = self.network.represent(batch.histories, batch.user_ids * known)
         here = batch.target_ids != 0
@@ -141,10 +165,9 @@ class NextItemTask(Task):
 
     def objective(self, representations: Tensor, target_ids: Tensor) -> Tensor:
         """Compare n targets, (n,), with other items, given representations (n, dim); a scalar."""
-        loss: RankingLoss = self.loss
-        if loss.compares == "catalogue":
+        if self.loss.compares == "catalogue":
             weights, biases = self.network.item_table()
-            return loss(representations, weights, biases, target_ids)
+            return self.loss(representations, weights, biases, target_ids)
         assert self.sampler is not None  # see _check_pair
         negatives = self.sampler.sample(target_ids)
         scores = RankingScores(
@@ -153,16 +176,16 @@ class NextItemTask(Task):
             positive_log_q=self.sampler.log_probability(target_ids),
             negative_log_q=self.sampler.log_probability(negatives),
         )
-        return loss(scores)
+        return self.loss(scores)
 
     def forward(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
-        """Score all items as the next ones of some histories.
+        """Score all items as the next ones after some histories.
 
         Args:
             histories: Item ids, each row beginning with 0, padded with 0 on the right,
                 (batch, length).
-            lengths: Positions that are not padding, (batch,).
-            user_ids: Whose histories they are; 0 where unknown, (batch,).
+            lengths: Number of positions that are not padding, (batch,).
+            user_ids: The users of the histories; 0 where unknown, (batch,).
 
         Returns:
             Scores (batch, num_items + 1); column 0, the padding, is minus infinity.
@@ -172,24 +195,24 @@ class NextItemTask(Task):
         last = representations[
             torch.arange(len(lengths), device=lengths.device), lengths.long() - 1
         ]
-        scores: Tensor = self.network.score_all(last)
-        return scores
+        return self.network.score_all(last)
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
-        """Rank each row's target: ``ranks`` (batch,) and ``best_items``, their ids (batch, k)."""
+        """Rank the target of each row: ``ranks`` (batch,) and ``best_items``, ids (batch, k)."""
         return self.rank(batch, min(self.top_k[-1], len(self.warm_items) - 1))
 
     def rank(self, batch: RankingBatch, best: int) -> dict[str, Tensor]:
-        """Rank each row's target among the candidates, and list the best of them.
+        """Rank the target of each row among the candidates, and list the best candidates.
 
         Args:
             batch: What to rank.
             best: Length of the lists, at most the number of items.
 
         Returns:
-            ``ranks`` (batch,) and ``best_items``, ids (batch, best), 0 where candidates are fewer.
+            ``ranks`` (batch,) and ``best_items``, ids (batch, best), 0 where there are fewer
+            candidates.
         """
-        target_ids = batch.target_ids.sum(1)  # one target a row, 0 elsewhere
+        target_ids = batch.target_ids.sum(1)  # one target per row, 0 elsewhere
         parts = []
         rows_at_once = max(1, RANKED_AT_ONCE // len(self.warm_items))
         for start in range(0, len(target_ids), rows_at_once):
@@ -200,7 +223,7 @@ class NextItemTask(Task):
             target_ranks = ranks(scores, target_ids[rows], seen)
             scores[seen] = float("-inf")
             values, best_items = scores.topk(best)
-            best_items[values == float("-inf")] = 0  # fewer candidates than k
+            best_items[values == float("-inf")] = 0  # there are fewer candidates
             parts.append((target_ranks, best_items))
         target_ranks, best_items = (torch.cat(part) for part in zip(*parts, strict=True))
         return {"ranks": target_ranks, "best_items": best_items}
@@ -209,13 +232,28 @@ class NextItemTask(Task):
         """Rank the targets; the callbacks measure."""
         return self.rank(batch, best=0)
 
+    def running_sums(
+        self, losses: Tensor, columns: Mapping[str, list[Tensor]]
+    ) -> Mapping[str, float]:
+        """Sum the loss over targets."""
+        counts = torch.stack(columns["count"]).cpu().double()
+        return {"loss": float(losses @ counts), "targets": float(counts.sum())}
+
+    def running_metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Average the loss over targets."""
+        return {"loss": sums["loss"] / sums["targets"]} if sums["targets"] else {}
+
+    def epoch_metrics(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+        """Compute the metrics of the ranks."""
+        return ranking_metrics(outputs["ranks"], self.top_k)
+
     def measure(
         self,
         predictions: Sequence[dict[str, Tensor]],
         datamodule: SequenceDataModule,
         stage: str,
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Measure the rankings of a whole stage, made by :meth:`predict_step` in the windows' order.
+        """Measure the rankings of a whole stage, made by :meth:`predict_step` in order.
 
         Args:
             predictions: Ranks and best items, batch by batch.
@@ -223,10 +261,11 @@ class NextItemTask(Task):
             stage: ``train``, ``val`` or ``test``.
 
         Returns:
-            The metrics over windows, whole and by segment; and the rank of every window, its
-            reciprocal (the window's own MRR), its user, its length and whether it lies in each segment.
+            The metrics over windows, whole and by segment; and for every window its user, the length of
+            its history, the rank of its target and the reciprocal (the window's own MRR), and whether
+            it lies in each segment.
         """
-        target_ranks = torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
+        target_ranks = _ranks(predictions)
         best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
         _, windows = datamodule.evaluation(stage)
         segments = datamodule.segments(stage)
@@ -242,16 +281,91 @@ class NextItemTask(Task):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What the figures of :meth:`measure` mean, for the record."""
+        """What the metrics of :meth:`measure` mean."""
         return {
             "ties": "average rank",
             "averaging": "over windows",
             "prediction": "unseen items of a history use row 0; unseen targets are candidates",
         }
 
+    def figures(
+        self, predictions: Sequence[dict[str, Tensor]], datamodule: SequenceDataModule
+    ) -> "dict[str, Figure]":
+        """Draw the ranks, and the mean reciprocal rank by history and popularity."""
+        from matinee.display import plotting
+
+        target_ranks = _ranks(predictions)
+        label, history = "mean reciprocal rank", "items of the user before the target"
+        return {
+            "ranks": plotting.rank_histogram(target_ranks, datamodule.interactions.num_items),
+            **breakdown(datamodule, 1 / target_ranks, label, history),
+        }
+
+    def samples(self, datamodule: SequenceDataModule, count: int) -> list[str]:
+        """Recommend next items after some histories."""
+        return ranked_samples(self, datamodule, count)
+
+    def score_items(
+        self,
+        datamodule: SequenceDataModule,
+        user_id: int,
+        item_ids: npt.NDArray[Any],
+        ratings: Tensor | None = None,
+    ) -> Tensor:
+        """Score all items after the newest ones, as many as evaluation shows.
+
+        Raises:
+            MatineeError: If the model depends on the user alone and this one is new.
+        """
+        if user_id == 0 and len(item_ids) and self.network.ignores_history:
+            raise MatineeError("this run's model knows users and reads no history; give user=...")
+        newest = item_ids[max(0, len(item_ids) - (datamodule.eval_length - 1)) :]
+        histories = torch.tensor([[0, *newest.tolist()]], dtype=torch.int64)
+        scores: Tensor = self(
+            histories, torch.tensor([histories.shape[1]]), torch.tensor([user_id])
+        )
+        return scores[0, 1:]
+
+    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Raise an error: scores of next items are no ratings."""
+        raise MatineeError("this run's model ranks items and rates none; use recommend.")
+
+    @property
+    def memorization_tolerance(self) -> float:
+        """The same for all ranking losses."""
+        return TOLERANCE
+
+    def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
+        """Return the loss of a step."""
+        return outputs["data_loss"].item()
+
+    @torch.no_grad()
+    def memorization_fault(self, batch: RankingBatch) -> str:
+        """Check that every target ranks first outside training.
+
+        A sampled loss can be small when a model merely prefers the items of the batch, whatever the
+        history.
+        """
+        training = self.training
+        self.eval()
+        target_ranks = self.rank(batch, best=0)["ranks"]
+        self.train(training)
+        return "" if bool((target_ranks == 1).all()) else "targets not ranked first"
+
+
+def _check_loss(loss: RankingLoss) -> None:
+    contracts = {"negatives": NegativesLoss, "catalogue": CatalogueLoss}
+    contract = contracts.get(getattr(loss, "compares", ""))
+    if contract is None:
+        raise ValueError(
+            f"{type(loss).__name__} is no ranking loss; choose loss=softmax or another, or declare what it "
+            f"compares: {' or '.join(contracts)}."
+        )
+    check_part(loss, contract, "choose loss=softmax or another")
+
 
 def _check_pair(loss: RankingLoss, sampler: NegativeSampler | None) -> None:
-    """Refuse a loss and a sampler that do not go together, by what both declare."""
+    """Refuse a loss and a sampler that do not fit together, by what both declare."""
     name = type(loss).__name__
     if loss.compares == "catalogue":
         if sampler is not None:
@@ -262,3 +376,10 @@ def _check_pair(loss: RankingLoss, sampler: NegativeSampler | None) -> None:
         raise ValueError(f"{name} counts the target once; add sampler.exclude_target=true.")
     elif loss.needs_uniform_negatives and not sampler.is_uniform:
         raise ValueError(f"{name} needs uniform negatives; add sampler=uniform.")
+
+
+def _ranks(predictions: Sequence[dict[str, Tensor]]) -> npt.NDArray[np.float32]:
+    target_ranks: npt.NDArray[np.float32] = (
+        torch.cat([part["ranks"] for part in predictions]).cpu().numpy()
+    )
+    return target_ranks

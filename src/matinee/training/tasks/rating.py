@@ -1,54 +1,71 @@
-"""Rating prediction: train a pair network on a rating loss, predict on the data's own scale."""
+"""Rating prediction: train a pair network on a rating loss, predict on the scale of the data."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from matinee.batches import RatingBatch, RatingDataModule
-from matinee.contracts import Headline, RatingLoss, Rows
+from matinee.contracts import Headline, PairNetwork, RatingLoss, Rows
 from matinee.metrics import rating_metrics, rating_metrics_per_user
-from matinee.training.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from matinee.training.tasks.base import (
+    LightningTask,
+    OptimizerFactory,
+    SchedulerFactory,
+    check_part,
+)
+from matinee.training.tasks.folding import fold_in, score_with_rows
+from matinee.training.tasks.illustrations import breakdown, rated_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TOLERANCE = 1 / 40  # of the rating scale: a tenth of a star on a scale of 1 to 5
 
 
-class RatingTask(Task):
-    r"""Rating prediction: train a pair network on a rating loss, predict on the data's own scale.
+class RatingTask(LightningTask[RatingDataModule]):
+    r"""Rating prediction: train a pair network on a rating loss, predict on the scale of the data.
 
     The training objective of a batch of :math:`n` pairs is
 
     .. math:: L(s, r) + \lambda \frac1n \sum_{(u, i)} (\lVert p_u \rVert^2 + \lVert q_i \rVert^2)
 
-    with the penalty on the rows that the batch looked up: a row is shrunk as often as it is used,
-    so a rare user is not punished for the size of the table. To train the unknown rows 0, a share
-    of the user ids and of the item ids is replaced by 0 while training; outside training, every id
-    that train never held is replaced by 0.
+    The penalty covers the rows that the batch looked up: a row is shrunk as often as it is used, so a
+    rare user is not penalized for the size of the table. To train the unknown rows 0, a share of the
+    user ids and of the item ids is replaced by 0 during training. Outside training, every id that
+    train does not hold is replaced by 0.
 
     Args:
-        network: A pair network with ``lookup`` and ``score``, see
-            :mod:`matinee.networks.pairs.factorization`.
-        loss: A rating loss that has been fitted to the ratings of train.
+        network: A pair network.
+        loss: A rating loss, fitted to the ratings of train.
         warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
             (num_items + 1,).
         rating_scale: Lowest and highest possible rating; predictions are clamped to it.
-        optimizer: Makes the optimizer from parameters; unused by networks in closed form.
-        scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
-        l2: The penalty's weight :math:`\lambda`, at least 0.
-        unknown_users: Share of user ids replaced by 0 while training, in [0, 1).
-        unknown_items: Share of item ids replaced by 0 while training, in [0, 1).
+        optimizer: Makes the optimizer from the parameters; not used by networks in closed form.
+        scheduler: Makes a learning-rate scheduler, stepped once per epoch; None keeps the rate.
+        l2: Weight :math:`\lambda` of the penalty, at least 0.
+        unknown_users: Share of the user ids replaced by 0 during training, in [0, 1).
+        unknown_items: Share of the item ids replaced by 0 during training, in [0, 1).
 
     Raises:
         ValueError: If ``l2`` or a share is out of range.
     """
 
     headline = Headline("rmse", higher_is_better=False, power=2)
-    callbacks_choice = "rating"
+    newcomer_inputs = ("ratings",)
+    score_name = "predicted_rating"
+    judged_by = "squared error"
+    network: PairNetwork
     loss: RatingLoss
     unknown_shares: Tensor
 
     def __init__(
         self,
-        network: Any,
+        network: PairNetwork,
         loss: RatingLoss,
         warm: tuple[Tensor, Tensor],
         rating_scale: tuple[float, float],
@@ -60,10 +77,10 @@ class RatingTask(Task):
     ) -> None:
         super().__init__(network, loss, warm, optimizer, scheduler)
         if not l2 >= 0:
-            raise ValueError(f"task.l2 is {l2}; give a number of at least 0.")
-        for option, share in (("users", unknown_users), ("items", unknown_items)):
+            raise ValueError(f"l2 is {l2}; give a number of at least 0.")
+        for option, share in (("unknown_users", unknown_users), ("unknown_items", unknown_items)):
             if not 0 <= share < 1:
-                raise ValueError(f"task.unknown_{option} is {share}; give a share in [0, 1).")
+                raise ValueError(f"{option} is {share}; give a share in [0, 1).")
         self.rating_scale = rating_scale
         self.l2 = l2
         shares = torch.tensor([[unknown_users], [unknown_items]])
@@ -73,7 +90,7 @@ class RatingTask(Task):
     def from_data(
         cls,
         datamodule: RatingDataModule,
-        model: Callable[..., nn.Module],
+        model: Callable[..., PairNetwork],
         loss: RatingLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
@@ -81,29 +98,29 @@ class RatingTask(Task):
         unknown_users: float = 0.1,
         unknown_items: float = 0.01,
     ) -> "RatingTask":
-        """Build the task for the data at hand: sizes, scale and starting score come from them.
+        """Build the task for given data, which determine sizes, scale and initial score.
 
         Args:
             datamodule: The split data.
             model: Makes the network from ``num_users``, ``num_items`` and ``initial_score``.
-            loss: A rating loss, not yet fitted.
-            optimizer: As in the constructor, like what follows.
+            loss: A rating loss, not fitted yet.
+            optimizer: See :class:`RatingTask`, like the arguments that follow.
             scheduler: See there.
             l2: See there.
             unknown_users: See there.
             unknown_items: See there.
+
+        Raises:
+            ValueError: If network and loss are not made for ratings, or a value is out of range.
         """
         interactions = datamodule.interactions
-        if not hasattr(loss, "initial_score"):
-            raise ValueError(
-                f"{type(loss).__name__} is no loss of ratings; choose loss=mse or another."
-            )
-        made = getattr(model, "func", model)
-        if not hasattr(made, "lookup"):
-            raise ValueError(
-                f"{made.__name__} ranks items and rates none; start from experiment=user_based/gru or "
-                "another experiment of next items."
-            )
+        check_part(loss, RatingLoss, "choose loss=mse or another loss of ratings")
+        check_part(
+            getattr(model, "func", model),
+            PairNetwork,
+            "choose model=mf_bias or another that rates pairs, or for next items start from an experiment "
+            "such as experiment=user_based/gru",
+        )
         loss.fit(datamodule.columns("train").ratings.numpy())
         network = model(
             num_users=interactions.num_users,
@@ -123,13 +140,12 @@ class RatingTask(Task):
             unknown_items=unknown_items,
         )
 
-    def learnt_columns(self, datamodule: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def training_columns(self, datamodule: RatingDataModule) -> tuple[Tensor, Tensor, Tensor]:
         """Return the columns of train."""
-        columns: RatingBatch = datamodule.columns("train")
-        return columns
+        return datamodule.columns("train")
 
     def step(self, batch: RatingBatch) -> dict[str, Tensor]:
-        """Compute the objective of a batch, its loss without the penalty, and the scores."""
+        """Compute the objective of a batch; also return scores and ratings."""
         user_ids, item_ids, ratings = batch
         known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_shares
         user_ids, item_ids = user_ids * known[0], item_ids * known[1]
@@ -137,7 +153,12 @@ class RatingTask(Task):
         scores = self.network.score(user_rows, item_rows)
         loss = self.loss(scores, ratings)
         objective = loss + self.l2 * penalty(user_rows + item_rows) if self.l2 > 0 else loss
-        return {"loss": objective, "data_loss": loss.detach(), "scores": scores.detach()}
+        return {
+            "loss": objective,
+            "data_loss": loss.detach(),
+            "scores": scores.detach(),
+            "ratings": ratings,
+        }
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Predict ratings: ids of shape (batch,) to ratings of shape (batch,), cold ids included."""
@@ -146,13 +167,48 @@ class RatingTask(Task):
         return self.rating(self.network(users, items))
 
     def rating(self, scores: Tensor) -> Tensor:
-        """Turn scores into ratings on the scale of the data, same shape."""
+        """Convert scores to ratings on the scale of the data, same shape."""
         return self.loss.rating(scores).clamp(*self.rating_scale)
+
+    def predict_step(self, batch: RatingBatch, batch_idx: int = 0) -> Tensor:
+        """Predict the ratings of a batch, shape (batch,)."""
+        return self.rate(batch.user_ids, batch.item_ids)
+
+    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Predict; the callbacks measure."""
+        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
+
+    def running_sums(
+        self, losses: Tensor, columns: Mapping[str, list[Tensor]]
+    ) -> Mapping[str, float]:
+        """Sum loss and errors over rows."""
+        scores, ratings = columns["scores"], columns["ratings"]
+        errors = (self.rating(torch.cat(scores)) - torch.cat(ratings)).cpu().double()
+        sizes = torch.tensor([len(step) for step in ratings], dtype=torch.float64)
+        return {
+            "loss": float(losses @ sizes),
+            "squared": float(errors.square().sum()),
+            "absolute": float(errors.abs().sum()),
+            "rows": len(errors),
+        }
+
+    def running_metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Average over rows; dropout is on and the weights change within the epoch."""
+        rows = sums["rows"]
+        return {
+            "loss": sums["loss"] / rows,
+            "rmse": (sums["squared"] / rows) ** 0.5,
+            "mae": sums["absolute"] / rows,
+        }
+
+    def epoch_metrics(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+        """Compute the errors of the predictions."""
+        return rating_metrics(outputs["predictions"], outputs["ratings"])
 
     def measure(
         self, predictions: Sequence[Tensor], datamodule: RatingDataModule, stage: str
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Measure the predictions of a whole stage, made by :meth:`predict_step` in the rows' order.
+        """Measure the predictions for a whole stage, made by :meth:`predict_step` in order.
 
         Args:
             predictions: Predicted ratings, batch by batch, together of shape (rows,).
@@ -163,13 +219,13 @@ class RatingTask(Task):
             The metrics over rows, whole and by segment; and the same errors per user.
         """
         user_ids, _, ratings = datamodule.columns(stage)
-        predicted, truth = torch.cat(list(predictions)).cpu().numpy(), ratings.numpy()
+        predicted, truth = _array(predictions), ratings.numpy()
         metrics = rating_metrics(predicted, truth, datamodule.segments(stage))
         return metrics, rating_metrics_per_user(predicted, truth, user_ids.numpy())
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What the figures of :meth:`measure` mean, for the record."""
+        """What the metrics of :meth:`measure` mean."""
         return {
             "candidates": "the rated pairs of the part",
             "filter_seen": False,
@@ -178,16 +234,64 @@ class RatingTask(Task):
             "prediction": f"clamped to {list(self.rating_scale)}; unseen ids use the unknown row",
         }
 
-    def predict_step(self, batch: RatingBatch, batch_idx: int = 0) -> Tensor:
-        """Predict the ratings of a batch, shape (batch,)."""
-        return self(batch.user_ids, batch.item_ids)  # type: ignore[no-any-return]
+    def figures(
+        self, predictions: Sequence[Tensor], datamodule: RatingDataModule
+    ) -> "dict[str, Figure]":
+        """Draw the errors by rating, history and popularity."""
+        from matinee.display import plotting
 
-    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Predict; the callbacks measure."""
-        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
+        ratings, predicted = datamodule.columns("test").ratings.numpy(), _array(predictions)
+        errors = np.abs(predicted - ratings)
+        label, history = "absolute error (stars)", "ratings of the user in train"
+        return {
+            "error_by_rating": plotting.rating_errors(ratings, predicted),
+            **breakdown(datamodule, errors, label, history),
+        }
+
+    def samples(self, datamodule: RatingDataModule, count: int) -> list[str]:
+        """Recommend unrated items to some users."""
+        return rated_samples(self, datamodule, count)
+
+    def score_items(
+        self,
+        datamodule: RatingDataModule,
+        user_id: int,
+        item_ids: npt.NDArray[Any],
+        ratings: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the ratings of all items by a user, or by a newcomer from the ratings given."""
+        items = torch.arange(1, len(self.warm_items), dtype=torch.int32)
+        if ratings is None:
+            return self.rate(torch.full_like(items, user_id), items)
+        user_rows = fold_in(self, datamodule, torch.from_numpy(item_ids), ratings)
+        return self.rating(score_with_rows(self, user_rows, items))
+
+    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Predict ratings, see :meth:`forward`."""
+        ratings: Tensor = self(user_ids, item_ids)
+        return ratings
+
+    @property
+    def memorization_tolerance(self) -> float:
+        """The squared error of ratings that are off by 1/40 of the scale."""
+        lowest, highest = self.rating_scale
+        return float((TOLERANCE * (highest - lowest)) ** 2)
+
+    def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
+        """Compute the mean squared error of a step in rating units, whatever the loss."""
+        return F.mse_loss(self.loss.rating(outputs["scores"]), outputs["ratings"]).item()
+
+    def memorization_fault(self, batch: RatingBatch) -> str:
+        """Return no fault: the error says everything."""
+        return ""
 
 
 def penalty(rows: Rows) -> Tensor:
-    """Mean squared norm of looked-up rows, (batch, dim) each, summed over tables to a scalar."""
+    """Sum the mean squared norm of looked-up rows, (batch, dim) each, over tables to a scalar."""
     first, *others = (row.square().sum() / len(row) for row in rows)
     return sum(others, start=first)
+
+
+def _array(predictions: Sequence[Tensor]) -> npt.NDArray[np.float32]:
+    predicted: npt.NDArray[np.float32] = torch.cat(list(predictions)).cpu().numpy()
+    return predicted

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from matinee.display.markdown import metric_title
+from matinee.display.metrics import metric_title
 from matinee.display.plotting import COLOURS
 from matinee.verbs.report.comparison import Comparison
 from matinee.verbs.report.significance import Difference

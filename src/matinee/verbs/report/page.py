@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from matinee.display import plotting
-from matinee.display.markdown import metric_title
+from matinee.display.metrics import metric_title
 from matinee.verbs.report import figures
 from matinee.verbs.report.comparison import Comparison, Experiment, facts
 from matinee.verbs.report.runs import Run, changed_keys

@@ -12,7 +12,8 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from matinee.contracts import Headline
-from matinee.display.markdown import as_markdown, metric_title
+from matinee.display.markdown import as_markdown
+from matinee.display.metrics import metric_title
 from matinee.display.plotting import save_figure, sweep_curve
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import RESULT, load_config, read_result

@@ -6,15 +6,11 @@ import numpy as np
 import pandas as pd
 
 from matinee.contracts import Headline
-from matinee.display.markdown import DECIMALS, decimal, metric_title
+from matinee.display.markdown import DECIMALS, decimal
+from matinee.display.metrics import metric_title, shown_metrics
 from matinee.verbs.report.comparison import Comparison, Experiment
 from matinee.verbs.report.significance import Difference
 
-SHOWN_BESIDE = (
-    "mae",
-    "recall@10",
-    "ndcg@10",
-)  # test metrics shown beside the headline, if recorded
 EXPLANATION = """\
 Differences are of the figures above, over the draws of the split that both models ran on. The interval
 is the middle 95 % of 10,000 resamples of the test users, each with all rows or windows of theirs: those
@@ -25,8 +21,7 @@ Holm's rule. Neither says how much another seed would change."""
 
 def columns(headline: Headline) -> list[str]:
     """List the metrics that a table shows, the headline metric first."""
-    beside = [f"test/{name}" for name in SHOWN_BESIDE if name != headline.metric]
-    return [headline.monitor, f"test/{headline.metric}", *beside]
+    return [headline.monitor, *(f"test/{name}" for name in shown_metrics(headline))]
 
 
 def figures_table(comparison: Comparison) -> pd.DataFrame:

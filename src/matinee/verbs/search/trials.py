@@ -94,8 +94,7 @@ def _train(config: DictConfig, watchers: Sequence[Callback]) -> Mapping[str, flo
     around = [part for name, part in callbacks.items() if part and name not in KEEPING]
     trainer.callbacks.extend([*around, *watchers])  # type: ignore[attr-defined]
     fit(trainer, built.task, built.datamodule, Path(trainer.default_root_dir), None)
-    metrics, _ = measuring.evaluate(built, make_trainer(config, None), ("test", "val"))
-    return metrics
+    return measuring.evaluate(built, make_trainer(config, None), ("test", "val")).metrics
 
 
 def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
