@@ -34,14 +34,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
 from matinee.batches import SequenceDataModule
 from matinee.batches.windows import Histories, Windows, cut_windows, gather
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
+from matinee.config.parts import make_part
 from matinee.data.interactions import Interactions
 from matinee.data.splits import Split
 from matinee.networks.pairs.factorization import embedding_table
@@ -71,7 +70,7 @@ def synthetic(num_users: int, num_items: int, seed: int = 0) -> Interactions:
 
 
 def make_task(name: str, datamodule: SequenceDataModule) -> NextItemTask:
-    model = instantiate(OmegaConf.load(config_dir() / "model" / f"{name}.yaml"), embedding_dim=DIM)
+    model = make_part(compose(f"model={name}", f"model.embedding_dim={DIM}"), "model")
     adam = partial(torch.optim.Adam, lr=0.005, fused=True)
     return NextItemTask.from_data(datamodule, model, FullSoftmax(), adam)
 

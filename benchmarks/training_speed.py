@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
 
@@ -75,17 +74,13 @@ def main() -> None:
         folder = Path(directory)
         write_ratings(folder / "ratings.csv")
         for batch_size, epochs in ((256, 3), (4096, 30)):
-            with initialize_config_dir(str(config_dir()), version_base="1.3"):
-                config = compose(
-                    "train",
-                    [
-                        "dataset=table", f"dataset.path={folder / 'ratings.csv'}", "dataset.user=user",
-                        "dataset.item=item", "dataset.rating=rating", "split=random", "name=speed",
-                        "model.embedding_dim=32", f"data.batch_size={batch_size}",
-                        f"trainer.max_epochs={epochs}", "callbacks.early_stopping=null",
-                        "scheduler=none", f"log_dir={folder}", "trainer.accelerator=cpu",
-                    ],
-                )  # fmt: skip
+            config = compose(
+                "dataset=table", f"dataset.path={folder / 'ratings.csv'}", "dataset.user=user",
+                "dataset.item=item", "dataset.rating=rating", "split=random", "name=speed",
+                "model.embedding_dim=32", f"data.batch_size={batch_size}",
+                f"trainer.max_epochs={epochs}", "callbacks.early_stopping=null",
+                "scheduler=none", f"log_dir={folder}", "trainer.accelerator=cpu",
+            )  # fmt: skip
             bare, ours = [], []
             for _ in range(options.rounds + 1):
                 built = building.build(config.copy())

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from matinee.batches import SequenceDataModule
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.data import splits
 from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
@@ -359,20 +358,11 @@ def test_markov_chains_are_learned_only_where_order_matters(
 
 
 def synthetic(compose_train, folder: Path, dataset: str, *overrides: str) -> float:
-    from hydra import compose, initialize_config_dir
-
-    from matinee.config.folders import config_dir
-
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(
-            "train",
-            [
-                dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.005",
-                "data.length=20", "data.eval_length=20", "data.batch_size=32",
-                "logger=none", "trainer.accelerator=cpu",
-                f"run_folder={folder / 'run'}", *overrides,
-            ],
-        )  # fmt: skip
+    config = compose(
+        dataset, *SEQUENCE, "name=test", "trainer.max_epochs=10", "optimizer.lr=0.005",
+        "data.length=20", "data.eval_length=20", "data.batch_size=32",
+        "logger=none", "trainer.accelerator=cpu", f"run_folder={folder / 'run'}", *overrides,
+    )  # fmt: skip
     return read_result(running.train(config, []))["metrics"]["test/mrr"]
 
 
@@ -383,8 +373,7 @@ def test_items_that_are_no_candidates_are_no_recommendations(tmp_path: Path) -> 
         "data.eval_length=20", "logger=none", "name=test", f"run_folder={tmp_path / 'run'}",
         "trainer.accelerator=cpu",
     ]  # fmt: skip
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        folder = running.train(compose("train", words), words)
+    folder = running.train(compose(*words), words)
     metrics = read_result(folder)["metrics"]
     num_items = building.load_run(folder).datamodule.interactions.num_items
     assert metrics["test/coverage@10"] == 1 / num_items

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from command_line import failed, matinee
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.experiment.trainer import probe
@@ -22,8 +21,7 @@ from matinee.verbs.find_lr import RangeTest, range_test
 @pytest.fixture
 def composed(table_overrides: list[str]):
     def compose_find_lr(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("find-lr", [*table_overrides, "name=test", *overrides])
+        return compose(*table_overrides, "name=test", *overrides, verb="find-lr")
 
     return compose_find_lr
 

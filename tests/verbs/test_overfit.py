@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from command_line import failed, matinee
 from matinee.batches import RankingBatch, RatingBatch
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.networks.encoders.recurrent import GRU
@@ -26,8 +25,7 @@ def composed(table_overrides: list[str]):
 
     def compose_overfit(*overrides: str) -> DictConfig:
         data = [] if CHAIN[0] in overrides else table_overrides
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("overfit", [*data, "name=test", *overrides])
+        return compose(*data, "name=test", *overrides, verb="overfit")
 
     return compose_overfit
 

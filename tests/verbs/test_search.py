@@ -15,14 +15,13 @@ from typing import Any
 
 import optuna
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from matinee.config.checking import check_config
+from matinee.config.composing import compose
 from matinee.config.folders import config_dir
+from matinee.config.parts import make
+from matinee.config.trees import read_yaml
 from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
@@ -31,7 +30,7 @@ from matinee.verbs.search.command import print_rows, published_rows, search
 from matinee.verbs.search.guided import Pruning, Study
 from matinee.verbs.search.records import Records
 from matinee.verbs.search.spaces import Space, as_overrides, hash_id
-from matinee.verbs.search.trials import Search, compose_trial, prepare
+from matinee.verbs.search.trials import Search, prepare
 
 MODELS = sorted(path.stem for path in (config_dir() / "space").glob("*.yaml"))
 DATA = [
@@ -47,14 +46,11 @@ TINY += ["space.choices.batch_size=[256]", "accelerator=cpu"]
 
 
 def space_of(model: str) -> Space:
-    return instantiate(OmegaConf.load(config_dir() / "space" / f"{model}.yaml"))
+    return make(read_yaml(config_dir() / "space" / f"{model}.yaml"), "space")
 
 
 def run_search(*options: str, overrides: list[str] = DATA) -> None:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("search", [*TINY, *options])
-    check_config(config, "search")
-    search(config, overrides)
+    search(compose(*TINY, *options, verb="search"), overrides)
 
 
 PLACES = {  # where a process can be killed: as one of these begins
@@ -149,7 +145,7 @@ def test_another_seed_draws_differently_and_a_small_space_is_drawn_whole() -> No
 @pytest.mark.parametrize("model", MODELS)
 def test_every_space_composes_a_run_of_what_was_drawn(model: str) -> None:
     for h in islice(space_of(model).draws(1), 3):
-        config = compose_trial(["experiment=search", *as_overrides(model, h)])
+        config = compose("experiment=search", *as_overrides(model, h))
         losses = {
             "bpr": "SaturatingBPR",
             "pointwise": "SaturatingPointwise",
@@ -169,14 +165,14 @@ def test_every_space_composes_a_run_of_what_was_drawn(model: str) -> None:
 
 def test_windows_shorter_than_20_are_left_out() -> None:
     rows = "dataset.num_interactions"
-    built = building.build(compose_trial(["experiment=search", *DATA, f"{rows}=1185"]))
+    built = building.build(compose("experiment=search", *DATA, f"{rows}=1185"))
     lengths = [built.datamodule.evaluation(stage)[1].lengths for stage in ("train", "val", "test")]
     assert all(
         set(found.tolist()) == {20} for found in (*lengths, built.datamodule.windows.lengths)
     )
     assert built.datamodule.protocol["windows"] == {"length": 200, "stride": 200, "min_length": 20}
     with pytest.raises(MatineeError, match="no user of train has 20 items"):
-        building.build(compose_trial(["experiment=search", *DATA, f"{rows}=600"]))
+        building.build(compose("experiment=search", *DATA, f"{rows}=600"))
 
 
 @pytest.mark.slow
@@ -244,7 +240,7 @@ def test_the_table_ends_with_a_command_that_makes_the_best_run(
     assert output[-1] == str(path)
     program, verb, *overrides = shlex.split(output[-2])
     assert (program, verb) == ("matinee", "train")
-    config = compose_trial([*overrides, f"run_folder={tmp_path / 'run'}", "logger=none"])
+    config = compose(*overrides, f"run_folder={tmp_path / 'run'}", "logger=none")
     metrics = read_result(running.train(config, overrides))["metrics"]
     assert metrics["val/mrr"] == best["validation_mrr"]
     assert metrics["test/mrr"] == best["test_mrr"]
@@ -359,9 +355,8 @@ def test_a_killed_guided_search_resumes_and_repeats_the_lost_trial(
 
 
 def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        options = [*TINY, "method=tpe", f"log_dir={tmp_path}", "space.choices.n_iter=[6]"]
-        config = compose("search", options)
+    options = [*TINY, "method=tpe", f"log_dir={tmp_path}", "space.choices.n_iter=[6]"]
+    config = compose(*options, verb="search")
     study = Study(prepare(config, DATA), None)
     for value in (2.0, 3.0, 4.0, 5.0, 6.0):  # no MRR is so high
         good = study.study.ask(study.distributions)

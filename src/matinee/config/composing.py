@@ -20,9 +20,10 @@ from matinee.config.checking import check_config, parameters_of
 from matinee.config.folders import config_dir
 from matinee.config.search_path import check_own_configs
 from matinee.config.suggesting import explain, missing_key, suggest
-from matinee.config.trees import dotted_keys
+from matinee.config.trees import dotted_keys, read_yaml
 from matinee.errors import MatineeError, Stopped
 
+UNCOMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # of Hydra, for wrong overrides
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
 REFUSED = (
     "config_name",
@@ -51,13 +52,26 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
     with _hydra():
         try:
             everything = hydra.compose(verb, [*overrides], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except UNCOMPOSED as error:
             raise _explained(error, verb, overrides) from error
         config = OmegaConf.masked_copy(
             everything, [str(key) for key in everything if key != "hydra"]
         )
         _name_run(config, everything.hydra.runtime.choices, overrides)
         return check_config(config, verb, everything.hydra)
+
+
+def read_choices(group: str) -> list[dict[str, Any]]:
+    """Return matinee's own choices of a config group: plain values, interpolations as they are."""
+    choices = []
+    for path in sorted((config_dir() / group).glob("*.yaml")):
+        choice = read_yaml(path)
+        if "defaults" in choice:
+            with _hydra():
+                composed: Any = OmegaConf.to_container(hydra.compose(f"{group}/{path.stem}"))
+            choice = composed[group]
+        choices.append(choice)
+    return choices
 
 
 def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
@@ -201,15 +215,19 @@ def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> Matinee
         for entry in parsed:
             if entry.is_hydra_override() or not (known := choices(entry.key_or_group)):
                 continue
+            if entry.is_delete():
+                chosen.append(str(entry.input_line))
+                continue
             value = next(iter(entry.sweep_iterator())) if entry.is_choice_sweep() else entry.value()
-            if isinstance(value, bool | int | float):
-                hint = suggest(str(value), known) or f"choose one of {', '.join(known)}."
-                return MatineeError(f"there is no {entry.key_or_group}={value}; {hint}")
-            chosen.append(f"{entry.get_key_element()}={value}".replace("None", "null"))
+            given = "null" if value is None else str(value)
+            if not isinstance(value, str | list):
+                hint = suggest(given, known) or f"choose one of {', '.join(known)}."
+                return MatineeError(f"there is no {entry.key_or_group}={given}; {hint}")
+            chosen.append(f"{entry.get_key_element()}={given}")
         for tried in (chosen, places):
             try:
                 config: Any = OmegaConf.to_container(hydra.compose(verb, tried))
-            except (HydraException, OmegaConfBaseException):
+            except UNCOMPOSED:
                 continue
             return MatineeError(
                 explain(error, dotted_keys(config), _addable(config, missing_key(error)), choices)

@@ -13,10 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from lastfm_files import BROKEN, EVENTS, PROFILES, damaged, event_lines, write_profiles
 
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.data.interactions import Interactions
 from matinee.data.sources import lastfm, lastfm_events
 from matinee.data.sources.lastfm import load
@@ -302,9 +301,7 @@ def test_train_and_recommend(events, tmp_path):
         f"dataset.path={events}", "trainer.max_epochs=1", "trainer.accelerator=cpu",
         "name=test", f"run_folder={tmp_path / 'run'}",
     ]  # fmt: skip
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", overrides)
-    folder = running.train(config, overrides)
+    folder = running.train(compose(*overrides), overrides)
     log = load(events)
     recorded = json.loads((folder / "protocol.json").read_text())["dataset"]
     assert recorded["source"] == log.source

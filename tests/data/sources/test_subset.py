@@ -5,10 +5,8 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
-from matinee.config.checking import check_config
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.data.interactions import Interactions
 from matinee.data.sources import subset
 from matinee.errors import MatineeError
@@ -89,15 +87,10 @@ def test_options_out_of_range_are_refused(options: dict[str, int], sentence: str
 
 
 def test_any_dataset_can_be_cut_from_the_command_line() -> None:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(
-            "train",
-            [
-                "dataset=subset", "dataset@dataset.source=markov", "dataset.folds=4", "dataset.fold=3",
-                "dataset.source.num_interactions=2000", "dataset.source.num_users=20",
-                "experiment=user_tail/gru", "name=test",
-            ],
-        )  # fmt: skip
-    check_config(config, "train")
+    config = compose(
+        "dataset=subset", "dataset@dataset.source=markov", "dataset.folds=4", "dataset.fold=3",
+        "dataset.source.num_interactions=2000", "dataset.source.num_users=20",
+        "experiment=user_tail/gru", "name=test",
+    )  # fmt: skip
     built = building.build(config)
     assert len(built.datamodule.interactions) == 500

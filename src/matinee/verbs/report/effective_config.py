@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from matinee.config.folders import config_dir
+from matinee.config.composing import read_choices
 from matinee.config.trees import flatten
 
 SILENT = re.compile(  # keys that cannot change a figure, or that the protocol speaks for
@@ -68,8 +66,7 @@ def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
 @cache
 def _choices(group: str) -> list[dict[str, Any]]:
     """Read today's files of a group that name a target, flat."""
-    files = sorted((config_dir() / group).glob("*.yaml"))
-    trees: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in files]
+    trees = read_choices(group)
     flat = [{f"{group}.{key}": value for key, value in flatten(tree).items()} for tree in trees]
     choices = [{key: value for key, value in c.items() if _counts(key, value)} for c in flat]
     return [choice for choice in choices if any(map(_names_target, choice))]
