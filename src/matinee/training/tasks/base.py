@@ -26,9 +26,14 @@ class Task(pl.LightningModule):
             (num_items + 1,).
         optimizer: Makes the optimizer from parameters; unused by networks in closed form.
         scheduler: Makes a learning-rate scheduler, stepped every epoch; None keeps the rate.
+
+    Attributes:
+        device_tolerance: Largest relative and largest absolute difference, of which one has to hold, of
+            a metric that is computed from the same weights on another kind of device.
     """
 
     headline: ClassVar[Headline]
+    device_tolerance: ClassVar[tuple[float, float]] = (1e-4, 0.0)  # errors are sums over float32
     callbacks_choice: str  # of the group callbacks
     warm_users: Tensor
     warm_items: Tensor
