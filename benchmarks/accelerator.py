@@ -67,7 +67,6 @@ MODELS = {
     "user_based": ("popularity", "pooling", "lstm", "gru", "cnn", "attention", "dnc"),
     "user_tail": ("implicit_mf", "user_gru", "user_lstm", "user_attention", "user_dnc"),
 }
-BY_CUDNN = ("lstm", "gru", "cnn", "user_lstm")  # in TensorFloat-32, unless that is switched off
 GIB = 2**30
 
 Item = TypeVar("Item")
@@ -234,17 +233,6 @@ def trained(config: DictConfig) -> dict[str, Any]:
     return read_result(running.train(config, []))
 
 
-@contextmanager
-def tensor_float(allowed: bool) -> Iterator[None]:
-    """Let cuDNN multiply in TensorFloat-32, as is PyTorch's default, or not."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def child_environment() -> dict[str, str]:
     """Return the environment of a process that has to find the same matinee, and get along alone."""
     environment = {"OMP_NUM_THREADS": "2", **os.environ}
@@ -321,7 +309,7 @@ def models(bench: Bench, section: Section) -> None:
     section.note(
         f"Relative differences between the device and the CPU over 3 epochs of "
         f"{bench.pick(20, 3)} steps, without draws. Tolerated are {LOSS_TOLERANCE:g} for the training "
-        f"loss and {HEADLINE_TOLERANCE:g} for the validation metric. TF32 is off but where it is named."
+        f"loss and {HEADLINE_TOLERANCE:g} for the validation metric."
     )
     for split, model in bench.cases(
         section, [(s, m) for s, names in MODELS.items() for m in names]
@@ -349,9 +337,8 @@ def compare_devices(bench: Bench, section: Section, split: str, model: str) -> N
         kernels = {text.split()[0] for text in told if "deterministic implementation" in text}
         return rows, time.perf_counter() - started, kernels
 
-    with tensor_float(False):
-        reference, cpu_seconds, _ = run("cpu")
-        found, seconds, kernels = run(bench.device)
+    reference, cpu_seconds, _ = run("cpu")
+    found, seconds, kernels = run(bench.device)
     headline = "val/rmse" if split == "random" else "val/mrr"
     loss, metric = (apart(found, reference, name) for name in ("train/loss", headline))
     section.row(
@@ -363,11 +350,6 @@ def compare_devices(bench: Bench, section: Section, split: str, model: str) -> N
     )
     section.expect(loss <= LOSS_TOLERANCE, f"{model}: training losses are {loss:.2g} apart")
     section.expect(metric <= HEADLINE_TOLERANCE, f"{model}: {headline} is {metric:.2g} apart")
-    if bench.device == "gpu" and model in BY_CUDNN:
-        with tensor_float(True):
-            found, seconds, _ = run(bench.device)
-        loss, metric = (apart(found, reference, name) for name in ("train/loss", headline))
-        section.row(model=f"{model}, TF32", loss=loss, metric=metric, **{"device s": seconds})
 
 
 def switch_off(node: DictConfig) -> None:
@@ -540,7 +522,6 @@ class Side:
     device: str
     bare: bool = False
     overrides: tuple[str, ...] = ()
-    tf32: bool = True
 
 
 class Clock(pl.Callback):
@@ -580,15 +561,13 @@ def speed(bench: Bench, section: Section) -> None:
         Side("matinee", here),
         Side("deterministic=false", here, overrides=("trainer.deterministic=false",)),
         Side("bf16", here, overrides=("trainer.precision=bf16-mixed",)),
-        Side("TF32 off", here, tf32=False),
         Side("CPU core", "cpu"),
     ]
     path = bench.folder / "million.parquet"
     write_ratings(path, *bench.pick((20_000, 5_000, 1_000_000), (60, 50, 1000)))
     mf = ["experiment=random/mf_bias", *table_of(path), *bench.pick([], ["model.embedding_dim=8"])]
     sizes = bench.pick((64, 256, 1024, 4096, 16_384, 65_536), (64, 256))
-    no_tf32 = [side for side in sides if side.tf32]
-    measure_speed(bench, section, "mf_bias", mf, sizes, no_tf32)
+    measure_speed(bench, section, "mf_bias", mf, sizes, sides)
     gru = bench.experiment("user_tail", "gru")
     measure_speed(bench, section, "gru", gru, bench.pick((64, 512, 2048), (16,)), sides)
 
@@ -623,12 +602,11 @@ def measure_speed(
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
             try:
-                with tensor_float(side.tf32):
-                    if side.bare:
-                        seconds = bare_epoch(bench, built, config)
-                    else:
-                        seconds, rest = our_epoch(bench, built, config)
-                        between = rest if side.name == "matinee" else between
+                if side.bare:
+                    seconds = bare_epoch(bench, built, config)
+                else:
+                    seconds, rest = our_epoch(bench, built, config)
+                    between = rest if side.name == "matinee" else between
             finally:
                 torch.set_num_threads(threads)
             rates[side.name] = min(batches, cap) / seconds
@@ -654,6 +632,7 @@ def our_epoch(bench: Bench, built: building.Experiment, config: DictConfig) -> t
 def bare_epoch(bench: Bench, built: building.Experiment, config: DictConfig) -> float:
     """Return the seconds of the steps of an epoch of a bare loop."""
     torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.allow_tf32 = False  # as matinee does
     device, limit = bench.torch_device, config.trainer.limit_train_batches
     task = built.task.to(device).train()
     optimizer = torch.optim.Adam(task.parameters(), lr=config.optimizer.lr, fused=True)

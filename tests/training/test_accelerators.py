@@ -98,6 +98,22 @@ def test_a_cpu_that_was_asked_for_is_no_reason_to_advise_a_gpu(
     assert not [str(warning.message) for warning in recwarn]
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("measures_only", [True, False])
+def test_float32_is_not_rounded_to_tf32(
+    compose_train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    measures_only: bool,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # the default of PyTorch
+    config = compose_train(f"trainer.precision={precision}")
+    make_trainer(config, None if measures_only else tmp_path)
+    assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cuda.matmul.allow_tf32 is False
+
+
 def test_a_device_of_another_kind_than_the_accelerator_is_refused(
     compose_train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

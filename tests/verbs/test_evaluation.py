@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from matinee import cli
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import read_result
-from matinee.verbs.evaluate import claim_output
+from matinee.training.tasks.next_item import NextItemTask
+from matinee.training.tasks.rating import RatingTask
+from matinee.verbs.evaluate import check_agreement, claim_output
 from matinee.verbs.printing import print_evaluation
 
 Run = Callable[..., Path]
@@ -70,6 +73,71 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
     other = tmp_path / "other"
     assert "holds no result.json" in refused(capsys, f"run={folder}", f"output={other}")
     assert not other.exists()
+
+
+def test_another_kind_of_device_may_differ_a_little(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run("model=bias") / "result.json"
+    recorded = json.loads(path.read_text())
+
+    def evaluated(accelerator: str | None, metrics: dict[str, float], fails: bool) -> str:
+        """Return the last line that was printed, and that of the error if it fails."""
+        recorded["environment"]["accelerator"] = accelerator
+        if accelerator is None:
+            del recorded["environment"]["accelerator"]
+        path.write_text(json.dumps({**recorded, "metrics": metrics}))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) if fails else nullcontext() as ended:
+            cli.main(["evaluate", f"run={path.parent}"])
+        assert ended is None or ended.value.code == 1
+        printed = capsys.readouterr()
+        return "\n".join([printed.out.splitlines()[-1], *printed.err.splitlines()[-1:]])
+
+    def moved(factor: float) -> dict[str, float]:
+        metrics: dict[str, float] = recorded["metrics"]
+        return {**metrics, "test/rmse": metrics["test/rmse"] * factor}
+
+    here, there = "CPUAccelerator", "CUDAAccelerator"
+    elsewhere = "recorded on CUDA, measured on CPU; "
+    differs = "test/rmse differs most from the record, by +"
+    same = f"{elsewhere}identical to the record, to the last bit, in all"
+    assert evaluated(there, moved(1), False).startswith(same)
+    assert evaluated(there, moved(1 - 5e-5), False).startswith(elsewhere + differs)
+    said = evaluated(there, moved(1 - 2e-4), True)
+    assert said.startswith(elsewhere + differs)
+    assert said.endswith("by more than another kind of device explains (0.0001 of a value).")
+    for accelerator in (here, None):
+        said = evaluated(accelerator, moved(1 - 5e-5), True)
+        assert said.startswith(differs)
+        assert said.endswith("differ from those recorded in its result.json.")
+    for accelerator in (here, there):
+        said = evaluated(accelerator, {"test/other": 1.0}, True)
+        assert "the record holds none of these figures" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "now", "recorded", "agrees"),
+    [
+        (RatingTask, 0.9, 0.9 * (1 + 9e-5), True),
+        (RatingTask, 0.9, 0.9 * (1 + 2e-4), False),
+        (RatingTask, 1e-5, 2e-5, False),
+        (NextItemTask, 0.07018, 0.0702, True),
+        (NextItemTask, 0.07, 0.0709, True),  # less than 0.001
+        (NextItemTask, 0.07, 0.0712, False),
+        (NextItemTask, 0.5, 0.504, True),  # less than a hundredth
+        (NextItemTask, 0.5, 0.506, False),
+        (NextItemTask, np.nan, 0.5, False),
+    ],
+)
+def test_tolerance_between_devices(
+    task: type[RatingTask | NextItemTask], now: float, recorded: float, agrees: bool
+) -> None:
+    metrics = {"a": 0.5, "b": now}, {"b": recorded, "a": 0.5, "c": 1.0}
+    with nullcontext() if agrees else pytest.raises(MatineeError, match="of folder differ"):
+        check_agreement(Path("folder"), *metrics, *task.device_tolerance)
+    with pytest.raises(MatineeError, match=r"result\.json\.$"):
+        check_agreement(Path("folder"), *metrics, 0.0, 0.0)
 
 
 def test_an_output_holds_the_answer_to_one_question(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def make_trainer(
 ) -> pl.Trainer:
     """Make the Trainer of a config.
 
+    From then on cuDNN computes float32 in float32 in this process: training in ``32-true``, and metrics
+    whatever the precision of training.
+
     Args:
         config: A config with a ``trainer``.
         folder: The run folder; None to measure only, on the first device, and write nothing.
@@ -95,6 +98,8 @@ def make_trainer(
     options |= instead
     with _blame_trainer(), without_advice():
         trainer: pl.Trainer = make_part(config, "trainer")(**options)
+    # by default cuDNN's cells and convolutions round float32 to the 10 bits of TF32
+    torch.backends.cudnn.allow_tf32 = False
     if folder is not None and not alone:
         _check_processes(trainer)
     found, expected = trainer.strategy.root_device.type, trainer.accelerator.name()

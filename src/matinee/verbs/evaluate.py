@@ -1,6 +1,7 @@
 """Evaluation: the verb that measures a finished run again and keeps its figures, if asked to."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -29,24 +30,63 @@ def evaluate_again(config: Any) -> None:
 
     Raises:
         MatineeError: Before anything is measured, if the run or its parts cannot be read, or the output
-            can hold no evaluation; afterwards, if figures that should be are not those recorded.
+            can hold no evaluation; afterwards, if metrics differ from those recorded. On the kind of
+            device that recorded them they have to be the same bits, on another one they may differ by
+            the task's ``device_tolerance``.
     """
     folder = asked_folder(config.run)
-    recorded = read_result(folder)["metrics"]
+    result = read_result(folder)
+    recorded = result["metrics"]
     histories = None if config.histories is None else str(config.histories)
     loaded = building.load_run(folder, config.checkpoint, config.segments, histories)
     asked = {key: str(config[key]) for key in QUESTION}
     output = None if config.output is None else claim_output(config.output, asked)
     loaded.config.trainer = config.trainer
     stages = ("train", "val", "test") if histories is None else ("val", "test")
-    measured = measuring.evaluate(loaded, make_trainer(loaded.config, None), stages)
+    trainer = make_trainer(loaded.config, None)
+    measured = measuring.evaluate(loaded, trainer, stages)
     if output is not None:
         measuring.record_evaluation(loaded, output, asked, measured)
-    same = print_evaluation(measured.metrics, recorded, config.checkpoint, histories)
+    here = type(trainer.accelerator).__name__
+    there = result["environment"].get("accelerator", here)
+    tolerance = (0.0, 0.0) if here == there else loaded.task.device_tolerance
+    print_evaluation(measured.metrics, recorded, config.checkpoint, histories, (there, here))
     if output is not None:
         print(f"written: {output / EVALUATION} and {output / PER_USER}", file=sys.stderr)
-    if histories is None and config.checkpoint == "best" and not same:
-        raise MatineeError(f"the figures of {folder} are not those recorded in its result.json.")
+    if histories is None and config.checkpoint == "best":
+        check_agreement(folder, measured.metrics, recorded, *tolerance)
+
+
+def check_agreement(
+    folder: Path,
+    metrics: Mapping[str, float],
+    recorded: Mapping[str, float],
+    relative: float,
+    absolute: float,
+) -> None:
+    """Compare the metrics that an evaluation and a record share.
+
+    Args:
+        folder: The run.
+        metrics: The metrics of now.
+        recorded: Those of the record.
+        relative: Largest relative difference; 0 asks for the same bits.
+        absolute: Largest absolute difference of those that exceed ``relative``.
+
+    Raises:
+        MatineeError: If they share none, or one differs by more than both tolerances.
+    """
+    shared = metrics.keys() & recorded
+    near = [
+        math.isclose(metrics[name], recorded[name], rel_tol=relative, abs_tol=absolute)
+        for name in shared
+    ]
+    if not shared or not all(near):
+        allowed = f"{relative:g} of a value" + f" or {absolute:g}" * (absolute > 0)
+        beyond = f" by more than another kind of device explains ({allowed})" if relative else ""
+        raise MatineeError(
+            f"the metrics of {folder} differ from those recorded in its result.json{beyond}."
+        )
 
 
 def claim_output(output: Any, asked: Mapping[str, str]) -> Path:

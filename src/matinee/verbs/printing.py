@@ -31,7 +31,8 @@ def print_evaluation(
     recorded: Mapping[str, float],
     checkpoint: str = "best",
     histories: str | None = None,
-) -> bool:
+    accelerators: tuple[str, str] = ("", ""),
+) -> None:
     """Print figures beside the recorded ones, and how they compare.
 
     Args:
@@ -39,9 +40,7 @@ def print_evaluation(
         recorded: Those of the run's best checkpoint, as it was measured first.
         checkpoint: What was measured now.
         histories: How they were changed, if they were.
-
-    Returns:
-        Whether all that both have are the very same.
+        accelerators: Names of those of the record and of now.
     """
     rows = [
         {
@@ -54,10 +53,11 @@ def print_evaluation(
     print_table(pd.DataFrame(rows))
     shared = [name for name in metrics if name in recorded]
     apart = {name: metrics[name] - recorded[name] for name in shared}
-    same = bool(shared) and not any(apart.values())
     words = [f"the histories were changed ({histories})"] * (histories is not None)
     words += ["this is the last checkpoint, not the best"] * (checkpoint != "best")
-    if same:
+    there, here = (name.removesuffix("Accelerator") for name in accelerators)
+    words += [f"recorded on {there}, measured on {here}"] * (there != here)
+    if shared and not any(apart.values()):
         of = "all" if len(shared) == len(recorded) else f"{len(shared)} of"
         words.append(
             f"identical to the record, to the last bit, in {of} its {len(recorded)} figures"
@@ -68,4 +68,3 @@ def print_evaluation(
     else:
         words.append("the record holds none of these figures")
     print("; ".join(words))
-    return same

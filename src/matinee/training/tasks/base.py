@@ -48,11 +48,14 @@ class LightningTask(pl.LightningModule, Task[Data]):
         newcomer_inputs: What the task can use of a user who is not in the data: some of ``ratings`` and
             ``history``.
         score_name: Name of the scores of :meth:`score_items`, such as ``predicted_rating``.
+        device_tolerance: Largest relative and largest absolute difference, of which one has to hold, of
+            a metric that is computed from the same weights on another kind of device.
         judged_by: What :meth:`memorization_error` measures; None if it is the loss itself.
     """
 
     newcomer_inputs: tuple[str, ...]
     score_name: str
+    device_tolerance: tuple[float, float] = (1e-4, 0.0)  # errors are sums over float32
     judged_by: str | None
     network: PairNetwork | SequenceNetwork
     loss: RatingLoss | RankingLoss
