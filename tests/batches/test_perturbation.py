@@ -24,7 +24,7 @@ WINDOWS = Windows(  # histories of 7, 0, 1, 2, 3 and 19 items
     torch.tensor([1, 1, 2, 2, 3, 4], dtype=torch.int32),
 )
 SEQUENCE = [
-    "data=sequence", "task=next_item", "callbacks=ranking", "loss=softmax", "model=gru",
+    "data=sequence", "task=next_item", "loss=softmax", "model=gru",
     "split=leave_last_out", "data.eval_length=20", "data.eval_stride=1",
 ]  # fmt: skip
 

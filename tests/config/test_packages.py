@@ -97,7 +97,6 @@ defaults:
   - override /split: halves
   - override /data: sequence
   - override /task: next_item
-  - override /callbacks: ranking
   - override /model: doubled
   - override /loss: my_bpr
   - override /sampler: mine

@@ -479,11 +479,3 @@ def test_a_lock_file_removed_by_its_owner_is_not_used(tmp_path: Path) -> None:
     with sole_writer(tmp_path / "run"):
         assert not os.fstat(held).st_nlink
     os.close(held)
-
-
-@pytest.mark.parametrize("words", [["callbacks=ranking"], ["model=gru", "task=next_item",
-    "data=sequence", "loss=softmax", "split=user_based"]])  # fmt: skip
-def test_callbacks_of_another_task_are_refused(run, words: list[str], tmp_path: Path) -> None:
-    with pytest.raises(MatineeError, match="add callbacks="):
-        run(*words)
-    assert not (tmp_path / "run").exists()

@@ -21,7 +21,6 @@ from matinee.verbs.recommend import recommend
 SEQUENCE = [
     "data=sequence",
     "task=next_item",
-    "callbacks=ranking",
     "loss=softmax",
     "split=user_based",
 ]

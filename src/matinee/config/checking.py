@@ -19,6 +19,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.folders import config_dir
+from matinee.config.headline import follow_headline
 from matinee.config.suggesting import suggest_key
 from matinee.config.targets import find_target, group_of
 from matinee.config.trees import MISSING, dotted_keys, leaves, origins, read_yaml, resolve
@@ -76,6 +77,7 @@ def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig
     raw: Any = OmegaConf.to_container(config, resolve=False)
     tree = resolve(raw, hydra)
     _Check(tree, origins(raw)).check(*top_level(verb))
+    follow_headline(tree)
     checked = OmegaConf.create(tree)
     OmegaConf.set_struct(checked, True)
     return checked
