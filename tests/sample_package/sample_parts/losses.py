@@ -69,7 +69,6 @@ class SmoothedSoftmax(nn.Module):
 class LogCosh(nn.Module):
     r"""Compare a score with a rating: :math:`\log \cosh(s - r)`, smooth and robust to outliers."""
 
-    compares = "ratings"
     initial_score = 0.0
 
     def fit(self, ratings: npt.NDArray[np.float32]) -> None:
