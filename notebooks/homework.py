@@ -41,7 +41,7 @@ from matinee.experiment.building import build, load_run
 from matinee.experiment.run_folder import PER_USER, read_result
 from matinee.experiment.running import train
 from matinee.verbs.recommend import predict_ratings, recommend
-from matinee.verbs.report.documents import report
+from matinee.verbs.report.output import report
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)

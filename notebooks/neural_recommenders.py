@@ -163,7 +163,7 @@ reference = checkout / "lightning_logs" / "reference" / "ml-100k" / "user_based"
 
 
 (committed,), _ = comparison.compare([reference])
-seeds = pd.DataFrame({group.label: group.values("test/mrr") for group in committed.experiments})
+seeds = pd.DataFrame({group.label: group.values("test/mrr") for group in committed.groups})
 histories = pd.DataFrame(
     {
         "published": {"popularity": 0.0248, "pooling": 0.0416},

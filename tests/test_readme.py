@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from matinee.verbs.report.documents import report
+from matinee.verbs.report.output import report
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -27,9 +27,9 @@ from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
 from matinee.training.tasks import NextItemTask
 from matinee.verbs.search.command import print_rows, published_rows, search
-from matinee.verbs.search.guided import Pruning, Study
 from matinee.verbs.search.records import Records
 from matinee.verbs.search.spaces import Space, as_overrides, hash_id
+from matinee.verbs.search.tpe import GuidedSearch, Pruning
 from matinee.verbs.search.trials import Search, prepare
 
 MODELS = sorted(path.stem for path in (config_dir() / "space").glob("*.yaml"))
@@ -357,7 +357,7 @@ def test_a_killed_guided_search_resumes_and_repeats_the_lost_trial(
 def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
     options = [*TINY, "method=tpe", f"log_dir={tmp_path}", "space.choices.n_iter=[6]"]
     config = compose(*options, verb="search")
-    study = Study(prepare(config, DATA), None)
+    study = GuidedSearch(prepare(config, DATA), None)
     for value in (2.0, 3.0, 4.0, 5.0, 6.0):  # no MRR is so high
         good = study.study.ask(study.distributions)
         for epoch in range(6):

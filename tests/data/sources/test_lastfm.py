@@ -22,7 +22,7 @@ from matinee.data.sources.lastfm import load
 from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.verbs.recommend import recommend
-from matinee.verbs.report.documents import report
+from matinee.verbs.report.output import report
 
 
 @pytest.fixture(autouse=True)

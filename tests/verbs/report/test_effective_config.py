@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf, open_dict
 
 from matinee.config.composing import compose
-from matinee.verbs.report.effective_config import work
+from matinee.verbs.report.effective_config import effective_config
 
 
 def asked(*overrides: str, lacking: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def asked(*overrides: str, lacking: tuple[str, ...] = ()) -> dict[str, Any]:
         with open_dict(config):
             OmegaConf.select(config, parent).pop(name)
     plain: Any = OmegaConf.to_container(config)
-    return work(plain)
+    return effective_config(plain)
 
 
 def test_a_lacking_key_has_the_default_of_its_file_and_no_other_value() -> None:

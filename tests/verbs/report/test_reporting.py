@@ -18,8 +18,8 @@ from matinee.display.markdown import as_markdown
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import read_result
 from matinee.verbs.report import runs, significance
-from matinee.verbs.report.comparison import compare, facts, published
-from matinee.verbs.report.documents import as_csv, report
+from matinee.verbs.report.comparison import compare, protocol_facts, published
+from matinee.verbs.report.output import as_csv, report
 
 REFERENCE = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k"
 
@@ -187,7 +187,7 @@ def test_epochs_are_told_and_what_changes_no_figure_is_not(write_run, tmp_path: 
     quiet = ("dataset@dataset.source=ml-100k", "~callbacks.inspection", "++data.segments=[history]")
     write_run("b", model="ncf", overrides=(*quiet, "trainer.accelerator=cpu", "logger=none"))
     (comparison,), _ = compare([tmp_path])
-    assert {experiment.label for experiment in comparison.experiments} == {
+    assert {experiment.label for experiment in comparison.groups} == {
         "mf trainer.max_epochs=1 trainer.precision=bf16-mixed",
         "ncf",
     }
@@ -202,8 +202,8 @@ def test_a_run_of_today_replaces_that_of_an_earlier_version(tmp_path: Path, name
         config = compose(*overrides, "trainer=cpu", "data.segments=[history]", "log_dir=elsewhere")
         (copied / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (comparison,), remarks = compare([tmp_path])
-    assert [experiment.label for experiment in comparison.experiments] == [Path(name).name]
-    assert len(comparison.experiments[0].runs) == 1
+    assert [experiment.label for experiment in comparison.groups] == [Path(name).name]
+    assert len(comparison.groups[0].runs) == 1
     assert remarks == ["1 run that a later one of the same seed replaces"]
 
 
@@ -216,7 +216,7 @@ def test_published_figures_stay_with_a_model_whose_options_have_changed(tmp_path
             path.write_text(OmegaConf.to_yaml(config))
     (comparison,), _ = compare([tmp_path])
     labels = [f"mf_bias optimizer.lr={rate}" for rate in (0.001, 0.002)]
-    assert [experiment.label for experiment in comparison.experiments] == labels
+    assert [experiment.label for experiment in comparison.groups] == labels
     assert report([tmp_path]).count("1.5070") == 2
 
 
@@ -224,7 +224,7 @@ def test_the_best_on_validation_stands_last_whatever_its_digits(write_run, tmp_p
     for folder, validation in (("a", 9.5), ("b", 10.25), ("c", 0.875)):
         write_run(folder, model=folder, validation=validation)
     (comparison,), _ = compare([tmp_path])
-    assert [experiment.label for experiment in comparison.experiments] == ["b", "a", "c"]
+    assert [experiment.label for experiment in comparison.groups] == ["b", "a", "c"]
 
 
 def test_what_is_left_out_is_told(write_run, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_saved_figures_are_long_and_tidy(write_run, tmp_path: Path) -> None:
 def test_places_that_cannot_be_written(write_run, tmp_path: Path) -> None:
     write_run("runs/a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MatineeError, match="cannot be made"):
+    with pytest.raises(MatineeError, match="cannot be created"):
         report([tmp_path / "runs"], save=tmp_path / "file")
     with pytest.raises(MatineeError, match="is a folder"):
         report([tmp_path / "runs"], html=tmp_path)
@@ -323,7 +323,7 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
             "cold": {"validation": {}, "test": {"users": 0, "items": 3, "rows": 4 + seed}},
         }  # fmt: skip
         write_run(f"{seed}", seed=seed, protocol={"split": split})
-    told = facts(compare([tmp_path])[0][0])
+    told = protocol_facts(compare([tmp_path])[0][0])
     assert (
         told["test"]
         == "1,000 to 1,200 rows, 0 users not in train, 3 items not in train, 4 to 5 rows of either"

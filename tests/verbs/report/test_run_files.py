@@ -9,7 +9,7 @@ import pytest
 from matinee.cli import main
 from matinee.errors import MatineeError
 from matinee.verbs.report.comparison import compare
-from matinee.verbs.report.documents import report
+from matinee.verbs.report.output import report
 from matinee.verbs.report.run_files import PACKED, TEXTS, find_run_files, pack, read_packed
 
 LOGS = Path(__file__).resolve().parents[3] / "lightning_logs"
@@ -73,7 +73,7 @@ def test_a_folder_counts_before_its_row_and_packing_again_replaces_it(
     def validation() -> list[float]:
         (comparison,), remarks = compare([tmp_path])
         assert remarks == []
-        return [experiment.mean("val/rmse") for experiment in comparison.experiments]
+        return [experiment.mean("val/rmse") for experiment in comparison.groups]
 
     assert validation() == [7.0, 1.0]
     pack(find_run_files([first]), runs)

@@ -18,7 +18,7 @@ from matinee.verbs.report.significance import (
     read_user_sums,
     signed_rank,
 )
-from matinee.verbs.report.tables import against, figures_table
+from matinee.verbs.report.tables import differences_title, metrics_table
 
 
 def difference(ours, theirs) -> Difference:
@@ -249,7 +249,7 @@ def test_windows_are_averaged_by_user(write_run, tmp_path: Path) -> None:
     result["headline"] = {"metric": "mrr", "higher_is_better": True}
     (folder / "result.json").write_text(json.dumps(result))
     (comparison,), _ = compare([tmp_path])
-    sums = read_user_sums(comparison.experiments[0].runs[0])
+    sums = read_user_sums(comparison.groups[0].runs[0])
     assert sums.users.tolist() == ["u", "v"]
     assert sums.totals.tolist() == [1.25, 0.5] and sums.counts.tolist() == [2, 1]
 
@@ -268,12 +268,12 @@ def test_a_metric_that_no_report_knows_is_compared_by_its_own_rule(
         path.write_text(json.dumps(result))
         np.savez(folder / "per_user.npz", user=np.array(["u", "v"]), strength=np.array(values))
     (comparison,), _ = compare([tmp_path])
-    assert [experiment.label for experiment in comparison.experiments] == ["low", "high"]
+    assert [experiment.label for experiment in comparison.groups] == ["low", "high"]
     found, problems = differences(comparison)
     assert not problems
     assert found["low"].value == pytest.approx((9 / 2) ** (1 / 3) - (35 / 2) ** (1 / 3))
-    assert "below 0 is worse" in against(comparison)
-    assert "test STRENGTH" in figures_table(comparison)
+    assert "below 0 is worse" in differences_title(comparison)
+    assert "test STRENGTH" in metrics_table(comparison)
 
 
 def test_runs_with_other_headlines_are_not_compared(write_run, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def run(argv: list[str]) -> None:
             )
         print(sweep(asked.folders, asked.by))
         return
-    from matinee.verbs.report.documents import report
+    from matinee.verbs.report.output import report
 
     print(report(asked.folders, asked.save, asked.html, asked.pack))
     written = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []

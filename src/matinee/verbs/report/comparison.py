@@ -1,6 +1,6 @@
-"""Comparisons: runs become experiments of several seeds, and those stand side by side.
+"""Compare finished runs: group them by their seeds, and compare groups only under one protocol.
 
-They do so only where data, split and the meaning of the figures are the same.
+A protocol is the data, the split and the rules of evaluation.
 """
 
 import json
@@ -21,16 +21,16 @@ from matinee.verbs.report.runs import Run, changed_keys, find_runs, without_seed
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Runs that differ in nothing but their seeds, in the order of the seeds."""
+class RunGroup:
+    """Runs that differ only in their seeds, in the order of the seeds."""
 
     label: str
     runs: Sequence[Run]
 
     @property
-    def work(self) -> dict[str, Any]:
-        """What was asked for, seeds aside."""
-        return without_seeds(self.runs[0].work)
+    def effective_config(self) -> dict[str, Any]:
+        """The config keys that can change a result, without the seeds."""
+        return without_seeds(self.runs[0].effective_config)
 
     def values(self, metric: str) -> list[float]:
         """Return a metric such as ``test/rmse`` of every run that has it."""
@@ -46,55 +46,55 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All experiments of one protocol.
+    """All groups of one protocol, side by side.
 
     Attributes:
-        heading: Dataset and split; where that is ambiguous, what else tells it apart.
+        heading: Dataset and split. If two protocols share them, also what differs.
         dataset: The name of the data.
-        protocol: What is the same for all figures, the draw of the split left out.
-        experiments: The experiments, from the worst on validation to the best.
-        published: Figures of others on the same data and split, by model and metric.
+        protocol: What is the same in all runs, without the draw of the split.
+        groups: The groups, from the worst on validation to the best.
+        published: Published metrics on the same data and split, by model and metric.
     """
 
     heading: str
     dataset: str
     protocol: Mapping[str, Any]
-    experiments: Sequence[Experiment]
+    groups: Sequence[RunGroup]
     published: Mapping[str, Mapping[str, float]]
 
     @property
     def headline(self) -> Headline:
         """The metric by which models are selected, the same in all runs."""
-        return self.experiments[0].runs[0].headline
+        return self.groups[0].runs[0].headline
 
-    def reference(self, experiment: Experiment, metric: str) -> float | None:
-        """Return what others have published of a model as its experiment is, changed by no override."""
-        return self.published.get(experiment.runs[0].label, {}).get(metric)
+    def reference(self, group: RunGroup, metric: str) -> float | None:
+        """Return the published value of a metric for the model of a group, or None."""
+        return self.published.get(group.runs[0].label, {}).get(metric)
 
     @property
     def remark(self) -> str:
-        """Say which figures are means over other draws of the split than those of the best."""
-        draws = [{run.draw for run in experiment.runs} for experiment in self.experiments]
+        """A sentence that names groups with other draws of the split than the best; maybe empty."""
+        draws = [{run.draw for run in group.runs} for group in self.groups]
         other = [
-            experiment.label
-            for experiment, drawn in zip(self.experiments, draws, strict=True)
+            group.label
+            for group, drawn in zip(self.groups, draws, strict=True)
             if drawn != draws[-1]
         ]
         if not other:
             return ""
-        best = self.experiments[-1].label
+        best = self.groups[-1].label
         return f"Not measured on the same draws of the split as {best}: {', '.join(other)}."
 
 
 def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
-    """Gather all finished runs below some folders.
+    """Compare all finished runs below some folders.
 
     Args:
         folders: Where to look, at any depth.
 
     Returns:
-        One comparison a protocol, in the order of their first runs; and remarks on runs that are
-        left out.
+        One comparison for each protocol, in the order of their first runs; and remarks on runs that
+        are left out.
 
     Raises:
         MatineeError: If a folder is missing, a run is broken or none is found.
@@ -102,9 +102,9 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
     runs, remarks = find_runs(folders)
     tables: dict[str, dict[str, dict[str, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
-        experiments = tables[_protocol_key(run)]
-        experiments[run.label + run.key(of_all_seeds=True)][run.key(of_all_seeds=False)] = run
-    kept = sum(len(runs) for experiments in tables.values() for runs in experiments.values())
+        of_protocol = tables[_protocol_key(run)]
+        of_protocol[run.label + run.key(of_all_seeds=True)][run.key(of_all_seeds=False)] = run
+    kept = sum(len(runs) for groups in tables.values() for runs in groups.values())
     if kept < len(runs):
         replaced = len(runs) - kept
         remarks.insert(
@@ -112,8 +112,8 @@ def compare(folders: Sequence[Path]) -> tuple[list[Comparison], list[str]]:
         )
     named = [json.loads(key)[:2] for key in tables]
     comparisons = [
-        _comparison(heading, dataset, protocol, experiments.values())
-        for heading, (dataset, protocol), experiments in zip(
+        _comparison(heading, dataset, protocol, groups.values())
+        for heading, (dataset, protocol), groups in zip(
             _headings(named), named, tables.values(), strict=True
         )
     ]
@@ -137,7 +137,7 @@ def _name(dataset: Mapping[str, Any]) -> str:
 
 
 def _part(dataset: Mapping[str, Any]) -> str:
-    """Name a part of another data set as a person counts: the oldest is part 1."""
+    """Name a part of another data set; the oldest is part 1."""
     folds, least = dataset.get("folds", 1), dataset.get("min_item_count", 1)
     name = _name(dataset["source"])
     words = name if folds == 1 else f"part {dataset.get('fold', 0) + 1} of {folds} of {name}"
@@ -145,45 +145,41 @@ def _part(dataset: Mapping[str, Any]) -> str:
 
 
 def _without_draw(run: Run) -> dict[str, Any]:
-    """Drop what differs from one draw of a split to the next."""
+    """Return the protocol without what differs between draws of one split."""
     protocol = run.result["protocol"]
     same = ["name", "options"]
-    if "seed" not in run.config["split"]:  # nothing is drawn, so other rows mean another split
+    if "seed" not in run.config["split"]:  # without random draws, other rows are another split
         same.append("fingerprint")
     kept = {key: value for key, value in protocol.items() if key != "evaluated_windows"}
     return {**kept, "split": {key: protocol["split"][key] for key in same}}
 
 
 def _comparison(
-    heading: str, dataset: str, protocol: Mapping[str, Any], groups: Iterable[Mapping[str, Run]]
+    heading: str, dataset: str, protocol: Mapping[str, Any], by_seed: Iterable[Mapping[str, Run]]
 ) -> Comparison:
-    experiments = [
-        Experiment(runs[0].label, runs)
-        for group in groups
-        for runs in [sorted(group.values(), key=lambda run: run.config["seed"])]
-    ]
-    experiments = _told_apart(experiments)
-    comparison = Comparison(heading, dataset, protocol, experiments, published(dataset, protocol))
+    sorted_runs = [sorted(runs.values(), key=lambda run: run.config["seed"]) for runs in by_seed]
+    groups = _with_unique_labels([RunGroup(runs[0].label, runs) for runs in sorted_runs])
+    comparison = Comparison(heading, dataset, protocol, groups, published(dataset, protocol))
     headline = comparison.headline
 
-    def goodness(experiment: Experiment) -> float:
-        mean = headline.goodness(round(experiment.mean(headline.monitor), DECIMALS))
-        return -np.inf if np.isnan(mean) else mean  # what reads the same stays as it was run
+    def goodness(group: RunGroup) -> float:
+        mean = headline.goodness(round(group.mean(headline.monitor), DECIMALS))
+        return -np.inf if np.isnan(mean) else mean  # equal as printed: in the order they ran
 
-    return replace(comparison, experiments=sorted(experiments, key=goodness))
+    return replace(comparison, groups=sorted(groups, key=goodness))
 
 
-def _told_apart(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Add to labels that are not unique what differs in the configs behind them."""
+def _with_unique_labels(groups: Sequence[RunGroup]) -> list[RunGroup]:
+    """Extend labels that several groups share by the config keys that differ between them."""
     twins: dict[str, list[int]] = defaultdict(list)
-    for index, experiment in enumerate(experiments):
-        twins[experiment.label].append(index)
-    labelled = list(experiments)
+    for index, group in enumerate(groups):
+        twins[group.label].append(index)
+    labelled = list(groups)
     for indices in twins.values():
-        changes = changed_keys([experiments[index].work for index in indices])
+        changes = changed_keys([groups[index].effective_config for index in indices])
         for index, change in zip(indices, changes, strict=True):
-            words = [experiments[index].label, *(f"{key}={value}" for key, value in change.items())]
-            labelled[index] = replace(experiments[index], label=" ".join(words))
+            words = [groups[index].label, *(f"{key}={value}" for key, value in change.items())]
+            labelled[index] = replace(groups[index], label=" ".join(words))
     return labelled
 
 
@@ -197,7 +193,7 @@ def _headings(named_protocols: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
         twins = [i for i, other in enumerate(short) if other == heading]
         every = changed_keys([flatten(named_protocols[twin][1]) for twin in twins])
         changes = every[twins.index(index)]
-        if "dataset.sha256" in changes:  # its size follows; where all data differ, so do all rows
+        if "dataset.sha256" in changes:  # other data have other sizes, and other rows in a split
             others = [change for change in every if change is not changes]
             alone = all(change["dataset.sha256"] != changes["dataset.sha256"] for change in others)
             follows = ("dataset.", "split.fingerprint") if alone else ("dataset.",)
@@ -218,18 +214,18 @@ def _is_hash(key: str) -> bool:
     return key.endswith(("sha256", "fingerprint"))
 
 
-def facts(comparison: Comparison) -> dict[str, str]:
-    """Say in words what data, split and rules the figures of a comparison rest on.
+def protocol_facts(comparison: Comparison) -> dict[str, str]:
+    """Describe the protocol of a comparison: its data, its split and its rules of evaluation.
 
     Returns:
-        Sentences by what they are about, such as ``data`` and ``test``.
+        Phrases by what they describe, such as ``data`` and ``test``.
     """
     protocol = comparison.protocol
     data, split = protocol["dataset"], protocol["split"]
-    runs = [run.result["protocol"] for entry in comparison.experiments for run in entry.runs]
+    runs = [run.result["protocol"] for entry in comparison.groups for run in entry.runs]
     options = [f"{key} {value}" for key, value in split["options"].items()]
     draws = len({run["split"]["fingerprint"] for run in runs})
-    told = {
+    facts = {
         "data": f"{comparison.dataset}, {data['rows']:,} rows of {data.get('users', 0):,} users and "
         f"{data.get('items', 0):,} items, SHA-256 {data['sha256'][:12]}",
         "split": f"{', '.join([split['name'], *options])}; {draws} draw{'s' * (draws > 1)}",
@@ -238,20 +234,20 @@ def facts(comparison: Comparison) -> dict[str, str]:
         counts = [_counts(run, part, stage) for run in runs]
         words = [f"{_span(c[name] for c in counts if name in c)} {name}" for name in counts[0]]
         if words:
-            told[part] = ", ".join(words)
+            facts[part] = ", ".join(words)
     if cut := protocol.get("windows"):
-        told["windows"] = f"at most {cut['length']} items, targets {cut['stride']} apart"
-    told["seen items"] = "no candidates" if protocol.get("filter_seen") else "candidates too"
+        facts["windows"] = f"at most {cut['length']} items, targets {cut['stride']} apart"
+    facts["seen items"] = "no candidates" if protocol.get("filter_seen") else "candidates too"
     for key, value in protocol.items():
         if key not in ("dataset", "split", "windows", "filter_seen"):
-            told[key] = str(value)
+            facts[key] = str(value)
     if protocol.get("candidates", "").startswith("the rated pairs"):
-        del told["seen items"]
-    return told
+        del facts["seen items"]
+    return facts
 
 
 def _counts(protocol: Mapping[str, Any], part: str, stage: str) -> dict[str, int]:
-    """Name the sizes of a part of a split, and of what train has never seen in it."""
+    """Return the sizes of a part of a split by name: rows, windows, and what is not in train."""
     split = protocol["split"]
     cold = split.get("cold", {}).get(part, {})
     counts = {
@@ -270,12 +266,12 @@ def _span(counts: Iterable[int]) -> str:
 
 
 def published(dataset: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return published figures by model and metric, if data and split are those of the source."""
+    """Return published metrics by model and metric, if they are for the same data and split."""
     every: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published.yaml"))
     known = every.get(dataset, {})
     split = known.get(protocol["split"]["name"], {})
     same_data = known.get("sha256") == protocol["dataset"]["sha256"]
     if not same_data or split.get("options") != protocol["split"]["options"]:
         return {}
-    figures: dict[str, dict[str, float]] = split["figures"]
-    return figures
+    metrics: dict[str, dict[str, float]] = split["figures"]
+    return metrics

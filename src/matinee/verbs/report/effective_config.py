@@ -1,4 +1,4 @@
-"""What a config asks for that can change a figure, in one form for the configs of all versions."""
+"""The part of a config that can change a result, in one form for the configs of all versions."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 from matinee.config.composing import read_choices
 from matinee.config.trees import flatten
 
-SILENT = re.compile(  # keys that cannot change a figure, or that the protocol speaks for
-    r"(name|log_dir|run_folder|logger|dataset)\b"  # of the data, their SHA-256
+IGNORED = re.compile(  # keys that cannot change a result, or that the protocol records
+    r"(name|log_dir|run_folder|logger|dataset)\b"  # the protocol has the SHA-256 of the data
     r"|callbacks\.(metrics|epoch_table|progress_bar|inspection)\b"
     r"|trainer\.(accelerator|deterministic|benchmark|profiler|log_every_n_steps"
     r"|num_sanity_val_steps|enable_\w+)\b"
@@ -18,19 +18,21 @@ SILENT = re.compile(  # keys that cannot change a figure, or that the protocol s
 )
 
 
-def work(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce a resolved ``train`` config to the dotted keys that make its figures: equal ones, equal work.
+def effective_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce a resolved ``train`` config to the dotted keys that can change its results.
 
-    Three rules make configs comparable that were composed by different versions:
+    Two runs did the same if their effective configs are equal. Three rules make configs comparable
+    that were composed by different versions:
 
-    - :data:`SILENT` keys are left out. Of the callbacks only those are silent that look on: when to stop
-      and which epoch to keep change figures.
-    - A key that a config lacks has the value of today's file of its group with the same ``_target_``
-      at every place, as a new option's default leaves everything as it was before. Where several
-      such files disagree, or there is none, lacking stays a difference of its own.
-    - A key that those files let follow another, such as ``scheduler.T_max``, is left out where it does.
+    - :data:`IGNORED` keys are left out. Callbacks that only observe are among them; those that decide
+      when to stop and which epoch to keep are not.
+    - A missing key gets the value from the current file of its group with the same ``_target_`` at
+      every level, because the default of a new option keeps the earlier behaviour. If several such
+      files disagree, or there is none, the key stays missing, which is a difference.
+    - A key that these files set to the value of another, such as ``scheduler.T_max``, is left out
+      where it has that value.
 
-    So a config without ``data.drop_oldest`` equals one with 0.0, and none with 0.5.
+    So a config without ``data.drop_oldest`` equals one with 0.0, but not one with 0.5.
     """
     given = {key: value for key, value in flatten(config).items() if _counts(key, value)}
     for group, node in config.items():
@@ -40,11 +42,11 @@ def work(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(key: str, value: Any) -> bool:
-    return not SILENT.match(key) and value != {}
+    return not IGNORED.match(key) and value != {}
 
 
 def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
-    """Apply today's files of a group: add defaults, drop what follows."""
+    """Apply the current files of a group: add defaults, drop keys that follow others."""
     fitting = [
         choice
         for choice in _choices(group)
@@ -65,7 +67,7 @@ def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
 
 @cache
 def _choices(group: str) -> list[dict[str, Any]]:
-    """Read today's files of a group that name a target, flat."""
+    """Read the current files of a group that name a target, as dotted keys."""
     trees = read_choices(group)
     flat = [{f"{group}.{key}": value for key, value in flatten(tree).items()} for tree in trees]
     choices = [{key: value for key, value in c.items() if _counts(key, value)} for c in flat]

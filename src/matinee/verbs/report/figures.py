@@ -1,4 +1,4 @@
-"""Figures of a report: leaderboards, differences from the best, and curves of validation."""
+"""Figures of a report: leaderboards, differences from the best, and validation curves."""
 
 import re
 import textwrap
@@ -14,26 +14,26 @@ from matinee.display.plotting import COLOURS
 from matinee.verbs.report.comparison import Comparison
 from matinee.verbs.report.significance import Difference
 
-WIDTH = 4.8  # inches; half a page, or the whole of a phone's
-LONGEST = 24  # characters of a line of a label
+WIDTH = 4.8  # inches; half of a page, or all of a phone's screen
+LONGEST = 24  # characters in a line of a label
 MOST_CURVES = len(COLOURS)
-TALL = 15  # rows from which an axis at the bottom is out of sight
+TALL = 15  # rows from which the axis is also drawn at the top
 
 
 def leaderboard(comparison: Comparison) -> Figure:
-    """Draw the headline metric of every experiment, the best on top: its mean, deviation and runs.
+    """Draw the headline metric of every group of runs, the best on top.
 
     Args:
-        comparison: The experiments of one protocol; it has a headline metric.
+        comparison: The groups of one protocol.
 
     Returns:
-        A small dot a run, a large one for their mean, a bar for one standard deviation to either side, and
-        a diamond for what others have published.
+        One row for each group: a small dot for each run, a large dot for the mean, a bar of one
+        standard deviation to each side, and a diamond for a published value.
     """
     metric = f"test/{comparison.headline.metric}"
-    figure, axes = _rows([entry.label for entry in comparison.experiments])
-    for row, experiment in enumerate(comparison.experiments):
-        values = experiment.values(metric)
+    figure, axes = _rows([entry.label for entry in comparison.groups])
+    for row, group in enumerate(comparison.groups):
+        values = group.values(metric)
         if not values:
             continue
         if len(values) > 1:
@@ -41,7 +41,7 @@ def leaderboard(comparison: Comparison) -> Figure:
             axes.errorbar(np.mean(values), row, xerr=deviation, color=COLOURS[0], capsize=3)
             axes.plot(values, [row - 0.25] * len(values), "o", color=COLOURS[5], markersize=3)
         axes.plot(np.mean(values), row, "o", color=COLOURS[0], markersize=6)
-        reference = comparison.reference(experiment, metric)
+        reference = comparison.reference(group, metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
     figure.supxlabel(f"{metric_title(metric)} ({_better(comparison)})", fontsize=10)
@@ -52,11 +52,11 @@ def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figu
     """Draw the differences from the best on validation with their intervals.
 
     Args:
-        comparison: The experiments of one protocol.
-        found: Their differences by label, at least one.
+        comparison: The groups of one protocol.
+        found: Differences by label, at least one.
 
     Returns:
-        A row a model; those whose interval holds 0 are hollow.
+        One row for each model. The dot is hollow if the interval contains 0.
     """
     figure, axes = _rows(list(found))
     axes.axvline(0, color="#000000", linewidth=0.8)
@@ -73,21 +73,21 @@ def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figu
 
 
 def curves(comparison: Comparison) -> Figure | None:
-    """Draw the validation metric after each epoch: a line for the mean of runs, a band for their range.
+    """Draw the validation metric after each epoch: the mean over runs as a line, the range as a band.
 
     Args:
-        comparison: The experiments of one protocol; the best seven with two epochs or more are drawn.
+        comparison: The groups of one protocol. The best seven with at least two epochs are drawn.
 
     Returns:
-        The figure, or None if no run has kept two epochs.
+        The figure, or None if there are no two epochs of any group.
     """
     metric = comparison.headline.monitor
     drawn: list[tuple[str, np.ndarray]] = []
-    for experiment in reversed(comparison.experiments):
-        kept = [run.curve(metric) for run in experiment.runs]
-        epochs = min(map(len, kept))  # what all runs reached
+    for group in reversed(comparison.groups):
+        kept = [run.curve(metric) for run in group.runs]
+        epochs = min(map(len, kept))  # that all runs reached
         if epochs > 1 and len(drawn) < MOST_CURVES:
-            drawn.append((experiment.label, np.array([curve[:epochs] for curve in kept])))
+            drawn.append((group.label, np.array([curve[:epochs] for curve in kept])))
     if not drawn:
         return None
     texts = [_short(label) for label, _ in drawn]
@@ -110,7 +110,7 @@ def curves(comparison: Comparison) -> Figure | None:
 
 
 def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
-    """Make a figure with one row a label, the last on top."""
+    """Create a figure with one row for each label, the last on top."""
     texts = [_short(label) for label in labels]
     lines = max(text.count("\n") for text in texts) + 1
     figure = Figure(figsize=(WIDTH, 0.9 + (0.2 + 0.1 * lines) * len(labels)), layout="constrained")
@@ -138,8 +138,8 @@ def _better(comparison: Comparison) -> str:
 
 
 def _short(label: str) -> str:
-    """Fit a label into two lines: the last part of a key is enough, and signs that can be drawn."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in label)
+    """Shorten a label to two lines, keys to their last part, and drop unprintable characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in label)
     words = re.sub(r"(?:\w+\.)+(\w+=)", r"\1", printable)
     first, *rest = textwrap.wrap(words, LONGEST) or [""]
     if len(rest) > 1:

@@ -1,4 +1,4 @@
-"""Finished runs, read back for comparison: nothing in them is built or called."""
+"""Finished runs, read to be compared. Nothing in their configs is built or called."""
 
 import csv
 import io
@@ -23,16 +23,16 @@ from matinee.experiment.run_folder import (
     read_config,
     read_result,
 )
-from matinee.verbs.report.effective_config import SILENT, work
+from matinee.verbs.report.effective_config import IGNORED, effective_config
 from matinee.verbs.report.run_files import METRICS, RunFiles, find_run_files
 
-TOLD = {"experiment", "model", "split", "trainer", "seed"}  # by name, heading and column
-NOTHING_NEW = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always give them
+NAMED = {"experiment", "model", "split", "trainer", "seed"}  # in a label, heading or column
+DEFAULTS = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always pass them
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its files, how it was started and what it measured."""
+    """A finished run: its files, config, command-line overrides and result."""
 
     files: RunFiles
     config: Mapping[str, Any]
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def draw(self) -> str:
-        """The fingerprint of the split: equal ones mean the very same test rows."""
+        """The fingerprint of the split. Runs with equal ones have the same test rows."""
         return str(self.result["protocol"]["split"]["fingerprint"])
 
     @property
     def headline(self) -> Headline:
-        """The metric by which its task selects models.
+        """The metric by which the task of the run selects models.
 
         Raises:
             MatineeError: If the result names none.
@@ -60,12 +60,12 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Its experiment or model, and what was changed on top of it."""
-        changes = [entry for entry in self.overrides if not _is_told(entry)]
+        """The name of the experiment or model, and the overrides on top of it."""
+        changes = [entry for entry in self.overrides if not _is_named(entry)]
         return " ".join([Path(str(self.config["name"])).name, *changes])
 
     def curve(self, metric: str) -> list[float]:
-        """Return a metric after each epoch, as ``metrics.csv`` has kept it; empty if it has not.
+        """Return a metric after each epoch from ``metrics.csv``; empty if it is not there.
 
         Raises:
             MatineeError: If the file is broken.
@@ -78,13 +78,13 @@ class Run:
             raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
 
     @cached_property
-    def work(self) -> Mapping[str, Any]:
-        """What was asked for, see :func:`matinee.verbs.report.effective_config.work`."""
-        return work(self.config)
+    def effective_config(self) -> Mapping[str, Any]:
+        """See :func:`matinee.verbs.report.effective_config.effective_config`."""
+        return effective_config(self.config)
 
     def key(self, of_all_seeds: bool) -> str:
-        """Tell what was run, but for names and places: equal keys, equal work."""
-        kept = without_seeds(self.work) if of_all_seeds else self.work
+        """Return the effective config as text, with or without its seeds."""
+        kept = without_seeds(self.effective_config) if of_all_seeds else self.effective_config
         return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -95,7 +95,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         folders: Where to look, at any depth; a run below two of them counts once.
 
     Returns:
-        The runs, the earliest first; and a remark on those that have not finished.
+        The runs, the earliest first; and a remark if there are unfinished ones.
 
     Raises:
         MatineeError: If a folder is missing, a run is broken or none is found.
@@ -115,7 +115,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def changed_keys(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Reduce flat configs or protocols to the keys whose values are not all equal."""
+    """Reduce flat configs or protocols to the keys whose values differ between them."""
     keys = dict.fromkeys(key for entry in entries for key in entry)
     missing = object()
     differing = [
@@ -127,15 +127,15 @@ def changed_keys(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a flat config without its seeds, at whatever depth."""
+    """Copy a flat config without its seeds, at any depth."""
     return {key: value for key, value in flat.items() if key.rsplit(".", 1)[-1] != "seed"}
 
 
-def _is_told(override: str) -> bool:
-    """Whether a table tells an override by its heading, its label or its seeds, or need not."""
+def _is_named(override: str) -> bool:
+    """Whether a table names an override elsewhere than in the label, or need not name it."""
     key = override.lstrip("+~").partition("=")[0]
-    of_the_heading = key.startswith("split.") and key != "split.seed"
-    return key in TOLD or of_the_heading or bool(SILENT.match(key)) or override in NOTHING_NEW
+    in_heading = key.startswith("split.") and key != "split.seed"
+    return key in NAMED or in_heading or bool(IGNORED.match(key)) or override in DEFAULTS
 
 
 def _read(files: RunFiles) -> Run:

@@ -26,7 +26,7 @@ from scipy import stats
 
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import PER_USER
-from matinee.verbs.report.comparison import Comparison, Experiment
+from matinee.verbs.report.comparison import Comparison, RunGroup
 from matinee.verbs.report.runs import Run
 
 Floats = npt.NDArray[np.float64]
@@ -85,15 +85,15 @@ def differences(comparison: Comparison) -> tuple[dict[str, Difference], list[str
     """Compare every model with the best, which is chosen on validation and never on test.
 
     Args:
-        comparison: The experiments of one protocol.
+        comparison: The groups of one protocol.
 
     Returns:
         Differences by label, the best left out, p-values corrected for their number; and a sentence
         for each pair that could not be compared.
     """
-    if len(comparison.experiments) < 2:
+    if len(comparison.groups) < 2:
         return {}, []
-    *others, best = comparison.experiments
+    *others, best = comparison.groups
     try:
         against = read_draws(best)
     except MatineeError as error:
@@ -188,14 +188,14 @@ def holm(p_values: Floats) -> Floats:
     return corrected
 
 
-def read_draws(experiment: Experiment) -> dict[str, list[UserSums]]:
-    """Read the per-user values of an experiment's runs, by the draw of their split.
+def read_draws(group: RunGroup) -> dict[str, list[UserSums]]:
+    """Read the per-user values of an group's runs, by the draw of their split.
 
     Raises:
         MatineeError: As in :func:`read_user_sums`.
     """
     draws: dict[str, list[UserSums]] = defaultdict(list)
-    for run in experiment.runs:
+    for run in group.runs:
         draws[run.draw].append(read_user_sums(run))
     return draws
 

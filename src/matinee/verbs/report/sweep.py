@@ -1,4 +1,4 @@
-"""Sweeps: what a parameter's values do to the metrics, the size and the time of a model."""
+"""Sweeps: metrics, size and training time of a model by the value of one config key."""
 
 import json
 import re
@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
+from matinee.config.trees import flatten
 from matinee.contracts import Headline
 from matinee.display.markdown import as_markdown
 from matinee.display.metrics import metric_title
 from matinee.display.plotting import save_figure, sweep_curve
 from matinee.errors import MatineeError
-from matinee.experiment.run_folder import RESULT, load_config, read_result
 from matinee.files import write_whole
-from matinee.verbs.report.effective_config import work
-from matinee.verbs.report.runs import without_seeds
+from matinee.verbs.report.runs import find_runs, without_seeds
 from matinee.verbs.report.tables import columns
 
 
@@ -31,42 +29,33 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
         key: A dotted key with numbers for values, such as ``model.embedding_dim``.
 
     Returns:
-        A row for each value, ascending: the value under the key's name; of each metric the mean and,
-        under ``NAME sd``, the standard deviation over runs (NaN of one run); ``parameters``; the
-        median ``fit_seconds``; ``runs``.
+        One row for each value, in ascending order. Columns: the key with its value; each metric with
+        its mean over runs, and ``METRIC sd`` with the standard deviation (NaN for one run);
+        ``parameters``; ``fit_seconds``, the median; ``runs``.
 
     Raises:
-        MatineeError: If a folder is missing, no run is found, a run lacks the key, its value is no
-            number, or the runs differ in more than the key and their seeds.
+        MatineeError: If a folder is missing, no run is found, a run has no such key, its value is not a
+            number, or the runs differ in other keys than this one and their seeds.
     """
     results: dict[float, dict[int, Any]] = defaultdict(dict)
     rest: dict[str, tuple[Path, Any]] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise MatineeError(f"there is no folder {folder}; name folders that hold runs.")
-        for path in sorted(folder.rglob(RESULT), key=lambda path: path.parent.name):
-            result, config = read_result(path.parent), load_config(path.parent)
-            value = OmegaConf.select(config, key)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise MatineeError(
-                    f"{key} of {path.parent} is {value!r}; name a key whose values are numbers."
-                )
-            plain: Any = OmegaConf.to_container(config)
-            others = without_seeds(work(plain))
-            others.pop(key, None)
-            others["data"] = result["protocol"]["dataset"]["sha256"]
-            rest.setdefault(json.dumps(others, sort_keys=True), (path.parent, others))
-            results[value][config.seed] = result  # of two runs of one seed the later one counts
-    if not results:
-        raise MatineeError(
-            f"no finished run below {', '.join(map(str, folders))}; train one first."
-        )
+    for run in find_runs(folders)[0]:
+        value = flatten(run.config).get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise MatineeError(
+                f"{key} of {run.folder} is {value!r}; name a key whose values are numbers."
+            )
+        others = without_seeds(run.effective_config)
+        others.pop(key, None)
+        others["data"] = run.result["protocol"]["dataset"]["sha256"]
+        rest.setdefault(json.dumps(others, sort_keys=True), (run.folder, others))
+        results[value][run.config["seed"]] = run.result  # of two runs of one seed, the later
     if len(rest) > 1:
         (one, first), (other, second), *_ = rest.values()
         differ = sorted(k for k in first | second if first.get(k) != second.get(k))
         raise MatineeError(
-            f"{one} and {other} differ in {', '.join(differ[:4])} too; name runs that differ in {key} "
-            "and their seeds alone."
+            f"{one} and {other} also differ in {', '.join(differ[:4])}; name runs that differ only in "
+            f"{key} and their seeds."
         )
     return pd.DataFrame(
         [_row(key, value, list(results[value].values())) for value in sorted(results)]
@@ -76,10 +65,10 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
 def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
     row: dict[str, Any] = {key: value}
     for metric in columns(Headline(**results[0]["headline"])):
-        figures = [run["metrics"][metric] for run in results if metric in run["metrics"]]
-        if figures:
-            row[metric] = float(np.mean(figures))
-            row[f"{metric} sd"] = float(np.std(figures, ddof=1)) if len(figures) > 1 else np.nan
+        values = [run["metrics"][metric] for run in results if metric in run["metrics"]]
+        if values:
+            row[metric] = float(np.mean(values))
+            row[f"{metric} sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
     seconds = [run["environment"]["seconds"]["fit"] for run in results]
     sizes = {run["fit"]["parameters"] for run in results}
     return {
@@ -91,11 +80,11 @@ def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
 
 
 def sweep(folders: Sequence[Path], key: str) -> str:
-    """Write table and figure of a sweep into the first folder, ``by_KEY.{csv,md,png}``.
+    """Write the table and the figure of a sweep to the first folder, as ``by_KEY.{csv,md,png}``.
 
     Args:
-        folders: See :func:`sweep_table`.
-        key: See there.
+        folders: As in :func:`sweep_table`.
+        key: As there.
 
     Returns:
         The table in Markdown.
@@ -108,7 +97,8 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     metrics = [str(name) for name in table if f"{name} sd" in table]
     for metric in metrics:
         shown[metric_title(metric)] = [
-            _figure(*pair) for pair in zip(table[metric], table[f"{metric} sd"], strict=True)
+            _mean_and_deviation(*pair)
+            for pair in zip(table[metric], table[f"{metric} sd"], strict=True)
         ]
     shown["parameters"] = table["parameters"].map("{:,}".format)
     shown["fit s"] = table["fit_seconds"].map("{:.1f}".format)
@@ -132,5 +122,5 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     return markdown
 
 
-def _figure(mean: float, deviation: float) -> str:
+def _mean_and_deviation(mean: float, deviation: float) -> str:
     return f"{mean:.4f}" if np.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"

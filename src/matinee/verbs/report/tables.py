@@ -1,4 +1,4 @@
-"""The tables of a report, as text, and what they mean."""
+"""The tables of a report, as text, and their explanation."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,15 @@ import pandas as pd
 from matinee.contracts import Headline
 from matinee.display.markdown import DECIMALS, decimal
 from matinee.display.metrics import metric_title, shown_metrics
-from matinee.verbs.report.comparison import Comparison, Experiment
+from matinee.verbs.report.comparison import Comparison, RunGroup
 from matinee.verbs.report.significance import Difference
 
 EXPLANATION = """\
-Differences are of the figures above, over the draws of the split that both models ran on. The interval
-is the middle 95 % of 10,000 resamples of the test users, each with all rows or windows of theirs: those
-of one user are not independent. p is of Wilcoxon's signed-rank test on every user's own difference (of
-the mean squared error or mean reciprocal rank; zeros by Pratt), times the number of comparisons by
-Holm's rule. Neither says how much another seed would change."""
+A difference is the model's metric minus that of the best, averaged over the draws of the split that both
+ran on. The interval holds 95 % of 10,000 bootstrap resamples of the test users, each with all rows or
+windows, because those of one user are not independent. p is the p-value of Wilcoxon's signed-rank test on
+each user's difference (of the mean squared error or the mean reciprocal rank; zeros by Pratt's method),
+with Holm's correction for the number of comparisons. Neither covers the choice of seeds."""
 
 
 def columns(headline: Headline) -> list[str]:
@@ -24,15 +24,15 @@ def columns(headline: Headline) -> list[str]:
     return [headline.monitor, *(f"test/{name}" for name in shown_metrics(headline))]
 
 
-def figures_table(comparison: Comparison) -> pd.DataFrame:
-    """Make the table of figures of one protocol, as text."""
-    rows = pd.DataFrame([_row(comparison, entry) for entry in comparison.experiments])
+def metrics_table(comparison: Comparison) -> pd.DataFrame:
+    """Return the table of metrics of one protocol, as text."""
+    rows = pd.DataFrame([_row(comparison, entry) for entry in comparison.groups])
     last = [*(name for name in rows.columns if name.startswith("published")), "seeds", "fit s"]
     return rows[[*(name for name in rows.columns if name not in last), *last]].fillna("")
 
 
 def differences_table(found: Mapping[str, Difference]) -> pd.DataFrame:
-    """Make the table of differences from the best, as text."""
+    """Return the table of differences from the best, as text."""
     return pd.DataFrame(
         {
             "model": label,
@@ -46,24 +46,24 @@ def differences_table(found: Mapping[str, Difference]) -> pd.DataFrame:
     )
 
 
-def against(comparison: Comparison) -> str:
-    """Say what the differences of a comparison are."""
+def differences_title(comparison: Comparison) -> str:
+    """Say which metric is compared with which model, and which sign is worse."""
     title = metric_title(f"test/{comparison.headline.metric}")
-    best = comparison.experiments[-1].label
+    best = comparison.groups[-1].label
     worse = "below" if comparison.headline.higher_is_better else "above"
     return f"Difference of {title} from {best}, the best on validation; {worse} 0 is worse"
 
 
-def _row(comparison: Comparison, experiment: Experiment) -> dict[str, str]:
-    row = {"model": experiment.label}
+def _row(comparison: Comparison, group: RunGroup) -> dict[str, str]:
+    row = {"model": group.label}
     for metric in columns(comparison.headline):
-        title, values = metric_title(metric), experiment.values(metric)
+        title, values = metric_title(metric), group.values(metric)
         if values:
             row[title] = decimal(float(np.mean(values)))
             if len(values) > 1:
                 row[title] += f" ± {np.std(values, ddof=1):.{DECIMALS}f}"
-        reference = comparison.reference(experiment, metric)
+        reference = comparison.reference(group, metric)
         if reference is not None:
             row[f"published {title}"] = decimal(reference)
-    seconds = [run.result["environment"]["seconds"]["fit"] for run in experiment.runs]
-    return row | {"seeds": str(len(experiment.runs)), "fit s": f"{np.median(seconds):.1f}"}
+    seconds = [run.result["environment"]["seconds"]["fit"] for run in group.runs]
+    return row | {"seeds": str(len(group.runs)), "fit s": f"{np.median(seconds):.1f}"}

@@ -34,16 +34,16 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     prepared = prepare(config, overrides)
     print(f"{prepared.name} on {prepared.folder.name}, seed {prepared.seed}", file=sys.stderr)
     if config.method == "tpe":
-        from matinee.verbs.search.guided import Study
+        from matinee.verbs.search.tpe import GuidedSearch
 
-        study = Study(prepared, config.storage)
+        guided = GuidedSearch(prepared, config.storage)
         if config.hash:
-            rerun(prepared, config.hash, study.rows())
+            rerun(prepared, config.hash, guided.rows())
             return
-        study.run()
-        title = f"{prepared.name}, guided, {study.pruned()} more pruned"
-        print_rows(prepared, title, study.rows())
-        print(study.place)
+        guided.run()
+        title = f"{prepared.name}, guided, {guided.pruned()} more pruned"
+        print_rows(prepared, title, guided.rows())
+        print(guided.place)
         return
     records = Records(prepared.folder / f"{prepared.name}.jsonl", prepared.about)
     if config.hash:

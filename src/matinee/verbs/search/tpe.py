@@ -50,7 +50,7 @@ class Pruning(Callback):
             self.pruned = trainer.should_stop = True
 
 
-class Study:
+class GuidedSearch:
     """The trials of a guided search, shared by any number of processes.
 
     Args:

@@ -1,4 +1,4 @@
-"""The report as one page: tables, figures and what lies behind them, in a file that needs no network."""
+"""The report as one HTML file with tables, figures and details of the runs; it needs no network."""
 
 import base64
 import hashlib
@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matinee.display import plotting
 from matinee.display.metrics import metric_title
 from matinee.verbs.report import figures
-from matinee.verbs.report.comparison import Comparison, Experiment, facts
+from matinee.verbs.report.comparison import Comparison, RunGroup, protocol_facts
 from matinee.verbs.report.runs import Run, changed_keys
 from matinee.verbs.report.significance import Difference
-from matinee.verbs.report.tables import EXPLANATION, differences_table, figures_table
+from matinee.verbs.report.tables import EXPLANATION, differences_table, metrics_table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 Tested = tuple[Mapping[str, Difference], Sequence[str]]
@@ -31,16 +31,16 @@ def page(
     """Write a page about all comparisons.
 
     Args:
-        comparisons: One a protocol.
-        tested: For each, the differences from the best and what could not be compared.
-        left_out: Remarks on runs that are not in it.
+        comparisons: One for each protocol.
+        tested: For each, the differences from the best and sentences on what could not be compared.
+        left_out: Remarks on runs that are left out.
 
     Returns:
-        HTML with everything inside. It is complete without scripts; the one there sorts tables, and
-        the page's policy lets no other run and nothing be loaded.
+        HTML that contains everything. Without scripts it is complete; its only script sorts tables. Its
+        content security policy allows no other script and no request.
 
     Raises:
-        MatineeError: If the epochs that a run has kept cannot be read.
+        MatineeError: If the ``metrics.csv`` of a run cannot be read.
     """
     script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -67,40 +67,42 @@ def page(
 def _section(
     name: str, comparison: Comparison, found: Mapping[str, Difference], problems: Sequence[str]
 ) -> dict[str, Any]:
-    """Gather what the template shows of one protocol."""
-    changes = changed_keys([entry.work for entry in comparison.experiments])
-    table = figures_table(comparison)[::-1]
+    """Collect what the template shows of one protocol."""
+    changes = changed_keys([entry.effective_config for entry in comparison.groups])
+    table = metrics_table(comparison)[::-1]
     table.insert(
-        len(table.columns), "parameters", [_parameters(e) for e in comparison.experiments[::-1]]
+        len(table.columns), "parameters", [_parameters(e) for e in comparison.groups[::-1]]
     )
     return {
         "name": name,
         "heading": comparison.heading,
-        "facts": facts(comparison),
+        "facts": protocol_facts(comparison),
         "metric": metric_title(f"test/{comparison.headline.metric}"),
         "lower": not comparison.headline.higher_is_better,
-        "best": comparison.experiments[-1].label,
-        "figures": _sortable(table),
+        "best": comparison.groups[-1].label,
+        "metrics": _sortable(table),
         "differences": _sortable(differences_table(found)[::-1]) if found else None,
         "charts": list(_charts(name, comparison, found)),
         "remarks": [*filter(None, [comparison.remark]), *problems],
-        "experiments": [
+        "groups": [
             {"label": entry.label, "changes": change, "runs": [_run(run) for run in entry.runs]}
-            for entry, change in zip(comparison.experiments, changes, strict=True)
+            for entry, change in zip(comparison.groups, changes, strict=True)
         ][::-1],
     }
 
 
 def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) -> Any:
-    """Yield each figure as SVG with its title and how to read it."""
-    board = "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
+    """Yield each figure as SVG with its title and an explanation."""
+    description = (
+        "Large dot and bar: mean and standard deviation over seeds. Small dots: the seeds."
+    )
     metric = f"test/{comparison.headline.metric}"
-    if not any(entry.values(metric) for entry in comparison.experiments):
+    if not any(entry.values(metric) for entry in comparison.groups):
         return
-    if any(comparison.reference(entry, metric) is not None for entry in comparison.experiments):
-        board += " Diamond: published by others."
+    if any(comparison.reference(entry, metric) is not None for entry in comparison.groups):
+        description += " Diamond: published by others."
     title = metric_title(metric).replace("test", "Test")
-    yield _chart(f"{name}-board", figures.leaderboard(comparison), title, board)
+    yield _chart(f"{name}-board", figures.leaderboard(comparison), title, description)
     curves = figures.curves(comparison)
     if curves is not None:
         drawn = len(curves.axes[0].lines)
@@ -111,8 +113,8 @@ def _charts(name: str, comparison: Comparison, found: Mapping[str, Difference]) 
         yield _chart(
             f"{name}-apart",
             figures.differences(comparison, found),
-            f"Difference from {comparison.experiments[-1].label}",
-            "95 % intervals over users; filled where they do not hold 0.",
+            f"Difference from {comparison.groups[-1].label}",
+            "95 % intervals over users; filled dots where the interval does not contain 0.",
         )
 
 
@@ -124,7 +126,7 @@ def _chart(name: str, figure: Figure, title: str, reading: str) -> dict[str, Any
 
 
 def _sortable(table: pd.DataFrame) -> dict[str, Any]:
-    """Give each cell the number it begins with, to be sorted by, where all of its column have one."""
+    """Add to each cell the number it begins with, to sort by, if all cells of its column have one."""
     rows: list[list[str]] = table.to_numpy().tolist()
     values = [[_leading_number(cell) for cell in row] for row in rows]
     numeric = [
@@ -149,14 +151,14 @@ def _leading_number(text: str) -> float | None:
     return float(match[1].replace(",", "")) if match else None
 
 
-def _parameters(experiment: Experiment) -> str:
-    counts = [run.result.get("fit", {}).get("parameters") for run in experiment.runs]
+def _parameters(group: RunGroup) -> str:
+    counts = [run.result.get("fit", {}).get("parameters") for run in group.runs]
     known = [count for count in counts if count is not None]
     return f"{int(np.median(known)):,}" if known else ""
 
 
 def _run(run: Run) -> dict[str, Any]:
-    """Say where a run is, what it was started with and how it went."""
+    """Return a run's folder, seed, overrides, epochs, commit and device, as text."""
     fit, environment = run.result.get("fit", {}), run.result["environment"]
     best = fit.get("best_epoch")
     return {

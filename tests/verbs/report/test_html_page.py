@@ -11,7 +11,7 @@ import pytest
 
 from matinee.verbs.report import figures
 from matinee.verbs.report.comparison import compare
-from matinee.verbs.report.documents import report
+from matinee.verbs.report.output import report
 from matinee.verbs.report.significance import differences
 
 REFERENCE = Path(__file__).resolve().parents[3] / "lightning_logs" / "reference"
@@ -125,9 +125,9 @@ def test_figures_show_the_tables_numbers() -> None:
     (comparison,), _ = compare([REFERENCE / "ml-100k/random"])
     board = figures.leaderboard(comparison).axes[0]
     labels = [label.get_text() for label in board.get_yticklabels()]
-    assert labels == [experiment.label for experiment in comparison.experiments]
+    assert labels == [experiment.label for experiment in comparison.groups]
     centres = {(round(x, 6), y) for line in board.lines for x, y in line.get_xydata()}
-    for row, experiment in enumerate(comparison.experiments):
+    for row, experiment in enumerate(comparison.groups):
         assert (round(experiment.mean("test/rmse"), 6), row) in centres
         assert {(round(v, 6), row - 0.25) for v in experiment.values("test/rmse")} <= centres
     assert (0.9924, labels.index("mf_bias")) in centres

@@ -1,4 +1,4 @@
-"""The report: all runs below some folders as text, CSV and one page."""
+"""A report on all runs below some folders, as Markdown, CSV, an HTML page or a packed table."""
 
 import csv
 import hashlib
@@ -12,10 +12,15 @@ import numpy as np
 from matinee.display.markdown import as_markdown, literal
 from matinee.errors import MatineeError
 from matinee.files import write_whole
-from matinee.verbs.report.comparison import Comparison, compare, facts
+from matinee.verbs.report.comparison import Comparison, compare, protocol_facts
 from matinee.verbs.report.run_files import find_run_files, pack
 from matinee.verbs.report.significance import Difference, differences
-from matinee.verbs.report.tables import EXPLANATION, against, differences_table, figures_table
+from matinee.verbs.report.tables import (
+    EXPLANATION,
+    differences_table,
+    differences_title,
+    metrics_table,
+)
 
 
 def report(
@@ -24,18 +29,18 @@ def report(
     html: Path | None = None,
     packed: Path | None = None,
 ) -> str:
-    """Tabulate all finished runs below some folders, seeds of one experiment together.
+    """Compare all finished runs below some folders; seeds of one experiment share a row.
 
     Args:
         folders: Where to look, at any depth.
-        save: A folder for the text as ``report.md`` and the figures as ``report.csv``.
-        html: A file for the whole as one page with figures.
-        packed: A folder for the runs as one packed table, see
+        save: A folder for the text, ``report.md``, and every metric, ``report.csv``.
+        html: A file for an HTML page with tables and figures.
+        packed: A folder for the packed table of the runs, see
             :func:`matinee.verbs.report.run_files.pack`.
 
     Returns:
-        Markdown: for each protocol (data, split and what the figures mean) a heading, the protocol,
-        a table of figures and one of differences from the best.
+        Markdown: for each protocol (data, split and rules of evaluation) a heading, the protocol, a
+        table of metrics and a table of differences from the best.
 
     Raises:
         MatineeError: If a folder is missing, no run is found or a file cannot be written.
@@ -55,7 +60,7 @@ def report(
         write_whole(save / "report.md", lambda file: file.write(_bytes(f"{text}\n")))
         write_whole(save / "report.csv", lambda file: file.write(_bytes(as_csv(comparisons))))
     if html is not None:
-        from matinee.verbs.report.page import page  # figures take a second to import
+        from matinee.verbs.report.html_page import page  # importing matplotlib takes a second
 
         make_folder(html.parent)
         whole = _bytes(page(comparisons, tested, left_out))
@@ -67,9 +72,9 @@ def report(
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """Write every figure as a row of CSV: one an experiment and metric.
+    """Write every metric as CSV, one row for each group of runs and metric.
 
-    Columns: ``protocol`` (equal only where figures may be compared), ``dataset``, ``split``,
+    Columns: ``protocol`` (equal only where metrics may be compared), ``dataset``, ``split``,
     ``model``, ``metric``, ``mean``, ``std`` (of a sample; empty for one run), ``n`` runs and their
     ``seeds``.
     """
@@ -80,36 +85,36 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
         described = json.dumps([comparison.dataset, comparison.protocol], sort_keys=True).encode()
         key = hashlib.sha256(described).hexdigest()[:12]
         first = (key, comparison.dataset, comparison.protocol["split"]["name"])
-        for experiment in comparison.experiments:
-            for metric in dict.fromkeys(
-                m for run in experiment.runs for m in run.result["metrics"]
-            ):
-                values = experiment.values(metric)
+        for group in comparison.groups:
+            for metric in dict.fromkeys(m for run in group.runs for m in run.result["metrics"]):
+                values = group.values(metric)
                 deviation = float(np.std(values, ddof=1)) if len(values) > 1 else ""
-                runs = [run for run in experiment.runs if metric in run.result["metrics"]]
+                runs = [run for run in group.runs if metric in run.result["metrics"]]
                 seeds = " ".join(str(run.config["seed"]) for run in runs)
-                figures = (float(np.mean(values)), deviation, len(values), seeds)
-                rows.writerow((*first, experiment.label, metric, *figures))
+                columns = (float(np.mean(values)), deviation, len(values), seeds)
+                rows.writerow((*first, group.label, metric, *columns))
     return text.getvalue()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for a report, if it is not there.
+    """Create a folder for a report, if there is none.
 
     Raises:
-        MatineeError: If it cannot be made.
+        MatineeError: If it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MatineeError(f"{folder} cannot be made ({error}); name another folder.") from error
+        raise MatineeError(f"{folder} cannot be created ({error}); name another folder.") from error
 
 
 def _section(
     comparison: Comparison, found: Mapping[str, Difference], problems: Sequence[str]
 ) -> str:
-    protocol = " ".join(f"{name.capitalize()}: {fact}." for name, fact in facts(comparison).items())
-    table = figures_table(comparison)
+    protocol = " ".join(
+        f"{name.capitalize()}: {fact}." for name, fact in protocol_facts(comparison).items()
+    )
+    table = metrics_table(comparison)
     table["model"] = [literal(label) for label in table["model"]]
     parts = [
         literal(comparison.heading),
@@ -121,9 +126,9 @@ def _section(
     if found:
         table = differences_table(found)
         table["model"] = [literal(label) for label in table["model"]]
-        parts += [literal(f"{against(comparison)}:"), as_markdown(table)]
+        parts += [literal(f"{differences_title(comparison)}:"), as_markdown(table)]
     return "\n\n".join([*parts, *map(literal, problems)])
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")  # folders may have names that are no text
+    return text.encode(errors="backslashreplace")  # names of folders may be no valid text
