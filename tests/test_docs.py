@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from matinee import cli
-from matinee.config import running
+from matinee.config import composing
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,30 +32,34 @@ def composes(argv: list[str]) -> bool:
 
 
 def runs(argv: list[str]) -> list[list[str]]:
-    """Return runs of a command that together have every value of a sweep, instead of all of them."""
+    """Return runs of a command that together have every choice of a sweep, instead of all of them."""
     if "-m" not in argv:
         return [argv]
-    values = [
-        [word]
-        if "{" in word
-        else [f"{key}={value}" for value in rest.split(",")]
-        if equals
-        else [word]
-        for word in argv
-        if word != "-m"
-        for key, equals, rest in [word.partition("=")]
-    ]
-    return [[word[i % len(word)] for word in values] for i in range(max(map(len, values)))]
+    words = [choices(word) for word in argv if word != "-m"]
+    return [[word[i % len(word)] for word in words] for i in range(max(map(len, words)))]
+
+
+def choices(word: str) -> list[str]:
+    """Split ``key=a,b`` of a sweep; of numbers the first is enough.
+
+    >>> choices("loss=bpr,hinge"), choices("seed=0,1")
+    (['loss=bpr', 'loss=hinge'], ['seed=0'])
+    """
+    key, equals, values = word.partition("=")
+    if not equals or "{" in values:
+        return [word]
+    listed = values.split(",")
+    return [f"{key}={value}" for value in (listed[:1] if listed[0].isdigit() else listed)]
 
 
 def test_commands_compose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compose = running.with_config
+    compose = composing.with_config
     composed = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        running, "with_config", lambda verb, argv, task: compose(verb, argv, composed.append)
+        composing, "with_config", lambda verb, argv, task: compose(verb, argv, composed.append)
     )
     pages = {
         tuple(run): page.name

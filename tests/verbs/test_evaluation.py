@@ -54,8 +54,8 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
         ([*of_run, f"output={folder}"], "is a run folder"),
         ([*of_run, "output="], "output is ''; name a folder"),
         ([*of_run, "output=[a]"], "output is ['a']; name a folder"),
-        ([*of_run, f"output={folder / 'result.json'}"], "cannot be made"),
-        ([*of_run, f"output={folder / 'result.json'}/x"], "cannot be made"),
+        ([*of_run, f"output={folder / 'result.json'}"], "cannot be created"),
+        ([*of_run, f"output={folder / 'result.json'}/x"], "cannot be created"),
         ([f"run={folder}", "segments=[5]"], "data.segments is [5]; give a list of names"),
         ([f"run={folder}", "segments=nonsense"], "data.segments is 'nonsense'; give a list"),
         ([f"run={folder}", "segments={a: 1}"], "data.segments is {'a': 1}; give a list"),
@@ -146,7 +146,9 @@ def test_an_output_holds_the_answer_to_one_question(tmp_path: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps(ASKED))
     claim_output(str(folder), ASKED)
     for key, value in (("run", "b"), ("checkpoint", "last"), ("histories", "last_2")):
-        with pytest.raises(MatineeError, match=f"of {key}={ASKED[key]}, not {value}; name another"):
+        with pytest.raises(
+            MatineeError, match=f"of {key}={ASKED[key]}, not {value}; name another folder"
+        ):
             claim_output(str(folder), ASKED | {key: value})
     (folder / "evaluation.json").write_text("[]")
     with pytest.raises(MatineeError, match="cannot be read; name another output"):

@@ -108,7 +108,7 @@ def test_titles_are_as_good_as_ids(run) -> None:
     ("given", "sentence"),
     [
         ({"top_k": 0}, "top_k is 0"),
-        ({"user": "u1", "ratings": {100: 5}}, "exclude each other"),
+        ({"user": "u1", "ratings": {100: 5}}, "cannot be combined"),
         ({"history": [100]}, "cannot use history"),
         ({"user": "nobody"}, "'nobody' is not in the data"),
     ],

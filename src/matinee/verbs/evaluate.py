@@ -1,4 +1,4 @@
-"""Evaluation: the verb that measures a finished run again and keeps its figures, if asked to."""
+"""``matinee evaluate``: measure a finished run again, and store the metrics if asked to."""
 
 import json
 import math
@@ -21,18 +21,17 @@ from matinee.experiment.run_folder import (
 from matinee.experiment.trainer import make_trainer
 from matinee.verbs.printing import print_evaluation
 
-QUESTION = ("run", "checkpoint", "histories", "segments")  # what an evaluation answers
-VARIED = ("checkpoint", "histories")  # of it, what may stand in the name of a folder
+QUESTION = ("run", "checkpoint", "histories", "segments")  # keys that define an evaluation
+VARIED = ("checkpoint", "histories")  # those that can be part of a folder name
 
 
 def evaluate_again(config: Any) -> None:
-    """Do what a composed ``evaluate`` config says and print the figures beside the recorded ones.
+    """Measure the run of a composed ``evaluate`` config and print its metrics beside the recorded ones.
 
     Raises:
-        MatineeError: Before anything is measured, if the run or its parts cannot be read, or the output
-            can hold no evaluation; afterwards, if metrics differ from those recorded. On the kind of
-            device that recorded them they have to be the same bits, on another one they may differ by
-            the task's ``device_tolerance``.
+        MatineeError: Before measuring, if the run cannot be read or the output folder cannot be used;
+            after measuring, if the metrics differ from the recorded ones: by a bit on the kind of device
+            that recorded them, by more than the task's ``device_tolerance`` on another kind.
     """
     folder = asked_folder(config.run)
     result = read_result(folder)
@@ -90,15 +89,14 @@ def check_agreement(
 
 
 def claim_output(output: Any, asked: Mapping[str, str]) -> Path:
-    """Make the folder of an evaluation, which may hold an earlier one of the same question.
+    """Create the output folder of an evaluation; it may hold an earlier result of the same evaluation.
 
     Args:
-        output: What was given for it.
-        asked: The question, by the keys of :data:`QUESTION`.
+        output: Value of ``output``.
+        asked: The evaluation, by the keys of :data:`QUESTION`.
 
     Raises:
-        MatineeError: If it is no folder or cannot be one, or holds a run or an answer to another
-            question.
+        MatineeError: If it is not a usable folder, or holds a run or another evaluation.
     """
     if not isinstance(output, str | int) or isinstance(output, bool) or not str(output).strip():
         raise MatineeError(f"output is {output!r}; name a folder.")
@@ -106,16 +104,19 @@ def claim_output(output: Any, asked: Mapping[str, str]) -> Path:
     for name in (CONFIG, RESULT):
         if (folder / name).exists():
             raise MatineeError(
-                f"output={folder} is a run folder, whose {PER_USER} would be lost; name another."
+                f"output={folder} is a run folder, and its {PER_USER} would be overwritten; name "
+                "another folder."
             )
     if (folder / EVALUATION).exists():
         _check_same(folder, asked)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MatineeError(f"output={folder} cannot be made ({error}); name another.") from error
+        raise MatineeError(
+            f"output={folder} cannot be created ({error}); name another folder."
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise MatineeError(f"output={folder} cannot be written; name another.")
+        raise MatineeError(f"output={folder} cannot be written; name another folder.")
     return folder
 
 
@@ -134,5 +135,5 @@ def _check_same(folder: Path, asked: Mapping[str, str]) -> None:
             hint = f", such as 'output={folder}/${{{key}}}'" if key in VARIED else ""
             raise MatineeError(
                 f"output={folder} holds the evaluation of {key}={known[key]}, not {value}; name "
-                f"another{hint}."
+                f"another folder{hint}."
             )

@@ -1,10 +1,10 @@
-"""Learning rates: Lightning's range test, and a suggestion read off its curve.
+"""Learning-rate range test, and the learning rate that its curve suggests.
 
-The rate grows exponentially from step to step (Smith, Cyclical Learning Rates for Training Neural
-Networks, WACV 2017, section 3.3). Lightning drives the sweep; rates and losses are taken from the
-optimizer and the loss themselves, and the suggestion is ours. Lightning's curve is a trailing
-average that begins at half the loss and lags by decades of the rate, and its slope is per unit of the
-rate instead of per decade, so that noise at the smallest rates looks steepest.
+The learning rate grows exponentially from step to step (Smith, Cyclical Learning Rates for Training
+Neural Networks, WACV 2017, section 3.3). Lightning runs the sweep. Learning rates and losses are read
+from the optimizer and the loss, and the suggestion is computed here, because Lightning's curve is a
+trailing average that starts at half the loss and lags by decades, and its slope is per unit of the
+learning rate instead of per decade, so that noise at the smallest learning rates looks steepest.
 """
 
 import sys
@@ -29,19 +29,19 @@ from matinee.files import write_whole
 from matinee.training.loaders import Loaders
 
 OWN_KEYS = ("min_lr", "max_lr", "steps", "train")  # of configs/find-lr.yaml
-LEAST_STEPS = 10  # with fewer there is no curve to read
-WIDTH = 0.05  # of the smoothing, as a share of the steps: 0.3 decades in a sweep of six
-NOISE = 1.5  # so many deviations of single losses from the curve must it fall to fall at all
+LEAST_STEPS = 10  # fewer steps make no curve
+WIDTH = 0.05  # of the smoothing window, as a share of the steps: 0.3 decades of six
+NOISE = 1.5  # smallest fall that counts, in standard deviations of the losses from the curve
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The curve of a range test; all arrays have shape (steps,), up to the first loss not finite.
+    """The curve of a range test, as arrays of shape (steps,) up to the first non-finite loss.
 
     Attributes:
-        rates: What the optimizer took each step with.
-        losses: The objective before each step.
-        configured: The rate that the config has.
+        rates: Learning rate of each step.
+        losses: Training objective before each step.
+        configured: Learning rate in the config.
     """
 
     rates: npt.NDArray[np.float64]
@@ -50,9 +50,9 @@ class RangeTest:
 
     @property
     def smoothed(self) -> npt.NDArray[np.float64]:
-        """Losses under a Gaussian window, which is centred and so does not lag.
+        """Losses smoothed by a centred Gaussian window, which does not lag.
 
-        What lies above the first losses counts as they do, so that divergence does not spread to the
+        Values above the first losses are clipped to them, so that divergence does not affect the
         steps before it.
         """
         sigma = max(1.0, WIDTH * len(self.losses))
@@ -64,7 +64,7 @@ class RangeTest:
 
     @property
     def steepest(self) -> int | None:
-        """The step before the minimum where the smoothed loss falls most per decade, if it falls."""
+        """Index of the steepest fall per decade before the minimum; None if the loss does not fall."""
         if len(self.losses) < LEAST_STEPS:
             return None
         smoothed = self.smoothed
@@ -77,18 +77,18 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """The rate of the steepest fall, to three digits."""
+        """Learning rate of the steepest fall, rounded to three digits; None if there is no fall."""
         return None if self.steepest is None else float(f"{self.rates[self.steepest]:.3g}")
 
 
 def range_test(config: DictConfig) -> RangeTest:
-    """Sweep the learning rate over some training steps; the weights are thrown away.
+    """Run a range test over some training steps and discard the weights.
 
     Args:
         config: A composed ``find-lr`` config.
 
     Raises:
-        MatineeError: If the range is none, the model is solved in closed form or a part of the config
+        MatineeError: If the range is empty, the model is solved in closed form, or a part of the config
             cannot be built.
     """
     check_config(config, "find-lr")
@@ -97,7 +97,7 @@ def range_test(config: DictConfig) -> RangeTest:
             raise MatineeError(f"{key} is {config[key]!r}; give a number greater than 0.")
     if config.min_lr >= config.max_lr:
         raise MatineeError(
-            f"min_lr={config.min_lr:g} is not below max_lr={config.max_lr:g}; exchange them."
+            f"min_lr={config.min_lr:g} is not below max_lr={config.max_lr:g}; swap them."
         )
     if config.steps < LEAST_STEPS:
         raise MatineeError(f"steps is {config.steps}; give at least {LEAST_STEPS}.")
@@ -118,14 +118,14 @@ def range_test(config: DictConfig) -> RangeTest:
 
     def keep_rate(optimizer: Any) -> None:
         rates.append(float(optimizer.param_groups[0]["lr"]))
-        losses.append(sum(step))  # of accumulated batches, each loss is its share
+        losses.append(sum(step))  # one entry per accumulated batch, already divided by their number
         step.clear()
 
-    # Lightning takes all other callbacks away during the sweep, so hooks of the module look on
+    # Lightning removes callbacks during the sweep; hooks of the module stay
     task.on_before_backward = keep_loss  # type: ignore[method-assign]
     task.on_before_optimizer_step = keep_rate  # type: ignore[method-assign]
-    told = f"{config.steps} steps at rates from {config.min_lr:g} to {config.max_lr:g}"
-    print(f"{config.name}: {told}", file=sys.stderr)
+    sweep = f"{config.steps} steps at rates from {config.min_lr:g} to {config.max_lr:g}"
+    print(f"{config.name}: {sweep}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
         endless: dict[str, Any] = {"max_epochs": -1, "check_val_every_n_epoch": 2**31}
         trainer = make_trainer(config, None, default_root_dir=scratch, **endless)
@@ -136,7 +136,7 @@ def range_test(config: DictConfig) -> RangeTest:
             min_lr=config.min_lr,
             max_lr=config.max_lr,
             num_training=config.steps,
-            update_attr=False,  # the suggestion goes into the config, which the optimizer is made from
+            update_attr=False,  # the suggestion goes into the config
         )
     finite = int(np.append(np.isfinite(losses), False).argmin())
     return RangeTest(
@@ -145,7 +145,7 @@ def range_test(config: DictConfig) -> RangeTest:
 
 
 def training_config(config: DictConfig, rate: float | None) -> DictConfig:
-    """Return the ``train`` config within a ``find-lr`` config, with another learning rate if given."""
+    """Return the ``train`` part of a ``find-lr`` config, with a new learning rate if given."""
     training = OmegaConf.masked_copy(
         config, [key for key in map(str, config) if key not in OWN_KEYS]
     )
@@ -155,10 +155,10 @@ def training_config(config: DictConfig, rate: float | None) -> DictConfig:
 
 
 def record(config: DictConfig, result: RangeTest) -> Path:
-    """Write config, curve and suggestion into a new folder below ``log_dir/lr_finder``.
+    """Write the config, the curve and the suggestion into a new folder below ``log_dir/lr_finder``.
 
     Raises:
-        MatineeError: If the folder is taken or cannot be written.
+        MatineeError: If the folder is in use or cannot be written.
     """
     from matinee.display.plotting import learning_rate_curve, save_figure
 
@@ -193,7 +193,7 @@ def record(config: DictConfig, result: RangeTest) -> Path:
 
 
 def row(config: DictConfig, result: RangeTest) -> dict[str, str]:
-    """Return the outcome as a row of a table."""
+    """Return the result as a row of a table."""
     loss = _smoothed_at(result)
     return {
         "model": Path(config.name).name,

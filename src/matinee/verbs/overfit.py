@@ -1,4 +1,4 @@
-"""Overfitting: check that a model can memorize one small batch, as every correct one can.
+"""``matinee overfit``: check that a model can memorize one small batch, as every correct one can.
 
 The same batch is used for training and validation. The data module chooses it by a rule, so that the
 lowest possible error is 0, and the task says how the error is measured: rating models by the squared
@@ -29,7 +29,7 @@ from matinee.files import write_whole
 from matinee.training.tasks.base import LightningTask
 
 RECORD = "overfit.json"
-HINDRANCES = {
+REGULARIZERS = {
     "dropout", "user_dropout", "weight_decay", "l2", "unknown_users", "unknown_items",
 }  # fmt: skip
 LAST = 10  # steps whose mean error counts: sampled losses differ from step to step
@@ -41,13 +41,13 @@ class Overfit:
     """Result of the one-batch overfitting check.
 
     Attributes:
-        judged_by: What the losses here are: ``squared error``, or the name of a loss.
-        losses: The error of every step, shape (steps,).
-        threshold: The mean error of the last steps that has to be reached.
-        fault: What is wrong with the predictions for the batch; empty if nothing is.
-        unmoved: Names of the weights that did not change by a single bit.
-        headline: Name of the headline metric of validation.
-        metrics: Metrics of validation, which is the same batch.
+        judged_by: What ``losses`` holds: ``squared error``, or the name of a loss.
+        losses: Error of every step, (steps,).
+        threshold: Value that the mean error of the last steps must reach.
+        fault: What is wrong with the predictions for the batch; empty if they are right.
+        unmoved: Names of the weights that training did not change.
+        headline: Name of the headline metric on validation.
+        metrics: Validation metrics, on the same batch.
         seconds: Duration of the fit.
     """
 
@@ -67,14 +67,14 @@ class Overfit:
 
     @property
     def faults(self) -> list[str]:
-        """What shows that the batch was not learned by all weights; empty if it was."""
+        """Reasons why the check fails; empty if it passes."""
         found = []
         if not self.final <= self.threshold:
-            found.append("not at the threshold")
+            found.append("error above the threshold")
         if self.fault:
             found.append(self.fault)
         if self.unmoved:
-            found.append(f"{', '.join(self.unmoved)} did not move")
+            found.append(f"{', '.join(self.unmoved)} did not change")
         return found
 
     @property
@@ -84,11 +84,11 @@ class Overfit:
 
 
 def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
-    """Train the model of a config on one batch until it is learned or the steps are over.
+    """Train the model of a config on one batch until it is memorized or the steps are used up.
 
     Args:
-        config: A composed ``overfit`` config; what hinders memorization is switched off in it.
-        loss: The choice of the group ``loss`` in it, for the result; None names the class.
+        config: A composed ``overfit`` config; its regularization is switched off.
+        loss: Name of the chosen loss, for the result; None takes the name of its class.
 
     Raises:
         MatineeError: If the model is solved in closed form, the data offer no such batch, no
@@ -112,18 +112,18 @@ def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
         )
     batch = experiment.datamodule.memorizable_batch(config.examples)
     before = {name: weight.detach().clone() for name, weight in task.named_parameters()}
-    until_learned = _UntilLearned(task)
+    until_memorized = _UntilMemorized(task)
     callbacks = make_part(config, "callbacks")
     watching = [callbacks[name] for name in ("metrics", "seed_each_step") if callbacks.get(name)]
-    trainer = make_trainer(config, None, callbacks=[*watching, until_learned])
+    trainer = make_trainer(config, None, callbacks=[*watching, until_memorized])
     started = time.perf_counter()
     probe(trainer.fit, task, datamodule=OneBatch(batch, config.steps))
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     weights = {name: weight.detach().cpu() for name, weight in task.named_parameters()}
     return Overfit(
         judged_by=task.judged_by or loss or type(task.loss).__name__,
-        losses=until_learned.losses,
-        threshold=until_learned.threshold,
+        losses=until_memorized.losses,
+        threshold=until_memorized.threshold,
         fault=task.memorization_fault(batch),
         unmoved=[name for name, weight in weights.items() if weight.equal(before[name])],
         headline=task.headline.monitor,
@@ -133,10 +133,10 @@ def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
 
 
 def record(config: DictConfig, result: Overfit) -> Path:
-    """Write the config, the losses and the outcome into a new folder below ``log_dir/overfit``.
+    """Write the config, the losses and the result into a new folder below ``log_dir/overfit``.
 
     Raises:
-        MatineeError: If the folder is taken or cannot be written.
+        MatineeError: If the folder is in use or cannot be written.
     """
     folder = claim_folder(config.run_folder, Path(config.log_dir) / "overfit" / config.name)
     steps = [f"{step},{loss:.9g}\n" for step, loss in enumerate(result.losses, start=1)]
@@ -163,7 +163,7 @@ def record(config: DictConfig, result: Overfit) -> Path:
 
 
 def row(config: DictConfig, result: Overfit) -> dict[str, str]:
-    """Return the outcome as a row of a table."""
+    """Return the result as a row of a table."""
     title = metric_title(result.headline)
     outcome = "pass" if result.passed else f"FAIL: {'; '.join(result.faults)}"
     return {
@@ -180,7 +180,7 @@ def row(config: DictConfig, result: Overfit) -> dict[str, str]:
 
 
 class OneBatch(pl.LightningDataModule):
-    """One batch, for every step of a single epoch and for the validation after it.
+    """Provides one batch for every step of a single epoch and for the validation after it.
 
     Args:
         batch: The batch.
@@ -193,16 +193,16 @@ class OneBatch(pl.LightningDataModule):
         self.steps = steps
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the batch for every step."""
+        """Return a loader that repeats the batch for every step."""
         return BatchLoader(lambda epoch: range(self.steps), lambda step: self.batch, self.steps)
 
     def val_dataloader(self) -> BatchLoader:
-        """Return the batch once."""
+        """Return a loader with the batch once."""
         return BatchLoader(lambda epoch: [0], lambda step: self.batch, 1)
 
 
-class _UntilLearned(Callback):
-    """Records the error of every step and ends the fit when the batch is learned."""
+class _UntilMemorized(Callback):
+    """Records the error of every step and ends the fit when the batch is memorized."""
 
     def __init__(self, task: LightningTask[Any]) -> None:
         self.task = task
@@ -224,8 +224,8 @@ class _UntilLearned(Callback):
         self.losses.append(self.task.memorization_error(outputs))
         if len(self.losses) == 1:
             self.threshold = min(self.task.memorization_tolerance, self.losses[0] / 10)
-        learned = len(self.losses) >= LAST and np.mean(self.losses[-LAST:]) <= self.threshold
-        if learned and not self.task.memorization_fault(batch):
+        memorized = len(self.losses) >= LAST and np.mean(self.losses[-LAST:]) <= self.threshold
+        if memorized and not self.task.memorization_fault(batch):
             trainer.should_stop = True
 
 
@@ -233,5 +233,5 @@ def _switch_off(node: DictConfig) -> None:
     for key in map(str, node):
         if isinstance(node[key], DictConfig):
             _switch_off(node[key])
-        elif key in HINDRANCES:
+        elif key in REGULARIZERS:
             node[key] = 0.0

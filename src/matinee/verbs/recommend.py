@@ -1,4 +1,4 @@
-"""Recommendation: a trained run answers for one user, by the scores that evaluation uses."""
+"""``matinee recommend``: recommend items to one user with the scores that evaluation uses."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ from matinee.experiment.run_folder import RESULT, asked_folder
 
 
 def answer(config: Any) -> pd.DataFrame:
-    """Answer a composed ``recommend`` config by :func:`recommend`."""
+    """Return the recommendations for a composed ``recommend`` config."""
     for name, kind, form in (
         ("ratings", DictConfig, "{item: rating}"),
         ("history", ListConfig, "[item, ...]"),
@@ -31,7 +31,7 @@ def answer(config: Any) -> pd.DataFrame:
     folder = asked_folder(config.run)
     experiment = load_run(folder, config.checkpoint)
     if not (folder / RESULT).exists():
-        print(f"{folder} has not finished: its best epoch so far answers.", file=sys.stderr)
+        print(f"{folder} has not finished; using its best epoch so far.", file=sys.stderr)
     ratings = None if config.ratings is None else dict(config.ratings)
     history = None if config.history is None else list(config.history)
     return recommend(experiment, config.user, ratings, history, config.top_k, config.repeat)
@@ -46,23 +46,23 @@ def recommend(
     top_k: int = 10,
     repeat: bool = False,
 ) -> pd.DataFrame:
-    """Recommend the best items to a user of the data or to a newcomer.
+    """Recommend the best items to a user of the data or to a new user.
 
     Args:
         experiment: A loaded run.
-        user: Raw id of a user of the data; None for a newcomer.
-        ratings: What a newcomer rated how, by raw item id or title; for rating models.
-        history: What a newcomer met, oldest first, raw item ids or titles; for sequence models.
-        top_k: Number of items, at least 1; a catalogue may have fewer.
-        repeat: Whether items that the user met already are recommended too.
+        user: Raw id of a user of the data; None for a new user.
+        ratings: Ratings of a new user by raw item id or title; for rating models.
+        history: Items of a new user, oldest first, as raw ids or titles; for sequence models.
+        top_k: Number of items, at least 1; fewer are returned if the catalogue is smaller.
+        repeat: Whether to include items that the user has already met.
 
     Returns:
-        One row an item, best first and of equals the lower id first: ``rank``, ``item`` (raw id),
+        One row per item, best first, ties by lower id: ``rank``, ``item`` (raw id),
         ``title``, and ``predicted_rating`` or ``score``.
 
     Raises:
-        MatineeError: If the user or an item is not in the data, a rating is off the scale, ``top_k``
-            is not positive, the model cannot use what is given, or no item is left.
+        MatineeError: If the user or an item is not in the data, a rating is outside the scale, ``top_k``
+            is not positive, the model cannot use the input, or no item is left.
     """
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
@@ -72,7 +72,7 @@ def recommend(
         if value is not None
     ]
     if len(given) > 1:
-        raise MatineeError(f"{' and '.join(given)} exclude each other; give one of them.")
+        raise MatineeError(f"{' and '.join(given)} cannot be combined; give one of them.")
     interactions, task = experiment.datamodule.interactions, experiment.task
     for name in given:
         if name not in ("user", *task.newcomer_inputs):
@@ -93,18 +93,18 @@ def recommend(
 def predict_ratings(
     experiment: Experiment, users: Sequence[Any], items: Sequence[Any]
 ) -> npt.NDArray[np.float32]:
-    """Predict the ratings of pairs by raw ids; those that train never held count as unknown.
+    """Predict ratings of (user, item) pairs by raw ids; ids that train does not contain are unknown.
 
     Args:
         experiment: A loaded run of a rating model.
-        users: Raw user ids, n of them.
-        items: Raw item ids, one for each user.
+        users: Raw user ids, (n,).
+        items: Raw item ids, (n,).
 
     Returns:
-        Predicted ratings on the scale of the data, shape (n,).
+        Predicted ratings on the scale of the data, float32, (n,).
 
     Raises:
-        MatineeError: If the run's model rates nothing.
+        MatineeError: If the run's model does not predict ratings.
     """
     interactions = experiment.datamodule.interactions
     user_ids = torch.from_numpy(interactions.encode_users(users))
@@ -120,13 +120,13 @@ def _user_id(interactions: Interactions, user: Any) -> int:
     if user_id == 0:
         raise MatineeError(
             f"user {user!r} is not in the data; give a raw id of the data, or "
-            "history=[...] or ratings={...} of a newcomer."
+            "history=[...] or ratings={...} of a new user."
         )
     return user_id
 
 
 def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
-    """Find items by raw id or, failing that, by title, with or without year, in any case."""
+    """Find items by raw id or else by title, with or without year, ignoring case."""
     item_ids = interactions.encode_items(names)
     if (item_ids == 0).any():
         titles = interactions.items["title"].str.casefold()
@@ -155,8 +155,8 @@ def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
 
 
 def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
-    """Return the items that a newcomer rated, and the ratings, (n,) each."""
-    assert interactions.rating_scale is not None  # or no task would take ratings
+    """Return the items that a new user rated, and the ratings, (n,) each."""
+    assert interactions.rating_scale is not None  # only tasks of rated data take ratings
     low, high = interactions.rating_scale
     for name, rating in ratings.items():
         if (
@@ -165,11 +165,11 @@ def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[An
             or not low <= rating <= high
         ):
             raise MatineeError(
-                f"the rating {rating!r} of item {name!r} is not on the scale {low:g}..{high:g}."
+                f"the rating {rating!r} of item {name!r} is outside the scale {low:g} to {high:g}."
             )
     item_ids = _item_ids(interactions, list(ratings))
     if len(np.unique(item_ids)) < len(item_ids):
-        raise MatineeError("an item is rated twice; give one rating for each.")
+        raise MatineeError("an item is rated twice; give one rating per item.")
     return item_ids, torch.tensor([float(rating) for rating in ratings.values()])
 
 
@@ -181,7 +181,7 @@ def _best(
     candidates = np.setdiff1d(np.arange(1, len(items) + 1), met)
     if len(candidates) == 0:
         raise MatineeError(
-            "this user has met every item of the data; add repeat=true to see them ranked."
+            "this user has met every item of the data; add repeat=true to rank them all."
         )
     best = candidates[np.argsort(-values[candidates - 1], kind="stable")[:top_k]]
     return pd.DataFrame(
