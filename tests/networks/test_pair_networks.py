@@ -68,6 +68,15 @@ def test_neumf_formula() -> None:
     assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_neumf_drops_hidden_units() -> None:
+    torch.manual_seed(0)
+    network = NeuMF(4, 5, 3.0, embedding_dim=6, init_std=1.0, dropout=1 - 1e-9).train()
+    p, q = numpy_tables(network, 3, 2)
+    weights, bias = network.output.weight.detach().double().numpy()[0], network.output.bias.item()
+    product = weights[:6] @ (p[:6] * q[:6]) + bias
+    assert network(torch.tensor([3]), torch.tensor([2])).item() == pytest.approx(product, rel=1e-5)
+
+
 def test_damped_bias_against_loops() -> None:
     rng = np.random.default_rng(0)
     users, items = rng.integers(1, 6, 40), rng.integers(1, 8, 40)

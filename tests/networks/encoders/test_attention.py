@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from matinee.networks.encoders.attention import Attention
+from matinee.networks.encoders.attention import Attention, AttentionBlock
 
 
 def normalise(x: np.ndarray, norm: nn.LayerNorm) -> np.ndarray:
@@ -82,6 +82,15 @@ def test_a_long_history_is_its_start_and_its_newest_items(limit: int) -> None:
         cut = torch.cat((inputs[:, :1], inputs[:, end - (limit - 1) : end]), dim=1)
         torch.testing.assert_close(outputs[:, end - 1], encoder(cut)[:, -1])
         torch.testing.assert_close(outputs[:, end - 1], encoder(inputs[:, :end])[:, -1])
+
+
+def test_dropout_reaches_both_sub_layers() -> None:
+    """With everything dropped, only the stream is left."""
+    torch.manual_seed(0)
+    block = AttentionBlock(8, num_heads=2, feedforward_dim=16, dropout=1 - 1e-9)
+    stream = torch.randn(2, 5, 8)
+    assert torch.equal(block.train()(stream), stream)
+    assert not torch.allclose(block.eval()(stream), stream)
 
 
 def test_training_rows_must_fit() -> None:

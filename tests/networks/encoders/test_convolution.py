@@ -66,6 +66,7 @@ def test_sees_as_far_as_it_says() -> None:
         ({"dilation_multiplier": 0}, r"dilation_multiplier is 0"),
         ({"dilation": [1, 2]}, r"dilation has 2 entries and num_layers is 1"),
         ({"kernel_width": [3], "num_layers": 2}, r"kernel_width has 1 entries and num_layers is 2"),
+        ({"kernel_width": 2**16 + 2}, "would look back 65537 positions, more than 65536"),
         ({"nonlinearity": "gelu"}, r"nonlinearity is 'gelu'; choose one of tanh, relu"),
     ],
 )

@@ -58,8 +58,11 @@ def test_projects_only_where_widths_differ(encoder_class: type[LSTM | GRU]) -> N
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_dropout_reaches_the_last_layer(num_layers: int) -> None:
     encoder = LSTM(4, num_layers=num_layers, dropout=0.5).train()  # one layer: torch would warn
-    zeros = (encoder(torch.randn(50, 5, 4)) == 0).float().mean().item()
+    inputs = torch.randn(50, 5, 4)
+    zeros = (encoder(inputs) == 0).float().mean().item()
     assert zeros == pytest.approx(0.5, abs=0.1)
+    again = [encoder.layers(inputs)[0] for _ in range(2)]
+    assert torch.equal(*again) is (num_layers == 1), "dropped between layers, too"
 
 
 @pytest.mark.parametrize("encoder_class", [LSTM, GRU])
