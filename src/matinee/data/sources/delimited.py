@@ -19,14 +19,13 @@ from pyarrow import csv as arrow_csv
 from matinee.data.columns.rows import Parsed, RowReader
 from matinee.data.columns.texts import MISSING
 from matinee.data.source_location import Stretch
-from matinee.data.sources.dialects import Dialect, Layout, settle
-from matinee.data.sources.quoting import check_quotes
-from matinee.data.sources.streams import line_blocks
+from matinee.data.sources.dialects import Dialect, Layout, first_line, settle
+from matinee.data.sources.quoting import SEPARATOR, check_quotes
+from matinee.data.sources.streams import BYTE_ORDER_MARK, line_blocks
 from matinee.errors import MatineeError
 
 _IDS = pa.dictionary(pa.int32(), pa.string())
 _NEWLINE = 10
-_SEPARATOR = b"\x1f"  # stands for a delimiter of several characters
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -78,6 +77,8 @@ def read_delimited(path: Path, dialect: Dialect, reader: RowReader) -> None:
     """
     blocks = line_blocks(path, dialect.encoding)
     first = next(blocks, b"")
+    while first_line(first, dialect.comment)[1] is None and (more := next(blocks, b"")):
+        first += more
     layout = settle(path, dialect, reader.names, first)
     file = _File(path, dialect, layout, reader)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -128,12 +129,12 @@ class _File:
             )
         delimiter = self.layout.delimiter.encode()
         if len(delimiter) > 1:
-            if _SEPARATOR in block:
+            if SEPARATOR in block:
                 raise MatineeError(
                     f"{self.path} holds the control character 0x1f, which stands for "
                     f"delimiter={self.layout.delimiter!r}; replace one of them."
                 )
-            block = block.replace(delimiter, _SEPARATOR)
+            block = block.replace(delimiter, SEPARATOR)
         return block
 
     def _cut(self, data: bytes, line: int, is_last: bool) -> tuple[_Block, int]:
@@ -153,7 +154,7 @@ class _File:
     @property
     def _delimiter(self) -> bytes:
         delimiter = self.layout.delimiter.encode()
-        return delimiter if len(delimiter) == 1 else _SEPARATOR
+        return delimiter if len(delimiter) == 1 else SEPARATOR
 
     def read(self, block: _Block) -> _Read:
         """Type a block's rows; this runs in several threads."""
@@ -217,6 +218,8 @@ class _File:
             )
             return "skip"
 
+        if data.startswith(BYTE_ORDER_MARK):  # which Arrow would take off
+            data = b"\n" + data
         quotes = '"' if self.layout.quoting != "none" else False
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
