@@ -28,6 +28,7 @@ from matinee.data.columns.texts import MISSING
 from matinee.data.interactions import Interactions
 from matinee.data.sources import streams
 from matinee.data.sources.table import load
+from matinee.errors import MatineeError
 
 LETTERS = "abzAZ09._-#'\" \u00e9\u00df"
 BEYOND_LATIN = "\u0416\u4e2d\U0001f3ac\u0301"
@@ -334,3 +335,92 @@ def test_many_texts(tmp_path_factory, file, block):
 @settings(max_examples=800)
 def test_many_parquet_tables_and_frames(tmp_path_factory, table):
     check_parquet(tmp_path_factory.mktemp("parquet"), table)
+
+
+DAMAGES = [
+    b"",
+    b'"',
+    b'""',
+    b"\n",
+    b"\r",
+    b",",
+    b"NULL",
+    b" ",
+    b"\xff",
+    b'"x',
+    b',"',
+    b'",',
+    b"-1",
+    b"x",
+]
+
+
+@st.composite
+def damaged_files(draw: Any) -> tuple[bytes, str]:
+    """Draw a file of ids and notes some of whose bytes were replaced, and its ending."""
+    num_rows = draw(st.integers(1, 12))
+    ending = draw(st.sampled_from(["csv", "tsv"]))
+    delimiter = "," if ending == "csv" else "\t"
+    lines = ["user\titem\trating\tnote"]
+    for row in range(num_rows):
+        note = draw(st.sampled_from(["", "ok", '"a b"', '"a\tb"', '"a ""b"""', '12" vinyl']))
+        lines.append(f"u{row}\ti{row}\t{row % 5}\t{note}")
+    data = ("\n".join(lines) + "\n").replace("\t", delimiter).encode()
+    start = data.index(b"\n") + 1
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(start, len(data)))
+        cut = draw(st.integers(0, 2))
+        data = data[:place] + draw(st.sampled_from(DAMAGES)) + data[place + cut :]
+    return data, ending
+
+
+def load_or_none(path: Path, options: dict[str, Any]) -> Interactions | None:
+    """Load a file, if any of its rows is good."""
+    try:
+        return load(path, "user", "item", **options, bad_rows="skip")
+    except MatineeError as error:
+        if "no usable row" in str(error):
+            return None
+        raise
+
+
+def check_damaged(folder: Path, data: bytes, ending: str) -> None:
+    """Every line is read as the one row that it is, or counted as refused; none swallows another."""
+    path = folder / f"log.{ending}"
+    path.write_bytes(data)
+    lines = [line for line in re.split(rb"\r\n|\r|\n", data)[1:] if line]
+    options = {"rating": "rating", "duplicates": "keep", "data_dir": folder / "copies"}
+    if not lines or not load_or_none(path, options):
+        return
+    log = load(path, "user", "item", **options, bad_rows="skip")
+    delimiter = b"," if ending == "csv" else b"\t"
+    like_rows = [line for line in lines if line.count(delimiter) == 3]
+    assert len(like_rows) <= log.source["rows"] <= len(lines)
+    refused = log.source["bad_rows_skipped"]
+    assert len(log) == log.source["rows"] - refused
+    users = set(log.users["raw_id"])
+    for line in like_rows:
+        if match := re.fullmatch(rb"(u\d+)[,\t]i\d+[,\t]\d[,\t](ok)?", line):
+            assert match[1].decode() in users
+    if refused:
+        with pytest.raises(MatineeError, match=r"line \d+"):
+            load(path, "user", "item", **options)
+    else:
+        assert load(path, "user", "item", **options).fingerprint == log.fingerprint
+
+
+@given(file=damaged_files(), block=st.sampled_from([7, 4096]))
+@settings(max_examples=60)
+def test_damage(tmp_path_factory, file, block):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(streams, "_BLOCK", block)
+        check_damaged(tmp_path_factory.mktemp("damage"), *file)
+
+
+@pytest.mark.slow
+@given(file=damaged_files(), block=st.sampled_from([7, 4096]))
+@settings(max_examples=1500)
+def test_much_damage(tmp_path_factory, file, block):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(streams, "_BLOCK", block)
+        check_damaged(tmp_path_factory.mktemp("damage"), *file)

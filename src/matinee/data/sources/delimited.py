@@ -158,7 +158,9 @@ class _File:
 
     def read(self, block: _Block) -> _Read:
         """Type a block's rows; this runs in several threads."""
-        table, ragged, block = self._table(block)
+        if not _is_utf8(block.data):
+            block = _without_undecodable(block)
+        table, ragged = self._table(block.data)
         bad = [(block.first_line + index, problem) for index, problem in block.refused]
         lines = block.lines(table.num_rows + len(ragged))
         if ragged:
@@ -168,29 +170,25 @@ class _File:
         columns = {name: _joined(table[name]) for name in table.column_names}
         return _Read(self.reader.parse(columns), lines, sorted(bad))
 
-    def _table(self, block: _Block) -> tuple[pa.Table, list[tuple[int, str]], _Block]:
-        """Read a block by types that are quick or, where a cell does not fit, as text."""
-        quick = self._types(block.data)
+    def _table(self, data: bytes) -> tuple[pa.Table, list[tuple[int, str]]]:
+        """Read rows by types that are quick or, where a cell does not fit, as text."""
+        quick = self._types(data)
         try:
-            table, ragged = self._parse(block.data, quick)
+            table, ragged = self._parse(data, quick)
             if all(
                 table[name].null_count == 0
                 for name, kind in quick.items()
                 if kind in (pa.int64(), pa.float32())
             ):
-                return table, ragged, block
+                return table, ragged
         except pa.ArrowInvalid:
             pass
         texts = {name: _IDS if name in ("user", "item", "part") else pa.string() for name in quick}
-        try:
-            table, ragged = self._parse(block.data, texts)
-        except pa.ArrowInvalid as error:
-            block = _without_undecodable(block, self.path, error)
-            table, ragged = self._parse(block.data, texts)
+        table, ragged = self._parse(data, texts)
         if "timestamp" in texts and table.num_rows:
             first = table["timestamp"][0].as_py()
             self._times_are_quick = re.fullmatch(r"\s*-?[0-9]+\s*", first) is not None
-        return table, ragged, block
+        return table, ragged
 
     def _types(self, data: bytes) -> dict[str, pa.DataType]:
         is_hexadecimal = b"x" in data or b"X" in data  # Arrow would read 0x10 as 16
@@ -265,16 +263,20 @@ def _blanked(data: bytes, lines: list[int]) -> bytes:
     return b"".join([*parts, data[begin:]])
 
 
-def _without_undecodable(block: _Block, path: Path, error: Exception) -> _Block:
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        pa.array([data], pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _without_undecodable(block: _Block) -> _Block:
     """Refuse the lines that are not UTF-8."""
-    wrong = []
-    for index, line in enumerate(block.data.split(b"\n")):
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            wrong.append(index)
-    if not wrong:
-        raise MatineeError(f"{path} cannot be read ({error}); correct it.") from error
+    lines = block.data.split(b"\n")
+    wrong = [index for index, line in enumerate(lines) if not _is_utf8(line)]
     problem = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
     blank, is_start = wrong, block.is_start
     if is_start is not None:  # a wrong line may be one of several of a row
