@@ -90,8 +90,16 @@ def check_names(names: Mapping[str, str]) -> None:
             )
 
 
-def require_columns(source: object, wanted: Sequence[str], present: Sequence[str]) -> None:
+def require_columns(
+    source: object, wanted: Sequence[str], present: Sequence[str], advice: str = ""
+) -> None:
     """Check that a source has some columns.
+
+    Args:
+        source: Its name.
+        wanted: The columns that it must have.
+        present: Those that it has.
+        advice: What else may be done if one is missing.
 
     Raises:
         MatineeError: If one is there twice or is missing; it names the nearest column and lists all of them.

@@ -14,6 +14,7 @@ from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.texts import (
     MISSING_PROBLEM,
     NUMBER,
+    TEXT,
     about,
     as_text,
     cell,
@@ -57,14 +58,15 @@ class Ratings:
         column = plain(column)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        written, decimal = column, self.decimal
+        if pa.types.is_null(column.type) or pa.types.is_decimal(column.type):
+            # Arrow's own step from decimals to floats is not exact.
+            column, decimal = column.cast(TEXT), "."
         kind = column.type
-        written = column
         faults: list[Fault] = []
-        if pa.types.is_null(kind) or is_text(kind):
-            column, faults = self._parse_texts(as_text(column))
-        elif pa.types.is_boolean(kind) or not (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        ):
+        if is_text(kind):
+            column, faults = _parse_texts(as_text(column), decimal)
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise MatineeError(f"ratings are of type {kind}; they must be numbers")
         elif column.null_count or pa.types.is_floating(kind):
             missing = to_mask(pc.is_null(column, nan_is_null=True))
@@ -75,22 +77,6 @@ class Ratings:
             column.cast(pa.float32(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
         )
         return values, faults + self._range_faults(values, cell(written))
-
-    def _parse_texts(self, texts: pa.Array) -> tuple[pa.Array, list[Fault]]:
-        bare = trimmed(texts)
-        missing = is_missing(bare)
-        bare = with_decimal_point(bare, self.decimal)
-        wrong = ~missing & ~matches(bare, NUMBER)
-        faults = []
-        if missing.any():
-            faults.append(Fault(missing, cell(texts), lambda _: MISSING_PROBLEM))
-        if wrong.any():
-            faults.append(
-                Fault(
-                    wrong, cell(texts), lambda row: not_a_number(texts[row].as_py(), self.decimal)
-                )
-            )
-        return where(~(missing | wrong), bare).cast(pa.float32()), faults
 
     def _range_faults(self, values: NDArray[np.float32], written: Any) -> list[Fault]:
         faults = []
@@ -116,6 +102,21 @@ class Ratings:
         """Return the ratings, shape (rows,), and their scale."""
         values = self._values.release()
         return values, self.scale or (float(values.min()), float(values.max()))
+
+
+def _parse_texts(texts: pa.Array, decimal: str) -> tuple[pa.Array, list[Fault]]:
+    bare = trimmed(texts)
+    missing = is_missing(bare)
+    bare = with_decimal_point(bare, decimal)
+    wrong = ~missing & ~matches(bare, NUMBER)
+    faults = []
+    if missing.any():
+        faults.append(Fault(missing, cell(texts), lambda _: MISSING_PROBLEM))
+    if wrong.any():
+        faults.append(
+            Fault(wrong, cell(texts), lambda row: not_a_number(texts[row].as_py(), decimal))
+        )
+    return where(~(missing | wrong), bare).cast(pa.float32()), faults
 
 
 def with_decimal_point(texts: pa.Array, decimal: str) -> pa.Array:

@@ -73,11 +73,11 @@ class Times:
         column = plain(column)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        kind = column.type
+        kind, decimal = column.type, self.decimal
         if pa.types.is_null(kind) or pa.types.is_decimal(kind):
-            column, kind = column.cast(TEXT), TEXT
+            column, kind, decimal = column.cast(TEXT), TEXT, "."
         if is_text(kind):
-            return parse_texts(as_text(column), self.decimal)
+            return parse_texts(as_text(column), decimal)
         faults: list[Fault] = []
         if column.null_count or pa.types.is_floating(kind):
             missing = to_mask(pc.is_null(column, nan_is_null=True))

@@ -19,14 +19,13 @@ from pyarrow import csv as arrow_csv
 from matinee.data.columns.rows import Parsed, RowReader
 from matinee.data.columns.texts import MISSING
 from matinee.data.source_location import Stretch
-from matinee.data.sources.dialects import Dialect, Layout, settle
-from matinee.data.sources.quoting import check_quotes
-from matinee.data.sources.streams import line_blocks
+from matinee.data.sources.dialects import Dialect, Layout, first_line, settle
+from matinee.data.sources.quoting import SEPARATOR, check_quotes
+from matinee.data.sources.streams import BYTE_ORDER_MARK, line_blocks
 from matinee.errors import MatineeError
 
 _IDS = pa.dictionary(pa.int32(), pa.string())
 _NEWLINE = 10
-_SEPARATOR = b"\x1f"  # stands for a delimiter of several characters
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -78,6 +77,8 @@ def read_delimited(path: Path, dialect: Dialect, reader: RowReader) -> None:
     """
     blocks = line_blocks(path, dialect.encoding)
     first = next(blocks, b"")
+    while first_line(first, dialect.comment)[1] is None and (more := next(blocks, b"")):
+        first += more
     layout = settle(path, dialect, reader.names, first)
     file = _File(path, dialect, layout, reader)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -128,12 +129,12 @@ class _File:
             )
         delimiter = self.layout.delimiter.encode()
         if len(delimiter) > 1:
-            if _SEPARATOR in block:
+            if SEPARATOR in block:
                 raise MatineeError(
                     f"{self.path} holds the control character 0x1f, which stands for "
                     f"delimiter={self.layout.delimiter!r}; replace one of them."
                 )
-            block = block.replace(delimiter, _SEPARATOR)
+            block = block.replace(delimiter, SEPARATOR)
         return block
 
     def _cut(self, data: bytes, line: int, is_last: bool) -> tuple[_Block, int]:
@@ -153,11 +154,13 @@ class _File:
     @property
     def _delimiter(self) -> bytes:
         delimiter = self.layout.delimiter.encode()
-        return delimiter if len(delimiter) == 1 else _SEPARATOR
+        return delimiter if len(delimiter) == 1 else SEPARATOR
 
     def read(self, block: _Block) -> _Read:
         """Type a block's rows; this runs in several threads."""
-        table, ragged, block = self._table(block)
+        if not _is_utf8(block.data):
+            block = _without_undecodable(block)
+        table, ragged = self._table(block.data)
         bad = [(block.first_line + index, problem) for index, problem in block.refused]
         lines = block.lines(table.num_rows + len(ragged))
         if ragged:
@@ -167,29 +170,25 @@ class _File:
         columns = {name: _joined(table[name]) for name in table.column_names}
         return _Read(self.reader.parse(columns), lines, sorted(bad))
 
-    def _table(self, block: _Block) -> tuple[pa.Table, list[tuple[int, str]], _Block]:
-        """Read a block by types that are quick or, where a cell does not fit, as text."""
-        quick = self._types(block.data)
+    def _table(self, data: bytes) -> tuple[pa.Table, list[tuple[int, str]]]:
+        """Read rows by types that are quick or, where a cell does not fit, as text."""
+        quick = self._types(data)
         try:
-            table, ragged = self._parse(block.data, quick)
+            table, ragged = self._parse(data, quick)
             if all(
                 table[name].null_count == 0
                 for name, kind in quick.items()
                 if kind in (pa.int64(), pa.float32())
             ):
-                return table, ragged, block
+                return table, ragged
         except pa.ArrowInvalid:
             pass
         texts = {name: _IDS if name in ("user", "item", "part") else pa.string() for name in quick}
-        try:
-            table, ragged = self._parse(block.data, texts)
-        except pa.ArrowInvalid as error:
-            block = _without_undecodable(block, self.path, error)
-            table, ragged = self._parse(block.data, texts)
+        table, ragged = self._parse(data, texts)
         if "timestamp" in texts and table.num_rows:
             first = table["timestamp"][0].as_py()
             self._times_are_quick = re.fullmatch(r"\s*-?[0-9]+\s*", first) is not None
-        return table, ragged, block
+        return table, ragged
 
     def _types(self, data: bytes) -> dict[str, pa.DataType]:
         is_hexadecimal = b"x" in data or b"X" in data  # Arrow would read 0x10 as 16
@@ -217,6 +216,8 @@ class _File:
             )
             return "skip"
 
+        if data.startswith(BYTE_ORDER_MARK):  # which Arrow would take off
+            data = b"\n" + data
         quotes = '"' if self.layout.quoting != "none" else False
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
@@ -262,16 +263,20 @@ def _blanked(data: bytes, lines: list[int]) -> bytes:
     return b"".join([*parts, data[begin:]])
 
 
-def _without_undecodable(block: _Block, path: Path, error: Exception) -> _Block:
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        pa.array([data], pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _without_undecodable(block: _Block) -> _Block:
     """Refuse the lines that are not UTF-8."""
-    wrong = []
-    for index, line in enumerate(block.data.split(b"\n")):
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            wrong.append(index)
-    if not wrong:
-        raise MatineeError(f"{path} cannot be read ({error}); correct it.") from error
+    lines = block.data.split(b"\n")
+    wrong = [index for index, line in enumerate(lines) if not _is_utf8(line)]
     problem = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
     blank, is_start = wrong, block.is_start
     if is_start is not None:  # a wrong line may be one of several of a row

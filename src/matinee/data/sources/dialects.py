@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from matinee.data.frames import require_columns
-from matinee.data.sources.quoting import split_record
+from matinee.data.sources.quoting import first_record, split_record
 from matinee.data.sources.streams import COMPRESSIONS, uncompressed_name
 from matinee.errors import MatineeError
 
@@ -118,50 +118,42 @@ def settle(path: Path, dialect: Dialect, columns: Mapping[str, str], start: byte
         )
     given = dialect.delimiter if dialect.delimiter is not None else DELIMITERS[suffix]
     given = _WORDS.get(given, given)
-    candidates = (
-        [given] if dialect.delimiter is not None else list(dict.fromkeys([given, *_OTHERS]))
-    )
-    line_number, first = _first_line(start, dialect.comment)
-    if first is None:
+    others = () if dialect.delimiter is not None else _OTHERS
+    number, line = first_line(start, dialect.comment)
+    if line is None:
         raise MatineeError(f"{path} is empty; give it a header and at least one row.")
-    wanted = list(columns.values())
-    for delimiter in candidates:
+    for delimiter in dict.fromkeys([given, *others]):
         quoting = dialect.quoting or ("none" if delimiter == "\t" else "quotes")
-        fields = split_record(first, delimiter.encode(), quoting != "none")
-        names = _names(path, dialect, suffix, fields)
-        if dialect.column_names and len(names) != len(fields):
-            continue
+        record = line
+        if quoting != "none":
+            record = first_record(start, number - 1, delimiter.encode())
+        fields = split_record(record, delimiter.encode(), quoting != "none")
+        names = _names(path, dialect, fields)
         found = {canonical: _find(name, names) for canonical, name in columns.items()}
-        if None not in found.values():
-            break
-    else:
-        delimiter = candidates[0]
-        quoting = dialect.quoting or ("none" if delimiter == "\t" else "quotes")
-        fields = split_record(first, delimiter.encode(), quoting != "none")
-        names = _names(path, dialect, suffix, fields)
-        if dialect.column_names and len(names) != len(fields):
-            require_columns(path, wanted, names)
-            raise MatineeError(
-                f"{path}, line {line_number}: the row has {len(fields)} fields between {delimiter!r}, and "
-                f"column_names gives {len(names)} names; correct delimiter or column_names."
-            )
-        require_columns(path, wanted, names)
-        raise AssertionError("a column is neither found nor missing")
-    require_columns(path, [names[place] for place in found.values() if place is not None], names)
-    has_header = dialect.header if dialect.header is not None else not dialect.column_names
-    places = {canonical: place for canonical, place in found.items() if place is not None}
-    return Layout(delimiter, quoting, len(fields), places, line_number if has_header else 0)
+        places = {canonical: place for canonical, place in found.items() if place is not None}
+        if len(places) == len(columns) and (not others or len(names) == len(fields)):
+            has_header = dialect.header if dialect.header is not None else not dialect.column_names
+            num_lines = number + record.count(b"\n") if has_header else 0
+            require_columns(path, [names[place] for place in places.values()], names)
+            return Layout(delimiter, quoting, len(names), places, num_lines)
+    fields = split_record(line, given.encode(), dialect.quoting != "none")
+    names = _names(path, dialect, fields)
+    require_columns(path, list(columns.values()), names, "; if it has no header, set column_names")
+    raise MatineeError(
+        f"{path}, line {number}: the row has {len(fields)} fields between {given!r}, and column_names has "
+        f"{len(names)} names; correct delimiter or column_names."
+    )
 
 
-def _first_line(start: bytes, comment: str | None) -> tuple[int, bytes | None]:
-    """Return the first line that is neither blank nor a comment, and its number."""
+def first_line(start: bytes, comment: str | None) -> tuple[int, bytes | None]:
+    """Return the number and the text of the first line that is neither blank nor a comment."""
     for number, line in enumerate(start.split(b"\n"), start=1):
         if line.strip() and not (comment and line.startswith(comment.encode())):
             return number, line
     return 0, None
 
 
-def _names(path: Path, dialect: Dialect, suffix: str, fields: Sequence[bytes]) -> list[str]:
+def _names(path: Path, dialect: Dialect, fields: Sequence[bytes]) -> list[str]:
     if dialect.column_names:
         return [str(name) for name in dialect.column_names]
     try:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+SEPARATOR = b"\x1f"  # stands for a delimiter of several characters
+
 _QUOTE, _NEWLINE = 34, 10
 _MOST_LINES = 10_000  # of one quoted field
 _REMEDY = "correct it, or set quoting=none if quotation marks are text"
@@ -50,7 +52,7 @@ def split_record(line: bytes, delimiter: bytes, quotes: bool) -> list[bytes]:
     if not quotes:
         return line.split(delimiter)
     if len(delimiter) > 1:
-        line, delimiter = line.replace(delimiter, b"\x1f"), b"\x1f"
+        line, delimiter = line.replace(delimiter, SEPARATOR), SEPARATOR
     fields, place = [], 0
     field = _patterns(delimiter)[2]
     while True:
@@ -66,6 +68,19 @@ def split_record(line: bytes, delimiter: bytes, quotes: bool) -> list[bytes]:
         if end == len(line):
             return fields
         place = end + 1
+
+
+def first_record(block: bytes, line: int, delimiter: bytes) -> bytes:
+    """Return the row that begins in a line (from 0), which may take several lines, without its end."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE)
+    starts = np.r_[0, ends[:-1] + 1]
+    if len(delimiter) > 1:
+        return first_record(block.replace(delimiter, SEPARATOR), line, SEPARATOR).replace(
+            SEPARATOR, delimiter
+        )
+    count, problem = _read_record(block, line, starts, ends, _patterns(delimiter), delimiter, 0)
+    last = line if count is None or problem else line + count - 1
+    return block[starts[line] : ends[last]]
 
 
 def check_quotes(

@@ -17,7 +17,7 @@ COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 
 _BLOCK = 1 << 22
 _LONGEST_LINE = 1 << 28
-_BYTE_ORDER_MARK = codecs.BOM_UTF8
+BYTE_ORDER_MARK = codecs.BOM_UTF8
 
 
 def uncompressed_name(path: Path) -> str:
@@ -107,11 +107,13 @@ def _decoder(path: Path, encoding: str) -> Any:
 
     def without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
         first = next(chunks, b"")
+        while len(first) < len(BYTE_ORDER_MARK) and (more := next(chunks, b"")):
+            first += more
         if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name.startswith(
             "utf-8"
         ):
             raise MatineeError(f"{path} is UTF-16 text; set encoding=utf-16.")
-        yield first.removeprefix(_BYTE_ORDER_MARK)
+        yield first.removeprefix(BYTE_ORDER_MARK)
         yield from chunks
 
     if name in ("utf-8", "utf-8-sig", "ascii"):
