@@ -56,10 +56,10 @@ def test_another_run_is_refused(compose_train, tmp_path: Path) -> None:
 
 def test_a_group_that_the_run_did_not_have_is_refused(compose_train, tmp_path: Path) -> None:
     write_yaml(tmp_path / CONFIG, compose_train("scheduler=none"))
-    with pytest.raises(MatineeError, match=r"scheduler=\{\}, not scheduler\._target_=torch"):
+    with pytest.raises(MatineeError, match=r"scheduler\._target_=None, not torch"):
         check_same(tmp_path, compose_train("scheduler=cosine"))
     write_yaml(tmp_path / CONFIG, compose_train("scheduler=none", "callbacks.early_stopping=null"))
-    with pytest.raises(MatineeError, match=r"early_stopping=None, not callbacks\.early_stopping\."):
+    with pytest.raises(MatineeError, match=r"early_stopping\._target_=None, not lightning"):
         check_same(tmp_path, compose_train("scheduler=none"))
     write_yaml(tmp_path / CONFIG, compose_train("scheduler=none"))
     check_same(tmp_path, compose_train("scheduler=none", "name=other", "log_dir=elsewhere"))

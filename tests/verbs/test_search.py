@@ -25,7 +25,7 @@ from matinee.config.trees import read_yaml
 from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
-from matinee.training.tasks import NextItemTask
+from matinee.training.tasks import NextItemTask, RatingTask
 from matinee.verbs.search.command import print_rows, published_rows, search
 from matinee.verbs.search.records import Records
 from matinee.verbs.search.spaces import Space, as_overrides, hash_id
@@ -274,7 +274,9 @@ def test_a_diverged_run_is_a_result_without_metrics(
         assert row["test_mrr"] is None and row["validation_mrr"] is None
         assert "NaN" in row["failure"] or "nan" in row["failure"]
     assert printed.err.count("trial ") == 2
-    print_rows(SimpleNamespace(folder=path.parent), "pooling", [row])
+    figures = ("test_mrr", "validation_mrr")
+    shown = SimpleNamespace(folder=path.parent, figures=figures, headline=NextItemTask.headline)
+    print_rows(shown, "pooling", [row])
     assert "pooling: 1 combination on markov" in capsys.readouterr().out
     run_search(*options)
     assert capsys.readouterr().err.count("trial ") == 0
@@ -364,9 +366,24 @@ def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
             good.report(value, epoch)
         study.study.tell(good, value)
     trial = study.study.ask(study.distributions)
-    watcher = Pruning(trial)
+    watcher = Pruning(trial, study.prepared.headline.monitor)
     study.prepared.run(trial.params, watcher)
     assert watcher.pruned
     reported = study.study.trials[-1].intermediate_values
     assert list(reported) == [0, 1, 2, 3]
     assert all(0 < value <= 1 for value in reported.values())
+
+
+def test_a_search_for_errors_prefers_the_lower_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = SimpleNamespace(
+        folder=tmp_path, figures=("test_rmse", "validation_rmse"), headline=RatingTask.headline,
+        command=lambda hyperparameters: ["train"],
+    )  # fmt: skip
+    rows = [
+        {"hash_ID": name, "test_rmse": 1.0, "validation_rmse": value, "hyperparameters": {}, "failure": None}
+        for name, value in (("worse", 2.0), ("better", 1.0))
+    ]  # fmt: skip
+    print_rows(shown, "mf", rows)
+    assert "best on validation, better" in capsys.readouterr().out

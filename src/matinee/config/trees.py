@@ -206,6 +206,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+def differences(
+    recorded: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each dotted key whose values differ, with the recorded value and that of now.
+
+    A value that is missing counts as None.
+
+    >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}))
+    [('a.b', 1, 3)]
+    """
+    there, here = flatten(recorded), flatten(now)
+    for key in dict.fromkeys((*here, *there)):
+        if there.get(key) != here.get(key):
+            yield key, there.get(key), here.get(key)
+
+
 def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return every key of nested mappings in dotted form, those of inner mappings included.
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.config.targets import used_packages
-from matinee.config.trees import check_plain, flatten, read_yaml
+from matinee.config.trees import check_plain, differences, flatten, read_yaml
 from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
 from matinee.files import write_whole
@@ -101,11 +101,11 @@ def check_same(folder: Path, config: DictConfig) -> None:
     """
     here: Any = OmegaConf.to_container(config)
     there: Any = OmegaConf.to_container(load_config(folder))
-    now = flatten(here)
-    for key, recorded in flatten(there).items():
-        parts = [part for part in now if part.startswith(f"{key}.")]  # of what was null or empty
-        if key not in OF_THE_PLACE and (parts or now.get(key) != recorded):
-            wanted = f"{parts[0]}={now[parts[0]]}" if parts else now.get(key)
+    known = flatten(there)
+    empty = tuple(f"{key}." for key, value in known.items() if value in (None, {}))
+    options = {k: v for k, v in flatten(here).items() if k in known or k.startswith(empty)}
+    for key, recorded, wanted in differences(known, options):
+        if key not in OF_THE_PLACE:
             raise MatineeError(
                 f"{folder} holds a run with {key}={recorded}, not {wanted}; name another folder."
             )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matinee.config.trees import differences
 from matinee.errors import MatineeError
 from matinee.experiment import building, measuring
 from matinee.experiment.run_folder import (
@@ -108,7 +109,7 @@ def claim_output(output: Any, asked: Mapping[str, str]) -> Path:
                 "another folder."
             )
     if (folder / EVALUATION).exists():
-        _check_same(folder, asked)
+        _check_question(folder, asked)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -120,20 +121,16 @@ def claim_output(output: Any, asked: Mapping[str, str]) -> Path:
     return folder
 
 
-def _check_same(folder: Path, asked: Mapping[str, str]) -> None:
+def _check_question(folder: Path, asked: Mapping[str, str]) -> None:
     path = folder / EVALUATION
     try:
         found = json.loads(path.read_text())
         known = {key: str(found.get(key)) for key in asked}
     except (OSError, ValueError, AttributeError) as error:
         raise MatineeError(f"{path} cannot be read; name another output.") from error
-    for key, value in asked.items():
-        there, here = known[key], value
-        if key == "run":
-            there, here = str(Path(there).resolve()), str(Path(here).resolve())
-        if there != here:
-            hint = f", such as 'output={folder}/${{{key}}}'" if key in VARIED else ""
-            raise MatineeError(
-                f"output={folder} holds the evaluation of {key}={known[key]}, not {value}; name "
-                f"another folder{hint}."
-            )
+    for key, _, _ in differences(*({**q, "run": Path(q["run"]).resolve()} for q in (known, asked))):
+        hint = f", such as 'output={folder}/${{{key}}}'" if key in VARIED else ""
+        raise MatineeError(
+            f"output={folder} holds the evaluation of {key}={known[key]}, not {asked[key]}; name "
+            f"another folder{hint}."
+        )

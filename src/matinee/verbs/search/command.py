@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,8 +16,6 @@ from matinee.errors import MatineeError
 from matinee.verbs.search.records import Records, Row, read_records
 from matinee.verbs.search.spaces import hash_id
 from matinee.verbs.search.trials import Search, prepare
-
-FIGURES = ("test_mrr", "validation_mrr")
 
 
 def search(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -45,14 +43,15 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
         print_rows(prepared, title, guided.rows())
         print(guided.place)
         return
-    records = Records(prepared.folder / f"{prepared.name}.jsonl", prepared.about)
+    path = prepared.folder / f"{prepared.name}.jsonl"
+    records = Records(path, prepared.about, prepared.figures)
     if config.hash:
         rerun(prepared, config.hash, list(records.rows().values()))
         return
     search_at_random(prepared, records)
     for path in sorted(prepared.folder.glob(f"{prepared.space.model}-*.jsonl")):
         if path != records.path:
-            print_rows(prepared, path.stem, read_records(path)[1])
+            print_rows(prepared, path.stem, read_records(path, prepared.figures)[1])
     print_rows(prepared, prepared.name, list(records.rows().values()))
     print(records.path)
 
@@ -82,18 +81,18 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
     if name not in known:
         hint = suggest(name, known) or "take one of the file of results."
         raise MatineeError(f"hash={name} is unknown for {prepared.space.model}; {hint}")
-    row = prepared.run(known[name]["hyperparameters"])
+    row, figures = prepared.run(known[name]["hyperparameters"]), prepared.figures
     table = {
-        "figure": FIGURES,
-        "now": [decimal(row[figure]) for figure in FIGURES],
-        "recorded": [decimal(recorded.get(name, {}).get(figure)) for figure in FIGURES],
-        "published": [decimal(published.get(name, {}).get(figure)) for figure in FIGURES],
+        "figure": figures,
+        "now": [decimal(row[figure]) for figure in figures],
+        "recorded": [decimal(recorded.get(name, {}).get(figure)) for figure in figures],
+        "published": [decimal(published.get(name, {}).get(figure)) for figure in figures],
     }
     print(as_markdown(pd.DataFrame(table)))
     if name in published:
         print(f"published: {published[name]['source']}")
     if name in recorded:
-        same = all(row[figure] == recorded[name][figure] for figure in FIGURES)
+        same = all(row[figure] == recorded[name][figure] for figure in figures)
         print("identical to the record, to the last bit" if same else "not the record")
 
 
@@ -106,10 +105,15 @@ def published_rows(model: str) -> dict[str, Row]:
 
 def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
     """Print the results, the best on validation first, and how to train that one."""
-    done = sorted((row for row in rows if not row["failure"]), key=_order)
+    figures, headline = prepared.figures, prepared.headline
+
+    def order(row: Row) -> tuple[float, str]:
+        return -headline.goodness(row[figures[1]]), row["hash_ID"]
+
+    done = sorted((row for row in rows if not row["failure"]), key=order)
     failed = [row for row in rows if row["failure"]]
     table = [
-        {"hash_ID": row["hash_ID"], **{figure: decimal(row[figure]) for figure in FIGURES}}
+        {"hash_ID": row["hash_ID"], **{figure: decimal(row[figure]) for figure in figures}}
         for row in (*done, *failed)
     ]
     combinations = f"{len(rows)} combination{'s' * (len(rows) != 1)}"
@@ -122,7 +126,3 @@ def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
         values = " ".join(f"{name}={value}" for name, value in best["hyperparameters"].items())
         print(f"\nbest on validation, {best['hash_ID']}: {values}")
         print(f"matinee {shlex.join(prepared.command(best['hyperparameters']))}")
-
-
-def _order(row: Mapping[str, Any]) -> tuple[float, str]:
-    return -row["validation_mrr"], row["hash_ID"]

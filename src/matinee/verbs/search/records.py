@@ -14,11 +14,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from matinee.config.trees import flatten
+from matinee.config.trees import differences
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 
-Row = dict[str, Any]  # trial, hash_ID, test_mrr, validation_mrr, hyperparameters, failure
+Row = dict[str, Any]  # the keys below, and the two metrics of a trial
+ROW = {"trial", "hash_ID", "hyperparameters", "failure"}
 POLL_SECONDS = 0.2
 
 
@@ -28,17 +29,19 @@ class Records:
     Args:
         path: The file, ``.jsonl``; it need not be there.
         about: What must be equal for trials to stand in one file, JSON values by name.
+        figures: Names of the metrics of a trial.
 
     Raises:
         MatineeError: If the file is of another search or broken, or its folder cannot be written.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], figures: Sequence[str]) -> None:
         self.path = path
+        self.figures = figures
         self.about = json.loads(json.dumps(about))
         with self.locked():
-            if (found := read_records(path)[0]) is not None:
-                check_same(found, self.about, path)
+            if (found := read_records(path, figures)[0]) is not None:
+                check_search(found, self.about, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -52,7 +55,7 @@ class Records:
 
     def rows(self) -> dict[str, Row]:
         """Return the rows by hash, in the order of the trials."""
-        return {row["hash_ID"]: row for row in read_records(self.path)[1]}
+        return {row["hash_ID"]: row for row in read_records(self.path, self.figures)[1]}
 
     def add(self, row: Row) -> None:
         """Write a row to its place; one of a known hash changes nothing."""
@@ -102,11 +105,12 @@ def acquire(lock: FileLock, blocking: bool = True) -> bool:
     return True
 
 
-ROW = {"trial", "hash_ID", "test_mrr", "validation_mrr", "hyperparameters", "failure"}
-
-
-def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Row]]:
+def read_records(path: Path, figures: Sequence[str]) -> tuple[dict[str, Any] | None, list[Row]]:
     """Read what was searched and the rows; a last line that was not finished is left out.
+
+    Args:
+        path: The file.
+        figures: Names of the metrics of a trial.
 
     Returns:
         None and no rows where there is no file.
@@ -126,7 +130,7 @@ def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Row]]:
     parsed: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            parsed.append(_parsed(line, ROW if number > 1 else {"space"}))
+            parsed.append(_row(line, figures) if parsed else _parsed(line, {"space"}))
         except ValueError as error:
             if number < len(lines) or text.endswith("\n"):
                 raise MatineeError(
@@ -141,22 +145,25 @@ def _parsed(line: str, keys: set[str]) -> dict[str, Any]:
     content = json.loads(line)
     if not isinstance(content, dict) or not keys <= content.keys():
         raise ValueError(f"it lacks {' and '.join(sorted(keys))}")
-    for key in keys & {"test_mrr", "validation_mrr"}:
-        if not isinstance(content[key], float | int | None):
-            raise ValueError(f"{key} is {content[key]!r}")
     return content
 
 
-def check_same(found: Mapping[str, Any], about: Mapping[str, Any], where: object) -> None:
+def _row(line: str, figures: Sequence[str]) -> Row:
+    row = _parsed(line, ROW | set(figures))
+    for key in figures:
+        if not isinstance(row[key], float | int | None):
+            raise ValueError(f"{key} is {row[key]!r}")
+    return row
+
+
+def check_search(found: Mapping[str, Any], about: Mapping[str, Any], where: object) -> None:
     """Refuse to go on with a search of something else.
 
     Raises:
         MatineeError: Naming the first difference.
     """
-    there, here = flatten(found), flatten(about)
-    for key in dict.fromkeys((*here, *there)):
-        if there.get(key) != here.get(key):
-            raise MatineeError(
-                f"{where} holds a search of another {key} ({json.dumps(there.get(key))} there, "
-                f"{json.dumps(here.get(key))} here); set log_dir=... to begin another one."
-            )
+    for key, there, here in differences(found, about):
+        raise MatineeError(
+            f"{where} holds a search of another {key} ({json.dumps(there)} there, {json.dumps(here)} "
+            "here); set log_dir=... to begin another one."
+        )

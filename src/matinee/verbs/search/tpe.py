@@ -5,6 +5,7 @@ database, SQLite unless told otherwise: a transaction survives a kill whole or n
 the lock of Optuna's journal files outlives the process that held it.
 """
 
+import math
 import socket
 import sys
 import time
@@ -23,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from matinee.batches.loading import mix_seed
 from matinee.errors import MatineeError
-from matinee.verbs.search.records import POLL_SECONDS, Row, acquire, check_same
+from matinee.verbs.search.records import POLL_SECONDS, Row, acquire, check_search
 from matinee.verbs.search.spaces import completed, hash_id
 from matinee.verbs.search.trials import Search
 
@@ -33,19 +34,21 @@ SQLITE_SECONDS = 60  # to wait for another process to finish writing
 
 
 class Pruning(Callback):
-    """Reports the validation MRR of every epoch, and ends a fit that is behind the others.
+    """Reports the headline metric of every epoch, and ends a fit that is behind the others.
 
     Args:
-        trial: Whose figures they are.
+        trial: The trial that is reported to.
+        monitor: Name of the logged metric.
     """
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, monitor: str) -> None:
         self.trial = trial
+        self.monitor = monitor
         self.pruned = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch; stop unless it was the last one anyway."""
-        self.trial.report(trainer.callback_metrics["val/mrr"].item(), trainer.current_epoch)
+        self.trial.report(trainer.callback_metrics[self.monitor].item(), trainer.current_epoch)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and self.trial.should_prune():
             self.pruned = trainer.should_stop = True
 
@@ -80,7 +83,7 @@ class GuidedSearch:
             self.study = optuna.create_study(
                 storage=optuna.storages.RDBStorage(url, engine_kwargs=waiting),
                 study_name=f"{prepared.folder.name}/{prepared.name}",
-                direction="maximize",
+                direction="maximize" if prepared.headline.higher_is_better else "minimize",
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(n_warmup_steps=WARMUP_EPOCHS),
             )
@@ -95,7 +98,7 @@ class GuidedSearch:
             ) from error
         finally:
             self.decision.release()
-        check_same(found or prepared.about, prepared.about, self.place)
+        check_search(found or prepared.about, prepared.about, self.place)
 
     def rows(self) -> list[Row]:
         """Return the rows of the trials that went to their end, in their order."""
@@ -180,14 +183,16 @@ class GuidedSearch:
         return trial
 
     def _run(self, trial: Trial) -> None:
-        watcher = Pruning(trial)
+        watcher = Pruning(trial, self.prepared.headline.monitor)
         print(f"trial {trial.number + 1}", end=": ", file=sys.stderr)
         row = self.prepared.run(completed(trial.params), watcher)
         trial.set_user_attr("row", {"trial": trial.number, **row})
         if watcher.pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, row["validation_mrr"] or 0.0)  # nothing is worse than a failure
+            value = row[self.prepared.figures[1]]
+            worst = self.prepared.headline.goodness(-math.inf)  # of a failure
+            self.study.tell(trial, worst if value is None else value)
 
     def _claim(self, number: int) -> FileLock:
         return FileLock(self.claims / str(number), poll_interval=POLL_SECONDS)

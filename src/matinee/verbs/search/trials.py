@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from matinee.config.composing import compose
 from matinee.config.parts import make_part
+from matinee.contracts import Headline
 from matinee.display.markdown import decimal
 from matinee.errors import Diverged, MatineeError, Stopped
 from matinee.experiment import building, measuring
@@ -33,6 +34,7 @@ class Search:
         folder: Where the results are.
         device: Type of the device that runs train on, such as ``cpu`` or ``cuda``.
         about: What must be equal for two trials to stand side by side.
+        headline: The metric that trials are compared by.
     """
 
     space: Space
@@ -42,6 +44,12 @@ class Search:
     folder: Path
     device: str
     about: Mapping[str, Any]
+    headline: Headline
+
+    @property
+    def figures(self) -> tuple[str, str]:
+        """Names of the two metrics of a trial, such as ``test_mrr`` and ``validation_mrr``."""
+        return f"test_{self.headline.metric}", f"validation_{self.headline.metric}"
 
     @property
     def name(self) -> str:
@@ -57,7 +65,7 @@ class Search:
         """Train and measure some hyperparameters; nothing is kept on disk.
 
         Returns:
-            ``hash_ID``, ``test_mrr`` and ``validation_mrr``, ``hyperparameters``, and ``failure``:
+            ``hash_ID``, the two :attr:`figures`, ``hyperparameters``, and ``failure``:
             None, or why the two figures are None.
 
         Raises:
@@ -67,7 +75,7 @@ class Search:
         started = time.perf_counter()
         name = hash_id(hyperparameters)
         config = compose(*self.command(hyperparameters)[1:])
-        metrics: Mapping[str, float | None] = {"test/mrr": None, "val/mrr": None}
+        metrics: Mapping[str, float] = {}
         failure = None
         try:
             metrics = _train(config, watchers)
@@ -75,7 +83,8 @@ class Search:
             failure = str(error).split(";")[0]
         except Stopped as stopped:
             raise Stopped("the same command", stopped.status) from stopped
-        figures = {"test_mrr": metrics["test/mrr"], "validation_mrr": metrics["val/mrr"]}
+        names = (f"test/{self.headline.metric}", self.headline.monitor)
+        figures = dict(zip(self.figures, map(metrics.get, names), strict=True))
         seconds = f"{time.perf_counter() - started:.1f} s"
         told = failure or ", ".join(f"{key} {decimal(value)}" for key, value in figures.items())
         print(f"{name}: {told}, {seconds}", file=sys.stderr)
@@ -141,6 +150,7 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
         folder=Path(config.log_dir) / dataset,
         device=make_trainer(first, None).strategy.root_device.type,
         about=about,
+        headline=built.task.headline,
     )
 
 
