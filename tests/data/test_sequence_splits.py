@@ -134,6 +134,12 @@ def test_rows_of_equal_time_and_rows_without_time_keep_the_source_order(make):
         assert log.items["raw_id"].loc[log.item_ids[split.validation]].tolist() == [2]
 
 
+def test_a_share_of_a_users_rows_is_exact_where_its_product_is_whole():
+    """100 * 0.29 is 28.999... in floating point."""
+    split = user_tail(log_of([1] * 100), validation_share=0.29, test_share=0.29)
+    assert split.sizes == {"train": 42, "validation": 29, "test": 29}
+
+
 @pytest.mark.parametrize("make", [leave_last_out, lambda log: user_tail(log, 0.2, 0.2)])
 def test_rows_that_are_not_in_the_order_of_time_are_noticed(make):
     """A reader that builds interactions without ``from_table`` could leave them so."""

@@ -16,6 +16,7 @@ from matinee.experiment import building, measuring, running
 from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import make_trainer
 from matinee.metrics import ranking_metrics
+from matinee.training.tasks import next_item
 from matinee.verbs.recommend import recommend
 
 SEQUENCE = [
@@ -167,6 +168,22 @@ def test_metrics_do_not_depend_on_the_evaluation_batch(run) -> None:
     whole = read_result(run(*options))["metrics"]
     single = read_result(run(*options, "data.eval_batch_size=1", folder="single"))["metrics"]
     assert whole == pytest.approx(single, abs=2e-3), "a float's last bit may break or make a tie"
+
+
+def test_a_batch_is_ranked_the_same_in_blocks_of_rows(
+    compose_train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SEQUENCE, "model=gru", "data.filter_seen=true", "data.eval_stride=1"]
+    experiment = building.build(compose_train(*options))
+    task = experiment.task.eval()
+    batch = next(iter(experiment.datamodule.evaluation_dataloader("test")))
+    assert len(batch.seen_rows) > 0
+    with torch.no_grad():
+        whole = task.rank(batch, best=5)
+        monkeypatch.setattr(next_item, "RANKED_AT_ONCE", 7 * len(task.warm_items))
+        blocks = task.rank(batch, best=5)
+    assert torch.equal(whole["ranks"], blocks["ranks"])
+    assert torch.equal(whole["best_items"], blocks["best_items"])
 
 
 def test_recommendations_are_the_scores_of_evaluation(run) -> None:
