@@ -80,8 +80,8 @@ def test_refusals(run) -> None:
     loaded = building.load_run(run("model=bias"))
     for ratings, sentence in (
         ({1: 5}, "item 1 is not"),
-        ({100: 9}, "not on the scale"),
-        ({100: "x"}, "not on the scale"),
+        ({100: 9}, "outside the scale"),
+        ({100: "x"}, "outside the scale"),
     ):
         with pytest.raises(MatineeError, match=sentence):
             recommend(loaded, ratings=ratings)
