@@ -123,7 +123,9 @@ def test_windows_and_batches_against_a_loop(users, length, stride, min_length):
     histories_expected, targets_expected = slow_batch(expected)
     assert batch.histories.tolist() == histories_expected
     assert batch.target_ids.tolist() == targets_expected
+    assert batch.targets_at.tolist() == batch.target_ids.nonzero().T.tolist()
     last = last_target_only(batch)
+    assert last.targets_at.tolist() == last.target_ids.nonzero().T.tolist()
     assert last.target_ids.tolist() == slow_batch(expected, last_only=True)[1]
     assert last.histories.tolist() == histories_expected
     assert (last.target_ids != 0).sum(1).tolist() == [1] * len(expected)
@@ -137,7 +139,8 @@ def test_a_batch_in_full():
     assert batch.target_ids.tolist() == [[1, 2, 4], [3, 0, 0]]
     assert batch.lengths.tolist() == [3, 1]
     assert batch.user_ids.tolist() == [1, 2]
-    assert batch.histories.dtype == batch.target_ids.dtype == torch.int64
+    assert batch.targets_at.tolist() == [[0, 0, 0, 1], [0, 1, 2, 0]]
+    assert batch.histories.dtype == batch.target_ids.dtype == batch.targets_at.dtype == torch.int64
 
 
 def test_stride_of_the_length_leaves_a_remainder_at_the_start():

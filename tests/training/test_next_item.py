@@ -277,6 +277,34 @@ def test_a_share_of_the_users_is_unknown_in_training(compose_train) -> None:
     assert not torch.equal(replaced[0], replaced[1]), "drawn anew in every step"
 
 
+@pytest.mark.parametrize("loss", ["loss=softmax", "loss=bpr"])
+def test_a_step_takes_every_target_and_no_padding(compose_train, loss: str) -> None:
+    sampler = ["sampler=uniform"] * (loss == "loss=bpr")
+    overrides = [*SEQUENCE, "model=gru", "model.dropout=0", loss, *sampler]
+    experiment = building.build(compose_train(*overrides))
+    task = experiment.task.train()
+    batches = list(experiment.datamodule.train_dataloader())
+    batches += experiment.datamodule.evaluation_dataloader("val")  # one target a row
+    assert any((batch.target_ids == 0).any() for batch in batches), "some are padded"
+    for batch in batches:
+        torch.manual_seed(0)
+        task.zero_grad()
+        outputs = task.step(batch)
+        outputs["loss"].backward()
+        gradients = [p.grad.clone() for p in task.parameters()]
+        torch.manual_seed(0)
+        task.zero_grad()
+        torch.rand(len(batch.user_ids))  # which users are unknown
+        here = batch.target_ids != 0
+        represented = task.network.represent(batch.histories, batch.user_ids)
+        expected = task.objective(represented[here], batch.target_ids[here])
+        expected.backward()
+        assert outputs["loss"].item() == expected.item()
+        assert outputs["count"].item() == here.sum().item()
+        same = map(torch.equal, gradients, (p.grad for p in task.parameters()))
+        assert all(same)
+
+
 def test_negatives_are_drawn_by_their_counts_in_train(compose_train) -> None:
     overrides = [*SEQUENCE, "split=leave_last_out", "model=gru", "loss=bpr", "sampler=popularity"]
     experiment = building.build(compose_train(*overrides, "sampler.alpha=1"))

@@ -33,6 +33,7 @@ class RankingBatch(NamedTuple):
     target_ids: Tensor  # int64, (batch, length); 0 but at each row's last position
     lengths: Tensor  # int32, (batch,)
     user_ids: Tensor  # int32, (batch,)
+    targets_at: Tensor  # int64, (2, batch), see SequenceBatch
     seen_rows: Tensor  # int64, (pairs,): with seen_items, what a row's user met before its target
     seen_items: Tensor  # int64, (pairs,)
 

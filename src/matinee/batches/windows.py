@@ -99,6 +99,7 @@ class SequenceBatch(NamedTuple):
     target_ids: Tensor  # int64, (batch, length); 0 where nothing is to be predicted
     lengths: Tensor  # int32, (batch,): positions that are not padding
     user_ids: Tensor  # int32, (batch,)
+    targets_at: Tensor  # int64, (2, targets): rows and positions where target_ids is not 0
 
 
 def cut_windows(histories: Histories, length: int, stride: int, min_length: int = 1) -> Windows:
@@ -193,7 +194,8 @@ def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceB
         # the item after the last position is a target but no part of the padded history
         places = torch.arange(histories.shape[1], device=lengths.device)
         histories.masked_fill_(places >= lengths.unsqueeze(1), 0)
-    return SequenceBatch(histories, target_ids, lengths, user_ids)
+    targets_at = target_ids.nonzero().T  # once, where an accelerator does not have to be waited for
+    return SequenceBatch(histories, target_ids, lengths, user_ids, targets_at)
 
 
 def last_target_only(batch: SequenceBatch) -> SequenceBatch:
@@ -202,7 +204,7 @@ def last_target_only(batch: SequenceBatch) -> SequenceBatch:
     last = batch.lengths.long() - 1
     target_ids = torch.zeros_like(batch.target_ids)
     target_ids[rows, last] = batch.target_ids[rows, last]
-    return batch._replace(target_ids=target_ids)
+    return batch._replace(target_ids=target_ids, targets_at=torch.stack((rows, last)))
 
 
 def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
