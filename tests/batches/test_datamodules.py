@@ -117,7 +117,7 @@ def test_refuses_data_without_ratings_and_batches_of_nothing() -> None:
     split = Split("s", {}, np.array([0, 1]), np.array([2]), np.array([3]))
     with pytest.raises(MatineeError, match=r"dataset\.rating"):
         RatingDataModule(interactions(), split)
-    with pytest.raises(MatineeError, match=r"data\.batch_size is 0"):
+    with pytest.raises(MatineeError, match=r"batch_size is 0"):
         RatingDataModule(interactions(rating=[1, 2, 3, 4]), split, batch_size=0)
 
 

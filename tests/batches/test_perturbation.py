@@ -137,5 +137,5 @@ def test_an_evaluation_can_be_kept(
 
 
 def test_rating_models_have_no_histories(run: Run) -> None:
-    with pytest.raises(MatineeError, match="leave histories=shuffled out"):
+    with pytest.raises(MatineeError, match="histories=shuffled changes what a model reads"):
         building.load_run(run(), histories="shuffled")

@@ -104,8 +104,10 @@ class SequenceDataModule(SplitDataModule):
         self.filter_seen = filter_seen
         self.perturbation: Perturbation | None = None
         self._evaluations: dict[str, tuple[Histories, Windows]] = {}
-        whole = Histories.from_rows(interactions, split.train)
-        self.histories = Histories.from_rows(interactions, whole.without_oldest(drop_oldest))
+        self.histories = Histories.from_rows(interactions, split.train)
+        if drop_oldest > 0:
+            rows = self.histories.without_oldest(drop_oldest)
+            self.histories = Histories.from_rows(interactions, rows)
         shortest = max(2, min_length)
         self.windows = cut_windows(self.histories, length, stride, shortest)
         if len(self.windows.starts) == 0:
@@ -137,10 +139,11 @@ class SequenceDataModule(SplitDataModule):
 
     def _find_evaluation(self, stage: str) -> tuple[Histories, Windows]:
         parts = list(PARTS)[: list(PARTS).index(stage) + 1]
-        part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
+        visible = [getattr(self.split, PARTS[earlier]) for earlier in parts]
+        part = histories = Histories.from_rows(self.interactions, visible[-1])
+        if len(visible) > 1:
+            histories = Histories.from_rows(self.interactions, np.concatenate(visible))
         targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
-        visible = np.concatenate([getattr(self.split, PARTS[earlier]) for earlier in parts])
-        histories = Histories.from_rows(self.interactions, visible)
         positions = histories.positions(targets)
         windows = windows_ending_at(histories, positions, self.eval_length, self.min_length)
         windows = windows.take(windows.lengths.argsort(stable=True))  # saves padding
