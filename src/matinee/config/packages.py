@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
@@ -42,8 +43,7 @@ def allowed_packages() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in _from_environment():
         found[name] = _version(name.split(".")[0])
-    for point in entry_points(group=GROUP):
-        found[point.module] = point.dist.version if point.dist else None
+    found |= _from_entry_points(tuple(sys.path))
     if _CurrentFolder not in sys.meta_path:
         sys.meta_path.append(_CurrentFolder)
     return found
@@ -67,6 +67,13 @@ def _from_environment() -> list[str]:
                 f"{VARIABLE} holds {name!r}; give the names of packages, separated by commas."
             )
     return names
+
+
+@lru_cache(maxsize=1)
+def _from_entry_points(path: tuple[str, ...]) -> dict[str, str | None]:
+    """Return what installed packages declare; the path is that of modules, where they are found."""
+    points = entry_points(group=GROUP)
+    return {point.module: point.dist.version if point.dist else None for point in points}
 
 
 def _version(package: str) -> str | None:

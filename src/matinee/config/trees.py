@@ -7,7 +7,6 @@ config, ``${hydra:...}`` what Hydra knows of the run, and ``${now:...}`` the tim
 """
 
 import datetime
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf._utils import get_yaml_loader
 
 from matinee.errors import MatineeError
 
@@ -45,8 +44,12 @@ def read_yaml(path: Path, text: str | None = None) -> Any:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MAX_CHARACTERS + 1)
         check_size(text)
-        return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        tree = yaml.load(
+            text, Loader=get_yaml_loader()
+        )  # numbers and duplicate keys as in OmegaConf
+        _check_kinds(tree)
+        return {} if tree is None else tree
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise MatineeError(f"{path} cannot be read ({reason}); restore it.") from error
 
@@ -79,6 +82,19 @@ def check_size(text: str) -> None:
             raise ValueError(f"it has more than {MAX_NODES:,} values")
         if len(sizes) > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def _check_kinds(tree: Any) -> None:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if not isinstance(key, str | int | float | bool):
+                raise ValueError(f"{key!r} is no key")
+            _check_kinds(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            _check_kinds(value)
+    elif not isinstance(tree, str | int | float | bool | None):
+        raise ValueError(f"{type(tree).__name__} is no kind of value for a config")
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
