@@ -1,4 +1,4 @@
-"""A package of one's own trains by the commands of CONTRIBUTING.md: from its folder, and installed."""
+"""A user's package trains by the commands of CONTRIBUTING.md: from its folder, and installed."""
 
 import json
 import os

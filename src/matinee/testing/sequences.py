@@ -268,7 +268,7 @@ def _check_memorizes(network: Any, knows_order: bool) -> None:
 
 @during("to learn random histories")
 def _check_chance(network: Any) -> None:
-    length = min(8, _max_length(network))
+    length = min(5, _max_length(network))
     if isinstance(network, ClosedForm):
         _fit(network, *_noise(32, length))
     else:
