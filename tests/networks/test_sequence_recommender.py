@@ -7,9 +7,11 @@ from functools import partial
 import pytest
 import torch
 from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from matinee.config.checking import check_config
+from matinee.config.folders import config_dir
 from matinee.networks.encoders.attention import Attention
 from matinee.networks.encoders.convolution import CNN
 from matinee.networks.encoders.dnc import DNC
@@ -46,6 +48,14 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoder_passes_the_kit(name: str) -> None:
     check_encoder(ENCODERS[name], knows_order=name not in ("mean", "sum"))
+
+
+def test_every_shipped_encoder_is_checked() -> None:
+    checked = {getattr(encoder, "func", encoder).__name__ for encoder in ENCODERS.values()}
+    files = list((config_dir() / "encoder").glob("*.yaml"))
+    assert files
+    for file in files:
+        assert OmegaConf.load(file)._target_.rsplit(".", 1)[1] in checked, file
 
 
 @pytest.mark.parametrize("name", ENCODERS)

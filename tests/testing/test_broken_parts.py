@@ -98,6 +98,13 @@ class Frozen(Sound):
         return 1e-6 * super().forward(inputs)
 
 
+class ExtraState(Sound):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
 class UserPadding(UserConditioned):
     def __init__(self, embedding_dim: int, num_users: int) -> None:
         super().__init__(embedding_dim, num_users, GRU)
@@ -153,6 +160,7 @@ ENCODERS: Broken = {
         "fails in training: RuntimeError",
     ),
     "unregistered": (Unregistered, "not restored by its state dict"),
+    "extra state": (ExtraState, "the state dict must hold tensors only"),
     "precision": (changed(narrow), "fails to score histories"),
     "learns nothing": (Frozen, r"does not memorize 3 histories .*knows_order=False"),
     "order": (Pooling, "pass knows_order=False"),
@@ -211,6 +219,11 @@ class PaddingScored(Recommender):
         return super().score_all(representations).nan_to_num(neginf=0.0)
 
 
+class Undeclared(Recommender):
+    def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:
+        return super().represent(histories) * (1 + user_ids.view(-1, 1, 1))
+
+
 class RarestFirst(Popularity):
     def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor | None = None) -> None:
         super().fit(user_ids, item_ids)
@@ -223,6 +236,7 @@ NETWORKS: Broken = {
     "padding chosen": (PaddingChosen, "score and score_all give different scores"),
     "padding": (PaddingScored, "minus infinity for item 0"),
     "table of users": (OtherTables, r"tables\(\) has 21 rows of 'users'"),
+    "users": (Undeclared, "depends on the user but does not declare needs_users"),
     "closed form": (RarestFirst, "RarestFirst does not memorize"),
 }
 
@@ -238,7 +252,7 @@ class Pair(BiasedMatrixFactorization):
     """A pair network without a fault."""
 
 
-class Squeezed(Pair):
+class Shaped(Pair):
     def score(self, user_rows: Any, item_rows: Any) -> Tensor:
         return super().score(user_rows, item_rows).unsqueeze(-1)
 
@@ -269,6 +283,33 @@ class Centred(Pair):
 class DetachedRows(Pair):
     def score(self, user_rows: Any, item_rows: Any) -> Tensor:
         return super().score((user_rows[0].detach(),), item_rows)
+
+
+class UnusedRows(Pair):
+    def lookup(self, user_ids: Tensor, item_ids: Tensor) -> Any:
+        user_rows, item_rows = super().lookup(user_ids, item_ids)
+        return user_rows * 2, item_rows
+
+    def score(self, user_rows: Any, item_rows: Any) -> Tensor:
+        return super().score(user_rows[:1], item_rows)
+
+
+class FlatRows(Pair):
+    def lookup(self, user_ids: Tensor, item_ids: Tensor) -> Any:
+        return (user_ids,), (item_ids,)
+
+    def score(self, user_rows: Any, item_rows: Any) -> Tensor:
+        return super().score(*super().lookup(user_rows[0], item_rows[0]))
+
+
+class Alone(Pair):
+    def score(self, user_rows: Any, item_rows: Any) -> Tensor:
+        return super().score(user_rows, item_rows) + 0.1 * (len(user_rows[0]) == 1)
+
+
+class Dropping(Pair):
+    def score(self, user_rows: Any, item_rows: Any) -> Tensor:
+        return super().score((F.dropout(user_rows[0], 0.1),), item_rows)
 
 
 class ItemPadding(Pair):
@@ -307,7 +348,11 @@ class NoUnknown(Pair):
 
 
 PAIRS: Broken = {
-    "shape": (Squeezed, r"returns \(3, 1\) for 3 pairs"),
+    "shape": (Shaped, r"returns \(3, 1\) for 3 pairs"),
+    "rows": (FlatRows, "two tuples of rows"),
+    "unused rows": (UnusedRows, "score has no gradient for some rows"),
+    "alone": (Alone, "only one of its batch"),
+    "dropout": (Dropping, "another answer when asked again"),
     "batch": (Standardized, "mixes the pairs of a batch"),
     "forward": (OtherForward, "other scores for the rows of lookup"),
     "start": (StartsAtZero, "scores start up to 3.* away from the initial score 3.5"),

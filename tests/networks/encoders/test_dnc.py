@@ -287,6 +287,13 @@ def test_runs_on_a_device_without_mixed_precision():
     assert dnc(torch.zeros(2, 3, DIM, dtype=torch.float64, device="meta")).shape == (2, 3, DIM)
 
 
+def test_dropout_acts_in_training():
+    dnc = network(dropout=1 - 1e-9)
+    inputs = random_inputs(2, 5, DIM)
+    torch.testing.assert_close(dnc.train()(inputs), dnc.output.bias.expand(2, 5, DIM))
+    assert not torch.allclose(dnc.eval()(inputs), dnc.output.bias.expand(2, 5, DIM))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -1,4 +1,4 @@
-"""A callback: log how large the weights are."""
+"""A callback."""
 
 import lightning.pytorch as pl
 import torch
@@ -9,6 +9,6 @@ class WeightNorm(Callback):
     """Log the norm of all parameters as ``weight_norm`` after each epoch."""
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compute the norm and log it; it becomes a column of ``metrics.csv``."""
+        """Log the norm; it becomes a column of ``metrics.csv``."""
         norms = [parameter.detach().norm() for parameter in pl_module.parameters()]
         pl_module.log("weight_norm", torch.stack(norms).norm())

@@ -7,13 +7,13 @@ from matinee.data.splits import Split
 
 
 def ring(num_users: int = 60, num_items: int = 20, length: int = 15, seed: int = 0) -> Interactions:
-    """Make users who walk around a ring of items, one or two steps at a time, and rate what they meet.
+    """Make users who walk around a ring of items, one or two steps at a time.
 
     Args:
         num_users: Number of users, at least 1.
         num_items: Number of items on the ring, at least 1.
         length: Number of items of each user, at least 1.
-        seed: Seed of the starts, the steps and the ratings.
+        seed: Seed of all draws.
     """
     generator = np.random.default_rng(seed)
     steps = generator.integers(1, 3, (length, num_users))
@@ -30,17 +30,16 @@ def ring(num_users: int = 60, num_items: int = 20, length: int = 15, seed: int =
 def in_time(
     interactions: Interactions, validation_share: float = 0.2, test_share: float = 0.2
 ) -> Split:
-    """Cut the rows, which are in time order, into train, validation and test.
+    """Split the rows in time order: train, then validation, then test.
 
     Args:
-        interactions: The table to split.
-        validation_share: Share of the rows before the newest ones, in (0, 1).
-        test_share: Share of the newest rows, in (0, 1).
+        interactions: Table to split; its rows are in time order.
+        validation_share: Share of the rows in validation, in (0, 1).
+        test_share: Share of the rows in test, in (0, 1).
     """
     count = len(interactions)
-    validation, test = (
-        round(count * (1 - share)) for share in (validation_share + test_share, test_share)
-    )
+    start = round(count * (1 - validation_share - test_share))
+    end = round(count * (1 - test_share))
     rows = np.arange(count)
     options = {"validation_share": validation_share, "test_share": test_share}
-    return Split("in_time", options, rows[:validation], rows[validation:test], rows[test:])
+    return Split("in_time", options, rows[:start], rows[start:end], rows[end:])

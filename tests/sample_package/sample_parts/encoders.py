@@ -1,4 +1,4 @@
-"""An encoder: averages that forget."""
+"""An encoder of histories."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 class MovingAverage(nn.Module):
     r"""Average the inputs with weights that decay into the past.
 
-    .. math:: h_t = a \odot h_{t-1} + (1 - a) \odot x_t, \qquad h_0 = 0
+    .. math:: h_t = a \odot h_{t-1} + (1 - a) \odot x_t, \qquad h_{-1} = 0
 
     Args:
         embedding_dim: Width of the inputs and outputs.
-        decay: Initial value of every entry of :math:`a`, which is trained, in (0, 1).
+        decay: Initial value of the entries of :math:`a`, which is trained, in (0, 1).
     """
 
     def __init__(self, embedding_dim: int, decay: float = 0.5) -> None:

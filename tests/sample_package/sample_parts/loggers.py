@@ -1,4 +1,4 @@
-"""A logger: one line of JSON per step."""
+"""A logger."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 
 class JSONLines(Logger):
-    """Write metrics to ``metrics.jsonl``.
+    """Write the metrics of each step as a line of ``metrics.jsonl``.
 
     Args:
         save_dir: Run folder.
@@ -28,4 +28,4 @@ class JSONLines(Logger):
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
     def log_hyperparams(self, *arguments: Any, **options: Any) -> None:
-        """Do nothing: the run folder has the config."""
+        """Do nothing: the config is in the run folder."""

@@ -18,8 +18,8 @@ class SquaredHinge(nn.Module):
     """
 
     compares = "negatives"
-    needs_excluded_target = True  # refuse samplers that may draw the target
-    needs_uniform_negatives = False
+    needs_excluded_target = True  # reject samplers that may draw the target
+    needs_uniform_negatives = False  # accept any distribution
 
     def __init__(self, margin: float = 1.0) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class SquaredHinge(nn.Module):
         self.margin = margin
 
     def fit(self, num_items: int) -> None:
-        """Do nothing: the loss does not depend on the size of the catalogue."""
+        """Do nothing: the loss does not depend on the number of items."""
 
     def forward(self, scores: RankingScores) -> Tensor:
-        """Map the scores of n targets to their mean loss."""
+        """Average the loss over n targets."""
         margins = scores.positive.unsqueeze(-1) - scores.negative  # (n, k)
-        losses = F.relu(self.margin - margins).square().mean(-1)
+        losses = F.relu(self.margin - margins).square().mean(-1)  # (n,)
         return losses.sum() / max(len(losses), 1)
 
 
@@ -48,22 +48,20 @@ class SmoothedSoftmax(nn.Module):
 
     def __init__(self, smoothing: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing is {smoothing}; give a share in [0, 1).")
         self.smoothing = smoothing
 
     def fit(self, num_items: int) -> None:
-        """Do nothing: the item table gives the size of the catalogue."""
+        """Do nothing: the item table gives the number of items."""
 
     def forward(
         self, representations: Tensor, item_weights: Tensor, item_biases: Tensor, target_ids: Tensor
     ) -> Tensor:
-        """Map n representations, the item table and n targets to the mean loss of the targets."""
+        """Average the loss over n targets."""
         scores = F.linear(representations, item_weights[1:], item_biases[1:])  # without padding
         losses = F.cross_entropy(
-            scores, target_ids.long() - 1, reduction="sum", label_smoothing=self.smoothing
+            scores, target_ids.long() - 1, reduction="none", label_smoothing=self.smoothing
         )
-        return losses / max(len(target_ids), 1)
+        return losses.sum() / max(len(losses), 1)
 
 
 class LogCosh(nn.Module):
@@ -72,7 +70,7 @@ class LogCosh(nn.Module):
     initial_score = 0.0
 
     def fit(self, ratings: npt.NDArray[np.float32]) -> None:
-        """Start networks at the mean rating of train."""
+        """Set the initial score to the mean rating of train."""
         self.initial_score = float(np.mean(ratings, dtype=np.float64))
 
     def rating(self, scores: Tensor) -> Tensor:
@@ -80,6 +78,6 @@ class LogCosh(nn.Module):
         return scores
 
     def forward(self, scores: Tensor, ratings: Tensor) -> Tensor:
-        """Map scores and ratings, both (batch,), to the mean loss."""
+        """Average the loss over a batch."""
         errors = (scores - ratings).abs()
         return (errors + F.softplus(-2 * errors) - math.log(2)).mean()

@@ -1,9 +1,9 @@
-"""A pair network: the nearer the user and the item, the higher the score."""
+"""A network that scores pairs."""
 
 import torch
 from torch import Tensor, nn
 
-Rows = tuple[Tensor, ...]
+from matinee.contracts import Rows
 
 
 class Distance(nn.Module):

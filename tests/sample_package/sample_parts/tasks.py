@@ -1,4 +1,4 @@
-"""A metric: the mean rank of the targets."""
+"""A task with one more metric."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,12 @@ class MeanRankTask(NextItemTask):
 
     @classmethod
     def from_data(cls, *parts: Any, **options: Any) -> NextItemTask:
-        """Make the task; a config may only name what this package defines, and not what it inherits."""
+        """Make the task. A config may name this method because the class itself defines it."""
         return super().from_data(*parts, **options)
 
     def measure(
         self, predictions: Sequence[Any], datamodule: Any, stage: str
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Measure a whole stage; see :class:`NextItemTask`."""
+        """Add ``mean_rank`` to the metrics of a stage."""
         metrics, values = super().measure(predictions, datamodule, stage)
-        ranks = 1 / values["mrr"]
-        return {**metrics, "mean_rank": float(ranks.mean())}, values
+        return {**metrics, "mean_rank": float((1 / values["mrr"]).mean())}, values
