@@ -31,10 +31,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.data.catalogues import with_year
 from matinee.display import plotting
 from matinee.experiment import building, measuring, running
@@ -57,9 +56,7 @@ torch.set_num_threads(1)  # small models are fastest with one thread
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
 overrides = ["experiment=random/mf_bias", "name=mf_bias", f"log_dir={scratch.name}", *quiet]
-with initialize_config_dir(str(config_dir()), version_base="1.3"):
-    config = compose("train", [*overrides, "trainer.accelerator=cpu"])
-run = running.train(config, overrides)
+run = running.train(compose(*overrides, "trainer.accelerator=cpu"), overrides)
 sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 # %% [markdown]

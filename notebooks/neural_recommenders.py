@@ -32,8 +32,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 
+from matinee.config.composing import compose
 from matinee.config.folders import config_dir
 from matinee.data.sources.movielens import load
 from matinee.display.plotting import COLOURS
@@ -51,8 +51,7 @@ def train(*overrides: str) -> dict[str, float]:
     """Train as `matinee train OVERRIDES` does, but without a logger; return the metrics."""
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}", "name=live"]
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return read_result(running.train(compose("train", words), words))["metrics"]
+    return read_result(running.train(compose(*words), words))["metrics"]
 
 
 def read_table(name: str, heading: str) -> pd.DataFrame:

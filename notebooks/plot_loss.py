@@ -28,10 +28,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.ticker import MaxNLocator
 
-from matinee.config.folders import config_dir
+from matinee.config.composing import compose
 from matinee.display.plotting import COLOURS, save_figure
 from matinee.experiment import running
 from matinee.experiment.run_folder import load_config
@@ -44,8 +43,7 @@ def train(*overrides: str) -> Path:
     """Train as `matinee train OVERRIDES` does, but without a logger; return the run folder."""
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}"]
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return running.train(compose("train", words), words)
+    return running.train(compose(*words), words)
 
 
 # %% [markdown]

@@ -89,3 +89,26 @@ def test_named_files_exist(page: Path) -> None:
     named = re.findall(rf"`((?:{FOLDERS})/[\w./-]*\w)[` ]", page.read_text())
     named = [path for path in named if not re.search(r"/[A-Z_-]+(/|$|\.(?!md))", path)]  # NAME.yaml
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_tables_list_the_choices_of_groups() -> None:
+    listed: dict[str, set[str]] = {}
+    for page in ("README.md", "docs/guide/data.md", "docs/guide/experiments.md"):
+        rows = re.findall(r"^\| (`[^|]*) \| (.*) \|$", (ROOT / page).read_text(), re.MULTILINE)
+        for groups, choices in rows:
+            words = re.findall(r"`([\w-]+)`", choices)
+            for group in re.findall(r"`(\w+)`", groups):
+                listed.setdefault(group, set()).update(words)
+    for group in (
+        "dataset",
+        "split",
+        "data",
+        "model",
+        "loss",
+        "sampler",
+        "task",
+        "callbacks",
+        "logger",
+    ):
+        files = {path.stem for path in (ROOT / "configs" / group).glob("*.yaml")}
+        assert listed[group] == files, group

@@ -67,11 +67,11 @@ def check_agreement(
     """Compare the metrics that an evaluation and a record share.
 
     Args:
-        folder: The run.
-        metrics: The metrics of now.
-        recorded: Those of the record.
-        relative: Largest relative difference; 0 asks for the same bits.
-        absolute: Largest absolute difference of those that exceed ``relative``.
+        folder: The run folder.
+        metrics: The new metrics.
+        recorded: The recorded metrics.
+        relative: Largest relative difference; 0 requires the same bits.
+        absolute: Largest absolute difference of metrics that exceed ``relative``.
 
     Raises:
         MatineeError: If they share none, or one differs by more than both tolerances.
