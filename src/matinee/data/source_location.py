@@ -23,11 +23,13 @@ class Stretch(NamedTuple):
         source: Name of the file.
         unit: What counts its rows, "line" or "row".
         numbers: The number of each row, ascending; shape (rows,).
+        step: Usual difference of the numbers of two rows: 1, or 0 where lines hold many rows.
     """
 
     source: str
     unit: str
     numbers: range | NDArray[np.int64]
+    step: int = 1
 
     def take(self, kept: NDArray[np.bool_]) -> Stretch:
         """Keep some of the rows; ``kept`` is a mask of shape (rows,)."""
@@ -60,7 +62,7 @@ class Locations:
 
     names: Mapping[str, str] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
-    _runs: list[tuple[str, str, NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
+    _runs: list[tuple[Stretch, NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
     _num_rows: int = 0
 
     def append(self, stretch: Stretch) -> None:
@@ -70,18 +72,20 @@ class Locations:
         if isinstance(stretch.numbers, range):
             rows, numbers = np.zeros(1, np.int64), np.array([stretch.numbers[0]])
         else:
-            rows = np.flatnonzero(np.r_[True, np.diff(stretch.numbers) != 1])
+            rows = np.flatnonzero(np.r_[True, np.diff(stretch.numbers) != stretch.step])
             numbers = stretch.numbers[rows]
         self._starts.append(self._num_rows)
-        self._runs.append((stretch.source, stretch.unit, rows, numbers))
+        self._runs.append((stretch._replace(numbers=range(0)), rows, numbers))
         self._num_rows += len(stretch.numbers)
 
     def place(self, row: int) -> tuple[str, str]:
         """Return the file and "line 7" of a row (from 0)."""
         index = bisect_right(self._starts, row) - 1
-        source, unit, rows, numbers = self._runs[index]
-        run = int(np.searchsorted(rows, row - self._starts[index], side="right")) - 1
-        return source, f"{unit} {numbers[run] + row - self._starts[index] - rows[run]}"
+        stretch, rows, numbers = self._runs[index]
+        row -= self._starts[index]
+        run = int(np.searchsorted(rows, row, side="right")) - 1
+        number = numbers[run] + stretch.step * (row - rows[run])
+        return stretch.source, f"{stretch.unit} {number}"
 
     def column(self, column: str) -> str:
         """Return the file's name of a canonical column, quoted."""

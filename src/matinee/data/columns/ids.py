@@ -28,8 +28,8 @@ from matinee.errors import MatineeError
 IdType = Literal["auto", "text", "integer"]
 RawIds = NDArray[np.int64] | NDArray[np.uint64] | list[str]
 
-# The first whole number that a float of so many bytes may have rounded another one to.
-FLOAT_LIMITS = {2: 2**11, 4: 2**24, 8: 2**53}
+# The first whole number that a float of so many bits may have rounded another one to.
+FLOAT_LIMITS = {16: 2**11, 32: 2**24, 64: 2**53}
 
 _INTEGER = r"^(0|-?[1-9][0-9]*)(\.0)?$"  # as it is written, apart from ".0"
 _ANY_INTEGER = r"^[+-]?[0-9]+(\.0+)?$"
@@ -111,7 +111,8 @@ class Ids:
                 column = pc.if_else(pa.array(missing), pa.scalar(0, kind), column)
         values = column.to_numpy()
         if values.dtype.kind == "f":
-            faults += _float_faults(values)
+            values = values.astype(np.float64)
+            faults += _float_faults(values, column.type.bit_width)
             values = np.where(np.abs(values) < 2**53, values, 0)
         elif values.dtype == np.uint64 and values.max(initial=0) > 2**63 - 1:
             parsed, _ = self._parse_texts(column.cast(TEXT))
@@ -262,31 +263,21 @@ class Ids:
         codes[:] = self._codes.release()
 
 
-def _float_faults(values: NDArray[np.floating[Any]]) -> list[Fault]:
-    limit = FLOAT_LIMITS[values.dtype.itemsize]
-    exact = values.astype(np.float64)
-    bits = 8 * values.dtype.itemsize
-    too_large = ~(np.abs(exact) < limit)
-    fraction = ~too_large & (exact != np.floor(exact))
+def _float_faults(values: NDArray[np.float64], bits: int) -> list[Fault]:
+    limit = FLOAT_LIMITS[bits]
+    too_large = ~(np.abs(values) < limit)
+    fraction = ~too_large & (values != np.floor(values))
+    remedy = "store ids as integers or text"
     faults = []
-    if too_large.any():
-        problem = (
-            f"the id {{!r}} is too large: from {limit} on, float{bits} cannot tell integers apart; "
-            "store ids as integers or text"
-        )
-        faults.append(
-            Fault(too_large, lambda row: exact[row], lambda r: problem.format(exact[r].item()))
-        )
-    if fraction.any():
-        faults.append(
-            Fault(
-                fraction,
-                lambda row: exact[row],
-                lambda row: (
-                    f"the id {exact[row].item()!r} is not an integer; store ids as integers or text"
-                ),
-            )
-        )
+    for wrong, problem in (
+        (
+            too_large,
+            f"is too large: from {limit} on, float{bits} cannot tell integers apart; {remedy}",
+        ),
+        (fraction, f"is not an integer; {remedy}"),
+    ):
+        if wrong.any():
+            faults.append(Fault(wrong, values.item, about(values.item, f"the id {{!r}} {problem}")))
     return faults
 
 
@@ -321,10 +312,11 @@ def _ranks(texts: pa.Array, id_type: IdType, refuse: _Refusal) -> tuple[NDArray[
     if id_type == "text":
         return _sorted_texts(texts)
     bare = trimmed(texts)
-    if (pair := _equal_pair(bare)) is not None:
+    if id_type == "auto" and (pair := _equal_pair(bare)) is not None:
         raise refuse.pair(*pair, "in the blanks around them")
     if matches(bare, _INTEGER if id_type == "auto" else _ANY_INTEGER).all():
         digits = pc.replace_substring_regex(bare, r"(^\+)|(\.0+$)", "")
+        digits = pc.replace_substring_regex(digits, "^-(0+)$", r"\1")
         for kind in (pa.int64(), pa.uint64()):
             try:
                 values = digits.cast(kind).to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -194,6 +195,25 @@ class RowReader:
             rows, titles = parsed.titles
             self._titles.append((rows + self.num_rows, titles))
         self.num_rows += len(stretch.numbers)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of rows for the record of a run, if bad ones are left out."""
+        if self.rules.bad_rows == "error":
+            return {}
+        return {"rows": self.num_rows + self.bad.count, "bad_rows_skipped": self.bad.count}
+
+    def report(self) -> None:
+        """Say on standard error how many rows of the source were read and how many were refused."""
+        if self.bad.count and self.rules.bad_rows == "error":
+            return  # an error follows
+        total = self.num_rows + self.bad.count
+        print(
+            f"{self.source}: read {self.num_rows:,} of {total:,} rows, refused {self.bad.count:,}.",
+            file=sys.stderr,
+        )
+        if self.bad.count:
+            print(self.bad.table(), file=sys.stderr)
 
     def finish(self) -> TypedColumns:
         """Return the typed columns, in the order of the source.

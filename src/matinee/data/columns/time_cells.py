@@ -82,7 +82,8 @@ def coarsest(values: NDArray[np.int64], digits: int) -> tuple[NDArray[np.int64],
 
 def parse_floats(values: NDArray[np.floating[Any]]) -> tuple[ParsedTimes, list[Fault]]:
     """Read floats as the shortest decimals that they are the nearest floats to."""
-    limit, bits = FLOAT_LIMITS[values.dtype.itemsize], 8 * values.dtype.itemsize
+    bits = 8 * values.dtype.itemsize
+    limit = FLOAT_LIMITS[bits]
     exact = values.astype(np.float64)
     faults: list[Fault] = []
 

@@ -21,7 +21,7 @@ from matinee.data.columns.texts import MISSING
 from matinee.data.source_location import Stretch
 from matinee.data.sources.dialects import Dialect, Layout, first_line, settle
 from matinee.data.sources.quoting import SEPARATOR, check_quotes
-from matinee.data.sources.streams import BYTE_ORDER_MARK, line_blocks
+from matinee.data.sources.streams import BYTE_ORDER_MARK, NOT_UTF8, is_utf8, line_blocks
 from matinee.errors import MatineeError
 
 _IDS = pa.dictionary(pa.int32(), pa.string())
@@ -158,7 +158,7 @@ class _File:
 
     def read(self, block: _Block) -> _Read:
         """Type a block's rows; this runs in several threads."""
-        if not _is_utf8(block.data):
+        if not is_utf8(block.data):
             block = _without_undecodable(block)
         table, ragged = self._table(block.data)
         bad = [(block.first_line + index, problem) for index, problem in block.refused]
@@ -263,26 +263,15 @@ def _blanked(data: bytes, lines: list[int]) -> bytes:
     return b"".join([*parts, data[begin:]])
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        pa.array([data], pa.large_binary()).cast(pa.large_string())
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
 def _without_undecodable(block: _Block) -> _Block:
     """Refuse the lines that are not UTF-8."""
     lines = block.data.split(b"\n")
-    wrong = [index for index, line in enumerate(lines) if not _is_utf8(line)]
-    problem = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
+    wrong = [index for index, line in enumerate(lines) if not is_utf8(line)]
     blank, is_start = wrong, block.is_start
     if is_start is not None:  # a wrong line may be one of several of a row
         rows = np.cumsum(is_start) - 1
         wrong = np.flatnonzero(is_start)[np.unique(rows[wrong])].tolist()
         blank = np.flatnonzero(np.isin(rows, rows[wrong])).tolist()
         is_start = is_start & ~np.isin(np.arange(len(is_start)), wrong)
-    refused = sorted([*block.refused, *((index, problem) for index in wrong)])
+    refused = sorted([*block.refused, *((index, NOT_UTF8) for index in wrong)])
     return block._replace(data=_blanked(block.data, blank), is_start=is_start, refused=refused)

@@ -18,7 +18,7 @@ Quoting = Literal["none", "quotes", "multiline"]
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".inter": "\t"}
 PARQUET = (".parquet", ".pq")
 
-_WORDS = {
+_DELIMITER_WORDS = {
     "comma": ",",
     "tab": "\t",
     "\\t": "\t",
@@ -92,6 +92,11 @@ class Layout:
     header_lines: int
 
 
+def delimiter_of(option: str) -> str:
+    """Return the text that an option stands for, such as a tab for ``tab``."""
+    return _DELIMITER_WORDS.get(option, option)
+
+
 def text_suffix(path: Path) -> str:
     """Return the ending that tells a file's kind, such as ``.csv`` of ``log.csv.gz``."""
     return Path(uncompressed_name(path)).suffix.lower()
@@ -117,7 +122,7 @@ def settle(path: Path, dialect: Dialect, columns: Mapping[str, str], start: byte
             f"{', '.join(COMPRESSIONS)}, or set delimiter."
         )
     given = dialect.delimiter if dialect.delimiter is not None else DELIMITERS[suffix]
-    given = _WORDS.get(given, given)
+    given = delimiter_of(given)
     others = () if dialect.delimiter is not None else _OTHERS
     number, line = first_line(start, dialect.comment)
     if line is None:

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from matinee.errors import MatineeError
 
+NOT_UTF8 = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
+BYTE_ORDER_MARK = codecs.BOM_UTF8
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 
 _BLOCK = 1 << 22
 _LONGEST_LINE = 1 << 28
-BYTE_ORDER_MARK = codecs.BOM_UTF8
 
 
 def uncompressed_name(path: Path) -> str:
@@ -150,3 +151,14 @@ def _whole_lines(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
             )
     if last := b"".join(rest):
         yield last + b"\n"
+
+
+def is_utf8(data: bytes) -> bool:
+    """Say whether bytes are UTF-8."""
+    if data.isascii():
+        return True
+    try:
+        pa.array([data], pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True

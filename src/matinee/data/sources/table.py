@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -144,28 +143,12 @@ def _build(
         else:
             read_delimited(file, dialect, reader)
         ends.append(reader.num_rows)
-    report(whole, reader)
+    reader.report()
     parts = None
     if has_parts:
         sizes = np.diff([0, *ends])
         parts = np.repeat(np.array([part for _, part in paths], np.int8), sizes)
-    source: dict[str, Any] = {}
-    if rules.bad_rows == "skip":
-        source = {"rows": reader.num_rows + reader.bad.count, "bad_rows_skipped": reader.bad.count}
-    return Interactions.from_rows(reader, duplicates=duplicates, source=source, parts=parts)
-
-
-def report(source: str, reader: RowReader) -> None:
-    """Say on standard error how many rows of a source were read and how many were refused."""
-    total = reader.num_rows + reader.bad.count
-    if reader.bad.count and reader.rules.bad_rows == "error":
-        return  # an error follows
-    print(
-        f"{source}: read {reader.num_rows:,} of {total:,} rows, refused {reader.bad.count:,}.",
-        file=sys.stderr,
-    )
-    if reader.bad.count:
-        print(reader.bad.table(), file=sys.stderr)
+    return Interactions.from_rows(reader, duplicates=duplicates, source=reader.counts, parts=parts)
 
 
 def find_files(path: str | Path) -> list[Path]:
