@@ -31,18 +31,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
-from matinee.config.folders import config_dir
+import matinee
+from matinee import evaluate, load_run, predict_ratings
 from matinee.data.catalogues import with_year
 from matinee.display import plotting
-from matinee.experiment import building, measuring, running
-from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import make_trainer, without_advice
 from matinee.files import checkpoint_path
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
-from matinee.verbs.recommend import predict_ratings
 
 # %matplotlib inline
 torch.set_num_threads(1)  # small models are fastest with one thread
@@ -56,11 +53,9 @@ torch.set_num_threads(1)  # small models are fastest with one thread
 # %%
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
-overrides = ["experiment=random/mf_bias", "name=mf_bias", f"log_dir={scratch.name}", *quiet]
-with initialize_config_dir(str(config_dir()), version_base="1.3"):
-    config = compose("train", [*overrides, "trainer.accelerator=cpu"])
-run = running.train(config, overrides)
-sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+where = ["name=mf_bias", f"log_dir={scratch.name}", "trainer=cpu"]
+run = matinee.train("experiment=random/mf_bias", *where, *quiet)
+sorted(str(path.relative_to(run)) for path in run.folder.rglob("*") if path.is_file())
 
 # %% [markdown]
 # ## Contents of a checkpoint
@@ -113,7 +108,7 @@ predictor.load_state_dict(state)
 # `config.yaml`, loads the best epoch, and rejects data or a split that are not those of the run.
 
 # %%
-loaded = building.load_run(run)
+loaded = load_run(run)
 user_ids, item_ids, ratings = loaded.datamodule.columns("test")
 with torch.no_grad():
     by_hand = predictor(user_ids, item_ids)
@@ -130,13 +125,15 @@ with without_advice():  # hide Lightning's advice about loaders
     )
 torch.testing.assert_close(by_trainer, by_hand, rtol=0, atol=0)
 
-metrics = measuring.evaluate(loaded, trainer).metrics  # what `matinee evaluate` does
+again, recorded = (
+    table.loc["test", ["rmse", "mae"]] for table in (evaluate(loaded), run.metrics())
+)
 errors = (by_hand - ratings).double()
 table = pd.DataFrame(
     {
         "by hand": [errors.square().mean().sqrt().item(), errors.abs().mean().item()],
-        "matinee evaluate": [metrics["test/rmse"], metrics["test/mae"]],
-        "result.json": [read_result(run)["metrics"][name] for name in ("test/rmse", "test/mae")],
+        "matinee evaluate": again.to_list(),
+        "result.json": recorded.to_list(),
     },
     index=["test RMSE (stars)", "test MAE (stars)"],
 )
@@ -225,7 +222,7 @@ plt.show()
 # The raw ids are stored in the same file, in the order of the rows.
 
 # %%
-exported = run / "predictor.pt2"
+exported = run.folder / "predictor.pt2"
 # an example of size 2: size 1 would be exported as a constant
 example = (user_ids[:2], item_ids[:2])
 batch = torch.export.Dim("batch", min=1)

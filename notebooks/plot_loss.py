@@ -16,8 +16,8 @@
 #
 # **Purpose.** Every run writes one row per epoch into its `metrics.csv`. This notebook draws such
 # curves for several models and seeds, shows a model overfit and how a penalty prevents it, and
-# shows what a learning rate looks like that is too low or too high. Set `folders` to runs of your
-# own to see theirs.
+# shows what a learning rate looks like that is too low or too high. Set `runs` to runs of your own,
+# such as `[matinee.Run("lightning_logs/...")]`, to see theirs.
 #
 # For the curves of a run in progress: `tensorboard --logdir lightning_logs`.
 
@@ -28,24 +28,20 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.ticker import MaxNLocator
 
-from matinee.config.folders import config_dir
+import matinee
 from matinee.display.plotting import COLOURS, save_figure
-from matinee.experiment import running
 from matinee.experiment.run_folder import load_config
 
 torch.set_num_threads(1)  # small models are fastest with one thread
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 
-def train(*overrides: str) -> Path:
-    """Train as `matinee train OVERRIDES` does, but without a logger; return the run folder."""
+def train(*overrides: str) -> matinee.Run:
+    """Train as `matinee train OVERRIDES` does, but without a logger."""
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
-    words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}"]
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return running.train(compose("train", words), words)
+    return matinee.train(*overrides, *quiet, "trainer=cpu", f"log_dir={scratch.name}")
 
 
 # %% [markdown]
@@ -56,7 +52,7 @@ def train(*overrides: str) -> Path:
 # -m experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
 
 # %%
-folders = [
+runs = [
     train(f"experiment=random/{model}", f"seed={seed}", f"name={model}", "trainer.max_epochs=15")
     for model in ("mf", "mf_bias", "ncf")
     for seed in (0, 1)
@@ -64,17 +60,17 @@ folders = [
 
 
 # %%
-def read_curves(folders: list[Path]) -> pd.DataFrame:
+def read_curves(runs: list[matinee.Run]) -> pd.DataFrame:
     """Join the `metrics.csv` of runs; epochs count from 1."""
     tables = []
-    for folder in folders:
-        config = load_config(folder)
-        table = pd.read_csv(folder / "metrics.csv").assign(name=config.name, seed=config.seed)
+    for run in runs:
+        config = load_config(run.folder)
+        table = run.history().assign(name=config.name, seed=config.seed)
         tables.append(table.assign(epoch=table.epoch + 1))
     return pd.concat(tables, ignore_index=True)
 
 
-curves = read_curves(folders)
+curves = read_curves(runs)
 curves[curves.epoch.isin([1, 2, 15])].groupby(["name", "epoch"])[
     ["train/loss", "train/rmse", "val/rmse"]
 ].mean().round(3)
@@ -126,11 +122,11 @@ plt.show()
 
 # %%
 penalties = {"no penalty": 0, "configured": 0.1, "too strong": 0.5}
-folders = [
+runs = [
     train("experiment=random/mf_bias", f"task.l2={l2}", f"name={name}")
     for name, l2 in penalties.items()
 ]
-penalised = read_curves(folders)
+penalised = read_curves(runs)
 
 # %%
 figure, panels = plt.subplots(
@@ -189,11 +185,11 @@ gaps.round(3)
 # %%
 rates = {"too low": 0.0002, "right": 0.005, "too high": 0.2}
 without_scheduler = ["experiment=random/mf_bias", "scheduler=none", "trainer.max_epochs=12"]
-folders = [
+runs = [
     train(*without_scheduler, f"optimizer.lr={rate}", f"name={name}")
     for name, rate in rates.items()
 ]
-paced = read_curves(folders)
+paced = read_curves(runs)
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
