@@ -25,7 +25,6 @@
 
 # %%
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,13 +34,9 @@ from IPython.display import Markdown, display
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import wilcoxon
 
-from matinee.config.composing import compose
+import matinee
+from matinee import build, compose, load_run, predict_ratings, recommend, report
 from matinee.display.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
-from matinee.experiment.building import build, load_run
-from matinee.experiment.run_folder import PER_USER, read_result
-from matinee.experiment.running import train
-from matinee.verbs.recommend import predict_ratings, recommend
-from matinee.verbs.report.output import report
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)
@@ -50,15 +45,19 @@ runs = tempfile.TemporaryDirectory()
 
 
 def fit(*overrides):
-    """Train a run as `matinee train` would, in a temporary folder, and return the folder."""
+    """Train a run as `matinee train` would, in a temporary folder."""
     quiet = ["logger=none", "callbacks.progress_bar=null", f"log_dir={runs.name}"]
-    return train(compose(*overrides, *quiet), overrides)
+    return matinee.train(*overrides, *quiet)
 
 
 def metrics_of(named, *metrics):
     """Tabulate some metrics of some runs."""
-    rows = {name: read_result(folder)["metrics"] for name, folder in named.items()}
-    return pd.DataFrame(rows).T[list(metrics)].round(4)
+    tables = {name: run.metrics() for name, run in named.items()}
+    rows = {
+        name: {metric: table.loc[tuple(metric.split("/"))] for metric in metrics}
+        for name, table in tables.items()
+    }
+    return pd.DataFrame(rows).T.round(4)
 
 
 # %% [markdown]
@@ -125,7 +124,7 @@ metrics_of(rating_runs, "train/rmse", "val/rmse", "test/rmse", "test/mae")
 # %%
 figure, axes = plt.subplots()
 for name, colour in (("mf_bias, no penalty", ORANGE), ("mf_bias", BLUE)):
-    curve = pd.read_csv(rating_runs[name] / "metrics.csv").set_index("epoch")
+    curve = rating_runs[name].history().set_index("epoch")
     axes.plot(curve["val/rmse"].dropna(), "o-", color=colour, label=f"{name}: validation")
     axes.plot(curve["train/rmse"].dropna(), "--", color=colour, label=f"{name}: train")
 axes.axhline(0.9924, color="0.5", linestyle=":", label="the result to beat (on test)")
@@ -169,10 +168,7 @@ metric_by(
 )
 
 # %%
-per_user = {
-    name: pd.DataFrame(dict(np.load(rating_runs[name] / PER_USER))).set_index("user")
-    for name in ("bias", "mf_bias")
-}
+per_user = {name: rating_runs[name].per_user().set_index("user") for name in ("bias", "mf_bias")}
 better = per_user["bias"].rmse - per_user["mf_bias"].rmse
 print(
     f"RMSE is lower by {better.mean():.3f} stars in the mean over {len(better)} users, and lower for "
@@ -284,7 +280,7 @@ next_runs["GRU, softmax"] = fit(
 )  # fmt: skip
 table = metrics_of(next_runs, "val/mrr", "test/mrr", "test/recall@10")
 figure, axes = plt.subplots(figsize=(7, 3))
-ranks = {name: np.load(folder / PER_USER)["rank"] for name, folder in next_runs.items()}
+ranks = {name: run.per_user()["rank"].to_numpy() for name, run in next_runs.items()}
 errors = [1.96 * (1 / rank).std() / np.sqrt(len(rank)) for rank in ranks.values()]
 axes.errorbar(table["test/mrr"], np.arange(len(table)), xerr=errors, fmt="o", color=BLUE, capsize=3)
 axes.axvline(0.0416, color=ORANGE, linestyle="--", label="the result to beat")
@@ -344,7 +340,7 @@ recommend(gru, history=["Toy Story", "Lion King, The", "Aladdin"], top_k=5)
 # ## Both parts beside the published results
 
 # %%
-Markdown(report([Path(runs.name)]))
+Markdown(report([runs.name]))
 
 # %% [markdown]
 # Both results are beaten: RMSE 0.908 against 0.9924, where damped means alone have 0.944; MRR

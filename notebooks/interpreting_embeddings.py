@@ -34,11 +34,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from matinee.config.composing import compose
+import matinee
 from matinee.data.catalogues import with_year
 from matinee.display.plotting import COLOURS, STYLE, metric_by
-from matinee.experiment.building import load_run
-from matinee.experiment.running import train
 
 # %matplotlib inline
 plt.rcParams.update(STYLE)
@@ -49,7 +47,7 @@ runs = tempfile.TemporaryDirectory()
 def fit(*overrides):
     """Train a run as `matinee train` would and return it with its best weights."""
     quiet = ["logger=none", "callbacks.progress_bar=null", f"log_dir={runs.name}"]
-    return load_run(train(compose(*overrides, *quiet), overrides))
+    return matinee.load_run(matinee.train(*overrides, *quiet))
 
 
 # %% [markdown]

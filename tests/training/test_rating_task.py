@@ -81,7 +81,8 @@ def test_unknown_shares_train_row_zero() -> None:
 
 
 def test_options_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"task\.l2"):
-        make_task(l2=-1.0)
+    for l2 in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"^l2 is {l2}; give a finite number"):
+            make_task(l2=l2)
     with pytest.raises(ValueError, match="unknown_users"):
         make_task(unknown_users=1.0)

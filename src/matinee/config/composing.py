@@ -218,8 +218,11 @@ def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> Matinee
             if entry.is_delete():
                 chosen.append(str(entry.input_line))
                 continue
-            value = next(iter(entry.sweep_iterator())) if entry.is_choice_sweep() else entry.value()
-            given = "null" if value is None else str(value)
+            if entry.is_choice_sweep():
+                value: Any = next(iter(entry.sweep_iterator()))
+                given = str(value)
+            else:
+                value, given = entry.value(), entry.get_value_string()
             if not isinstance(value, str | list):
                 hint = suggest(given, known) or f"choose one of {', '.join(known)}."
                 return MatineeError(f"there is no {entry.key_or_group}={given}; {hint}")

@@ -47,7 +47,7 @@ def suggest_key(key: str, known: Iterable[str], addable: Iterable[str] = ()) -> 
     for word, candidates in (
         (name, siblings),
         (name, {last: other for last, other in elsewhere.items() if last == name}),
-        (key, {other: other for other in known if other not in siblings.values()}),
+        (key, {other: other for other in known if not _is_near_by_place(other, key)}),
         (name, elsewhere),
     ):
         if near := difflib.get_close_matches(word, candidates, n=1, cutoff=0.7):
@@ -59,6 +59,11 @@ def suggest_key(key: str, known: Iterable[str], addable: Iterable[str] = ()) -> 
         return f"there is no {parent} either: {suggest_key(parent, known)}"
     here = [last for last, other in siblings.items() if other in known]
     return f"{parent} holds {', '.join(here)}." if here else f"{parent} holds no keys."
+
+
+def _is_near_by_place(other: str, key: str) -> bool:
+    """Whether two dotted keys look alike because one holds the other, or both stand in one group."""
+    return key.startswith(f"{other}.") or other.rpartition(".")[0] == key.rpartition(".")[0]
 
 
 def missing_key(error: Exception) -> str | None:

@@ -1,5 +1,6 @@
 """Building: the data and the task that a config describes, and those of a finished run."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def build(config: DictConfig) -> Experiment:
 
 
 def load_run(
-    folder: Path,
+    folder: str | os.PathLike[str],
     checkpoint: str = "best",
     segments: Sequence[str] | None = None,
     histories: str | None = None,
@@ -55,7 +56,7 @@ def load_run(
     """Rebuild a run's data and task and load its weights.
 
     Args:
-        folder: The run folder.
+        folder: The run folder, or the :class:`matinee.Run`.
         checkpoint: ``best`` or ``last``.
         segments: Subsets to measure, see :mod:`matinee.data.segments`; None takes those of the run.
         histories: Changed ones to predict next items from, see :mod:`matinee.batches.perturbation`; None
@@ -70,6 +71,7 @@ def load_run(
     """
     if checkpoint not in ("best", "last"):
         raise MatineeError(f"checkpoint is {checkpoint!r}; choose best or last.")
+    folder = Path(folder)
     config = load_config(folder)
     if segments is not None:
         config.data.segments = segments

@@ -24,6 +24,7 @@ from matinee.files import write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
 RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
+METRICS = "metrics.csv"
 OF_THE_PLACE = ("run_folder", "log_dir", "name", "trainer.accelerator", "trainer.devices")
 
 

@@ -1,5 +1,6 @@
 """Rating prediction: train a pair network on a rating loss, predict on the scale of the data."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,8 @@ class RatingTask(LightningTask[RatingDataModule]):
         unknown_items: float = 0.01,
     ) -> None:
         super().__init__(network, loss, warm, optimizer, scheduler)
-        if not l2 >= 0:
-            raise ValueError(f"l2 is {l2}; give a number of at least 0.")
+        if not 0 <= l2 < math.inf:
+            raise ValueError(f"l2 is {l2}; give a finite number of at least 0.")
         for option, share in (("unknown_users", unknown_users), ("unknown_items", unknown_items)):
             if not 0 <= share < 1:
                 raise ValueError(f"{option} is {share}; give a share in [0, 1).")

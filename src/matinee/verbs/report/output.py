@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from matinee.verbs.report.tables import (
 
 
 def report(
-    folders: Sequence[Path],
+    folders: Sequence[str | os.PathLike[str]],
     save: Path | None = None,
     html: Path | None = None,
     packed: Path | None = None,
@@ -47,7 +48,7 @@ def report(
     """
     if html is not None and html.is_dir():
         raise MatineeError(f"{html} is a folder; name a file such as {html / 'report.html'}.")
-    comparisons, left_out = compare(folders)
+    comparisons, left_out = compare([Path(folder) for folder in folders])
     tested = [differences(comparison) for comparison in comparisons]
     sections = [_section(c, *results) for c, results in zip(comparisons, tested, strict=True)]
     if any(found for found, _ in tested):

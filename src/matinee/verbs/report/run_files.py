@@ -24,11 +24,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from matinee.errors import MatineeError
-from matinee.experiment.run_folder import CONFIG, OVERRIDES, PER_USER, RESULT
+from matinee.experiment.run_folder import CONFIG, METRICS, OVERRIDES, PER_USER, RESULT
 from matinee.files import write_whole
 
 Arrays = dict[str, npt.NDArray[Any]]
-METRICS = "metrics.csv"
 TEXTS = (CONFIG, OVERRIDES, RESULT, METRICS)
 PACKED = "runs.parquet"
 

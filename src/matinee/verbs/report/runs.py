@@ -16,6 +16,7 @@ from matinee.contracts import Headline
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import (
     CONFIG,
+    METRICS,
     OVERRIDES,
     PROTOCOL,
     RESULT,
@@ -24,7 +25,7 @@ from matinee.experiment.run_folder import (
     read_result,
 )
 from matinee.verbs.report.effective_config import IGNORED, effective_config
-from matinee.verbs.report.run_files import METRICS, RunFiles, find_run_files
+from matinee.verbs.report.run_files import RunFiles, find_run_files
 
 NAMED = {"experiment", "model", "split", "trainer", "seed"}  # in a label, heading or column
 DEFAULTS = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always pass them
