@@ -138,6 +138,11 @@ def test_ranking_metrics_by_hand():
     }
 
 
+def test_sums_are_taken_in_double_precision():
+    found = ranking_metrics(np.full(1000, 3, dtype=np.float32), top_k=())
+    assert found["mrr"] == pytest.approx(1 / 3, rel=1e-12)
+
+
 def test_segments_average_over_their_own_rankings():
     popular = np.array([True, False, True])
     segments = {"popular": popular, "rare": ~popular, "none": np.zeros(3, bool)}

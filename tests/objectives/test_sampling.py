@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from matinee.config.folders import config_dir
+from matinee.objectives import sampling
 from matinee.objectives.sampling import PopularitySampler, UniformSampler
 from matinee.testing import check_sampler
 
@@ -106,6 +107,18 @@ def test_a_rare_item_of_a_large_catalogue_keeps_a_chance():
     sampler.fit(counts)
     assert sampler.log_probability(torch.tensor([1])).isfinite().all()
     assert (sampler.sample(torch.arange(1, 100_001)) != torch.arange(1, 100_001)[:, None]).all()
+
+
+def test_the_ends_of_an_interval_belong_to_one_item(monkeypatch):
+    """With weights of 2 each, half of the draws are an end."""
+    monkeypatch.setattr(sampling, "_TOTAL", 6)
+    torch.manual_seed(0)
+    sampler = PopularitySampler(num_negatives=10_000)
+    sampler.fit(np.array([0, 7, 7, 7]))
+    for target, row in enumerate(sampler.sample(torch.arange(1, 4)), 1):
+        shares = np.bincount(row.numpy(), minlength=4) / 10_000
+        expected = [0 if item in (0, target) else 0.5 for item in range(4)]
+        assert shares.tolist() == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize(
