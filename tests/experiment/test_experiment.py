@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.errors import AtWork, MatineeError, Stopped
 from matinee.experiment import building, measuring, run_folder, running
 from matinee.experiment.run_folder import read_result, sole_writer
-from matinee.experiment.trainer import make_trainer
+from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
 from matinee.training.callbacks import AtomicCheckpointIO, SeedEachStep
 from matinee.training.loaders import Loaders
@@ -374,7 +374,7 @@ def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(built.task, "training_step", poisoned)
     with pytest.raises(MatineeError, match="nan at step 37 "):
-        make_trainer(config, tmp_path).fit(built.task, built.datamodule)
+        fit(make_trainer(config, tmp_path), built.task, built.datamodule, tmp_path, None)
 
 
 def test_full_disk_keeps_the_previous_checkpoint(
@@ -405,7 +405,7 @@ def test_full_disk_keeps_the_previous_checkpoint(
 
 def test_result_is_plain_json(finished: Run) -> None:
     result = json.loads((finished("model=bias") / "result.json").read_text())
-    assert set(result) == {"metrics", "fit", "protocol", "environment"}
+    assert set(result) == {"metrics", "headline", "fit", "protocol", "environment"}
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
