@@ -1,7 +1,9 @@
 """A small learnable table, and fixtures that compose configs and train on it."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +79,37 @@ def run(compose_train: Compose, tmp_path: Path) -> Callable[..., Path]:
     """Train on the small table from further overrides and return the run folder."""
 
     def trained(*overrides: str, folder: str = "run") -> Path:
-        every = ["trainer.max_epochs=2", f"run_folder={tmp_path / folder}", *overrides]
-        if not any(entry.startswith("callbacks") for entry in overrides):
-            every.append("callbacks.inspection=null")  # its figures take longer than such a fit
-        return running.train(compose_train(*every), every)
+        return _train(compose_train, tmp_path / folder, overrides)
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def _trained_once(
+    compose_train: Compose, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    @cache
+    def trained(*overrides: str) -> Path:
+        return _train(compose_train, tmp_path_factory.mktemp("finished") / "run", overrides)
+
+    return trained
+
+
+@pytest.fixture
+def finished(_trained_once: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a run folder like that of ``run``, a copy of one that is trained once a session."""
+
+    def copied(*overrides: str) -> Path:
+        return Path(shutil.copytree(_trained_once(*overrides), tmp_path / "run"))
+
+    return copied
+
+
+def _train(compose_train: Compose, folder: Path, overrides: Sequence[str]) -> Path:
+    every = ["trainer.max_epochs=2", f"run_folder={folder}", *overrides]
+    if not any(entry.startswith("callbacks") for entry in overrides):
+        every.append("callbacks.inspection=null")  # its figures take longer than such a fit
+    return running.train(compose_train(*every), every)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_train_ends_with_its_folder_and_the_others_take_it(
     assert f"{recorded:.4f}" in table.stdout
 
     assert "user 'nobody' is not in the data" in failed(
-        matinee_process("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
+        matinee("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
     )
     assert "item 9 is not in the data" in failed(
         matinee("recommend", f"run={folder}", "ratings={9: 5}", cwd=tmp_path)

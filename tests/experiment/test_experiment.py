@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.errors import AtWork, MatineeError, Stopped
 from matinee.experiment import building, measuring, run_folder, running
 from matinee.experiment.run_folder import read_result, sole_writer
-from matinee.experiment.trainer import make_trainer
+from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
 from matinee.training.callbacks import AtomicCheckpointIO, SeedEachStep
 from matinee.training.loaders import Loaders
@@ -69,8 +69,8 @@ def test_per_user_file_adds_up_to_the_test_metric(run: Run) -> None:
 
 
 @pytest.mark.parametrize("model", ["bias", "mf", "mf_bias", "ncf"])
-def test_evaluation_of_a_loaded_run_gives_the_recorded_metrics(run: Run, model: str) -> None:
-    folder = run(f"model={model}")
+def test_evaluation_of_a_loaded_run_gives_the_recorded_metrics(finished: Run, model: str) -> None:
+    folder = finished(f"model={model}")
     loaded = building.load_run(folder)
     metrics = measuring.evaluate(loaded, make_trainer(loaded.config, None)).metrics
     assert metrics == read_result(folder)["metrics"]
@@ -135,8 +135,8 @@ def test_nothing_is_left_behind_when_the_trainer_cannot_be_made(run: Run, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_a_finished_run_changes_nothing(run: Run) -> None:
-    folder = run()
+def test_resuming_a_finished_run_changes_nothing(finished: Run) -> None:
+    folder = finished()
     before = (folder / "result.json").read_bytes()
     assert running.resume(folder) == folder
     assert (folder / "result.json").read_bytes() == before
@@ -327,27 +327,27 @@ def missing_checkpoint(folder: Path) -> None:
     ],
 )
 def test_a_damaged_run_is_reported_in_one_sentence(
-    run: Run, damage: Callable[[Path], None], sentence: str
+    finished: Run, damage: Callable[[Path], None], sentence: str
 ) -> None:
-    folder = run("model=mf")
+    folder = finished("model=mf")
     damage(folder)
     with pytest.raises(MatineeError, match=sentence):
         building.load_run(folder)
     assert not (folder / "owned").exists()
 
 
-def test_a_broken_last_checkpoint_stops_resuming(run: Run) -> None:
-    folder = run("model=mf")
+def test_a_broken_last_checkpoint_stops_resuming(finished: Run) -> None:
+    folder = finished("model=mf")
     (folder / "result.json").unlink()
     (folder / "checkpoints/last.ckpt").write_bytes(b"nothing")
     with pytest.raises(MatineeError, match="damaged"):
         running.resume(folder)
 
 
-def test_result_of_an_unfinished_or_broken_run(run: Run, tmp_path: Path) -> None:
+def test_result_of_an_unfinished_or_broken_run(finished: Run, tmp_path: Path) -> None:
     with pytest.raises(MatineeError, match="holds no result"):
         read_result(tmp_path)
-    folder = run("model=bias")
+    folder = finished("model=bias")
     (folder / "result.json").write_text("{")
     with pytest.raises(MatineeError, match="no JSON"):
         read_result(folder)
@@ -374,7 +374,7 @@ def test_fit_finds_the_nan_step_exactly(compose_train, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(built.task, "training_step", poisoned)
     with pytest.raises(MatineeError, match="nan at step 37 "):
-        make_trainer(config, tmp_path).fit(built.task, built.datamodule)
+        fit(make_trainer(config, tmp_path), built.task, built.datamodule, tmp_path, None)
 
 
 def test_full_disk_keeps_the_previous_checkpoint(
@@ -403,14 +403,14 @@ def test_full_disk_keeps_the_previous_checkpoint(
     assert not (folder / "result.json").exists()
 
 
-def test_result_is_plain_json(run: Run) -> None:
-    result = json.loads((run("model=bias") / "result.json").read_text())
-    assert set(result) == {"metrics", "fit", "protocol", "environment"}
+def test_result_is_plain_json(finished: Run) -> None:
+    result = json.loads((finished("model=bias") / "result.json").read_text())
+    assert set(result) == {"metrics", "headline", "fit", "protocol", "environment"}
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_flipped_bits_of_a_checkpoint_are_noticed(run, share: float) -> None:
-    folder = run()
+def test_flipped_bits_of_a_checkpoint_are_noticed(finished, share: float) -> None:
+    folder = finished()
     path = folder / "checkpoints" / "best.ckpt"
     content = bytearray(path.read_bytes())
     place = int(len(content) * share)
@@ -436,8 +436,8 @@ def test_an_epoch_without_its_checkpoint_is_written_again(run) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
-def test_a_broken_table_of_epochs_is_reported(run, content: str) -> None:
-    folder = run("model=mf")
+def test_a_broken_table_of_epochs_is_reported(finished, content: str) -> None:
+    folder = finished("model=mf")
     (folder / "result.json").unlink()
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
@@ -447,9 +447,9 @@ def test_a_broken_table_of_epochs_is_reported(run, content: str) -> None:
 
 
 def test_one_process_at_a_time_trains_in_a_folder(
-    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder = run("model=mf")
+    folder = finished("model=mf")
     recorded = (folder / "result.json").read_bytes()
     (folder / "result.json").unlink()
     with sole_writer(folder), pytest.raises(AtWork, match="another process"):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,8 +139,14 @@ def test_every_model_trains_evaluates_and_recommends(run, model: str) -> None:
     )
 
 
-@pytest.mark.parametrize("loss", SAMPLED)
-@pytest.mark.parametrize("model", ENCODERS)
+PAIRS = [  # the quick ones have every encoder and every loss
+    pytest.param(model, loss, marks=[] if n % len(SAMPLED) == m else pytest.mark.slow)
+    for n, model in enumerate(ENCODERS)
+    for m, loss in enumerate(SAMPLED)
+]
+
+
+@pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_loss_goes_with_every_model(run, model: str, loss: str) -> None:
     sampler = "uniform" if loss == "gbce" else "popularity"
     folder = run(
@@ -215,16 +222,16 @@ def test_per_user_file_adds_up_to_the_metric(run) -> None:
         assert len(values["user"]) == len(values["rank"]) == len(values["history_length"])
 
 
-def test_unknown_items_of_a_history_are_reported(run) -> None:
-    loaded = building.load_run(run(*SEQUENCE, "model=gru"))
+def test_unknown_items_of_a_history_are_reported(finished) -> None:
+    loaded = building.load_run(finished(*SEQUENCE, "model=gru"))
     with pytest.raises(MatineeError, match="item 999 is not in the data"):
         recommend(loaded, history=[999])
     with pytest.raises(MatineeError, match="cannot use ratings"):
         recommend(loaded, ratings={100: 5})
 
 
-def test_history_of_items_that_train_never_held_is_the_empty_one(run) -> None:
-    loaded = building.load_run(run(*SEQUENCE, "model=gru"))
+def test_history_of_items_that_train_never_held_is_the_empty_one(finished) -> None:
+    loaded = building.load_run(finished(*SEQUENCE, "model=gru"))
     task = loaded.task
     task.warm_items[7:9] = False
     unknown = task(torch.tensor([[0, 7, 8]]), torch.tensor([3]), torch.tensor([0]))
@@ -370,7 +377,11 @@ def test_negatives_of_a_catalogue_of_one(compose_train, tmp_path: Path) -> None:
         running.train(config, [])
 
 
-@pytest.mark.parametrize("model", ["gru", "cnn", "attention"])
+def slow(*models: str) -> list[Any]:
+    return [pytest.param(model, marks=pytest.mark.slow) for model in models]
+
+
+@pytest.mark.parametrize("model", ["cnn", *slow("gru", "attention")])
 def test_counting_is_learned(run, compose_train, tmp_path: Path, model: str) -> None:
     mrr = synthetic(
         compose_train, tmp_path, "dataset=counting", "dataset.num_rows=300", f"model={model}"
@@ -378,9 +389,7 @@ def test_counting_is_learned(run, compose_train, tmp_path: Path, model: str) -> 
     assert mrr >= 0.99
 
 
-@pytest.mark.parametrize(
-    "model", ["lstm", "gru", "cnn", "attention", pytest.param("dnc", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("model", ["gru", "attention", *slow("lstm", "cnn", "dnc")])
 def test_markov_chains_are_learned_only_where_order_matters(
     compose_train, tmp_path: Path, model: str
 ) -> None:
@@ -432,8 +441,8 @@ def test_a_model_of_users_reads_no_history(run) -> None:
     assert len(recommend(loaded, history=[], top_k=3)) == 3
 
 
-def test_a_run_resumes_only_under_its_own_protocol(run) -> None:
-    folder = run(*SEQUENCE, "model=gru")
+def test_a_run_resumes_only_under_its_own_protocol(finished) -> None:
+    folder = finished(*SEQUENCE, "model=gru")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("filter_seen: false", "filter_seen: true"))
     with pytest.raises(MatineeError, match="filter_seen"):

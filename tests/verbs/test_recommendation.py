@@ -9,8 +9,8 @@ from matinee.verbs.recommend import predict_ratings, recommend
 
 
 @pytest.fixture(params=["bias", "mf", "mf_bias", "ncf"])
-def loaded(request, run):
-    folder = run(
+def loaded(request, finished):
+    folder = finished(
         f"model={request.param}", "trainer.max_epochs=8", "split=random", "data.batch_size=64"
     )
     return building.load_run(folder)
@@ -76,8 +76,8 @@ def test_folding_in_is_ridge_regression_where_the_score_is_linear(run) -> None:
     torch.testing.assert_close(row[0].double(), users[0] + step, atol=2e-3, rtol=2e-3)
 
 
-def test_refusals(run) -> None:
-    loaded = building.load_run(run("model=bias"))
+def test_refusals(finished) -> None:
+    loaded = building.load_run(finished("model=bias"))
     for ratings, sentence in (
         ({1: 5}, "item 1 is not"),
         ({100: 9}, "outside the scale"),
@@ -96,8 +96,8 @@ def test_ties_go_to_the_lower_id(run) -> None:
     assert np.array_equal(table["item"], np.arange(100, 106))
 
 
-def test_titles_are_as_good_as_ids(run) -> None:
-    loaded = building.load_run(run("model=bias"))
+def test_titles_are_as_good_as_ids(finished) -> None:
+    loaded = building.load_run(finished("model=bias"))
     title = loaded.datamodule.interactions.items["title"].loc[3]
     by_title = recommend(loaded, ratings={title: 5.0})
     raw_id = loaded.datamodule.interactions.items["raw_id"].loc[3]
@@ -113,9 +113,9 @@ def test_titles_are_as_good_as_ids(run) -> None:
         ({"user": "nobody"}, "'nobody' is not in the data"),
     ],
 )
-def test_calls_that_make_no_sense(run, given: dict, sentence: str) -> None:
+def test_calls_that_make_no_sense(finished, given: dict, sentence: str) -> None:
     with pytest.raises(MatineeError, match=sentence):
-        recommend(building.load_run(run("model=bias")), **given)
+        recommend(building.load_run(finished("model=bias")), **given)
 
 
 def test_ratings_by_raw_id(run) -> None:
