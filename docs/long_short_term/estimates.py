@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ranks import Row, read_ranks
 
 from matinee.errors import MatineeError
-from matinee.verbs.report.significance import signed_rank
+from matinee.verbs.report.significance import bootstrap, signed_rank
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2_000
@@ -137,10 +137,10 @@ def pooled(cells: Sequence[Cell]) -> Cell:
 
 @cache
 def resamples(count: int, seed: int) -> Floats:
-    """Return how often each of some counts: once in the first row, as drawn in the others."""
+    """Return how often each of ``count`` users or seeds is drawn in each resample."""
     shares = np.full(count, 1 / count)
     drawn = np.random.default_rng(seed).multinomial(count, shares, RESAMPLES)
-    return np.vstack([np.ones(count), drawn])
+    return drawn.astype(np.float64)
 
 
 def estimate(
@@ -166,20 +166,25 @@ def estimate(
     names, users = np.unique(cell.users[chosen], return_inverse=True)
     if len(names) == 0:
         return Estimate(np.nan, np.nan, np.nan)
-    weights = resamples(len(names), seed=0)
+    cells = [cell] if against is None else [cell, against]
+    totals = [
+        np.stack([np.bincount(users, values[chosen]) for values in entry.values[measure]], axis=1)
+        for entry in cells
+    ]
+    seeds = np.hstack([resamples(entry.seeds, seed=1) for entry in cells])
 
-    def means(cell: Cell) -> Floats:
-        """Average over windows and seeds, in each resample."""
-        totals = [np.bincount(users, values[chosen]) for values in cell.values[measure]]
-        by_seed = weights @ np.stack(totals, 1) / (weights @ np.bincount(users))[:, None]
-        mean: Floats = (by_seed * resamples(cell.seeds, seed=1)).mean(1)
-        return mean
+    def statistic(totals: Floats, counts: Floats, weights: Floats) -> Floats:
+        """Average over windows and seeds, then compare."""
+        means = totals / counts * weights
+        mean = means[:, : cell.seeds].mean(1, keepdims=True)
+        if against is None:
+            return mean
+        other = means[:, cell.seeds :].mean(1, keepdims=True)
+        return mean / other if ratio else mean - other
 
-    figures = means(cell)
-    if against is not None:
-        figures = figures / means(against) if ratio else figures - means(against)
-    low, high = np.percentile(figures[1:], [2.5, 97.5])
-    return Estimate(float(figures[0]), float(low), float(high))
+    drawn = (resamples(len(names), seed=0), seeds)
+    (estimate,) = bootstrap(statistic, totals, np.bincount(users)[:, None], [drawn]).T
+    return Estimate(*estimate.tolist())
 
 
 def p_value(cell: Cell, against: Cell, measure: str = "MRR@20") -> float:

@@ -39,11 +39,11 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
         cli.main(["evaluate", f"run={folder}{again}", f"output={output}"])
     printed = capsys.readouterr()
     recorded = read_result(folder)["metrics"]
-    assert f"to the last bit, in all its {len(recorded)} figures" in printed.out
+    assert f"to the last bit, in all its {len(recorded)} metrics" in printed.out
     assert f"written: {output / 'evaluation.json'}" in printed.err
 
     cli.main(["evaluate", f"run={folder}", "segments=[popularity]"])
-    assert f"in 6 of its {len(recorded)} figures" in capsys.readouterr().out
+    assert f"in 6 of its {len(recorded)} metrics" in capsys.readouterr().out
 
     of_run = [f"run={folder}", "segments=[popularity]"]
     for arguments, sentence in (
@@ -113,7 +113,7 @@ def test_another_kind_of_device_may_differ_a_little(
         assert said.endswith("differ from those recorded in its result.json.")
     for accelerator in (here, there):
         said = evaluated(accelerator, {"test/other": 1.0}, True)
-        assert "the record holds none of these figures" in said
+        assert "the record has none of these metrics" in said
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,6 @@ def test_the_output_names_what_differs_from_the_record(capsys: pytest.CaptureFix
     assert said(now, "best", "shuffled") == f"the histories were changed (shuffled); {most}"
     assert said(now, "last") == f"this is the last checkpoint, not the best; {most}"
     same = "identical to the record, to the last bit, in"
-    assert said({"val/mrr": 0.5}, "best") == f"{same} 1 of its 3 figures"
-    assert said(recorded) == f"{same} all its 3 figures"
-    assert said({"x": np.nan}) == "the record holds none of these figures"
+    assert said({"val/mrr": 0.5}, "best") == f"{same} 1 of its 3 metrics"
+    assert said(recorded) == f"{same} all its 3 metrics"
+    assert said({"x": np.nan}) == "the record has none of these metrics"

@@ -218,10 +218,10 @@ def test_a_half_written_line_is_dropped_and_a_broken_one_refused(
     path.parent.mkdir()
     path.write_bytes(undisturbed[:-40])
     run_search("trials=20", f"log_dir={tmp_path}")
-    assert "the last line was not finished" in capsys.readouterr().err
+    assert "the last line is incomplete" in capsys.readouterr().err
     assert path.read_bytes() == undisturbed
     path.write_bytes(undisturbed.replace(b'"trial": 3', b'"trial" 3'))
-    with pytest.raises(MatineeError, match=r"pooling-cpu\.jsonl, line 5: no record of a search"):
+    with pytest.raises(MatineeError, match=r"pooling-cpu\.jsonl, line 5: not a record of a search"):
         run_search("trials=20", f"log_dir={tmp_path}")
 
 
@@ -274,8 +274,8 @@ def test_a_diverged_run_is_a_result_without_metrics(
         assert row["test_mrr"] is None and row["validation_mrr"] is None
         assert "NaN" in row["failure"] or "nan" in row["failure"]
     assert printed.err.count("trial ") == 2
-    figures = ("test_mrr", "validation_mrr")
-    shown = SimpleNamespace(folder=path.parent, figures=figures, headline=NextItemTask.headline)
+    names = ("test_mrr", "validation_mrr")
+    shown = SimpleNamespace(folder=path.parent, metric_names=names, headline=NextItemTask.headline)
     print_rows(shown, "pooling", [row])
     assert "pooling: 1 combination on markov" in capsys.readouterr().out
     run_search(*options)
@@ -286,10 +286,10 @@ def test_a_diverged_run_is_a_result_without_metrics(
 @pytest.mark.parametrize(
     ("options", "overrides", "sentence"),
     [
-        (["trials=0"], DATA, "trials=0 cannot be; give 1 to"),
-        (["trials=99999"], DATA, "trials=99999 cannot be; give 1 to 384"),
-        (["trials=many"], DATA, "trials=many cannot be"),
-        (["method=grid"], DATA, "method=grid is unknown; choose random or tpe"),
+        (["trials=0"], DATA, "trials is 0; give 1 to"),
+        (["trials=99999"], DATA, "trials is 99999; give 1 to 384"),
+        (["trials=many"], DATA, "trials is 'many'; give a whole number"),
+        (["method=grid"], DATA, "method is 'grid'; give one of random, tpe"),
         (["storage=sqlite:///x.db"], DATA, "storage=... is for method=tpe"),
         (["method=tpe", "storage=no://url"], DATA, "the database no://url cannot be used"),
         (
@@ -299,7 +299,7 @@ def test_a_diverged_run_is_a_result_without_metrics(
         ),
         (["space.choices.loss=[mse]"], DATA, "space.choices.loss holds 'mse'"),
         (["space.choices.l2=[]"], DATA, "space.choices.l2 is "),
-        ([], [*DATA, "optimizer.lr=1"], "optimizer.lr=1 is what the search sets itself"),
+        ([], [*DATA, "optimizer.lr=1"], "optimizer.lr=1 is set by the search itself"),
         ([], [*DATA, "data.lenght=3"], r"unknown key 'data\.lenght'; did you mean 'data\.length'"),
         (["hash=35e3ad94"], DATA, "hash=35e3ad94 is unknown for pooling"),
         (["space=cnn", "hash=945213785f1412f8282351c34195d525"], DATA, "did you mean '9452"),
@@ -378,7 +378,7 @@ def test_a_search_for_errors_prefers_the_lower_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = SimpleNamespace(
-        folder=tmp_path, figures=("test_rmse", "validation_rmse"), headline=RatingTask.headline,
+        folder=tmp_path, metric_names=("test_rmse", "validation_rmse"), headline=RatingTask.headline,
         command=lambda hyperparameters: ["train"],
     )  # fmt: skip
     rows = [

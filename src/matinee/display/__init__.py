@@ -1,1 +1,1 @@
-"""Display: tables and figures for terminals, files, TensorBoard and notebooks."""
+"""Tables and figures for terminals, files, TensorBoard and notebooks."""

@@ -1,20 +1,20 @@
-"""Markdown: tables for terminals, files and TensorBoard, whatever stands in their cells."""
+"""Markdown tables for terminals, files and TensorBoard, with any text in their cells."""
 
 import re
 import unicodedata
 
 import pandas as pd
 
-DECIMALS = 4  # of a metric
+DECIMALS = 4  # of a metric in tables
 
 
 def print_table(table: pd.DataFrame) -> None:
-    """Print a table with aligned columns, numbers to the right."""
+    """Print a table in Markdown, see :func:`as_markdown`."""
     print(as_markdown(table))
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """Format a table in Markdown, columns aligned; what looks like a number stands to the right."""
+    """Format a table in Markdown with aligned columns; columns of numbers are right-aligned."""
     cells = [[_cell(name) for name in table.columns]]
     cells += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -39,21 +39,21 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Write a metric as all tables do; nothing where there is none."""
+    """Format a metric as in all tables; None becomes an empty text."""
     return "" if value is None else f"{value:.{DECIMALS}f}"
 
 
 def literal(text: str) -> str:
-    """Keep Markdown from reading signs into a text that somebody else wrote."""
+    """Escape a text so that Markdown shows it as it is."""
     return _visible(re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text))
 
 
 def _cell(value: object) -> str:
-    """Write a value as a cell: a bar would end it."""
+    """Format a value as a cell; a bar would end the cell and is escaped."""
     return _visible(str(value).replace("|", "\\|"))
 
 
 def _visible(text: str) -> str:
-    """Write line ends and control characters as Python does, so that a text stays on its line."""
+    """Escape line ends and control characters as Python does, so that a text stays on one line."""
     controls = ("Cc", "Zl", "Zp")
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in controls else c for c in text)

@@ -1,19 +1,19 @@
-"""Which metrics are shown, and their names for people."""
+"""Which metrics tables show, and their titles."""
 
 from matinee.contracts import Headline
 
-BESIDE = ("mae", "recall@10", "ndcg@10")  # shown beside the headline metric, if they are recorded
+BESIDE = ("mae", "recall@10", "ndcg@10")  # shown beside the headline metric, if recorded
 _STAGES = {"val": "validation"}
 _WORDS = {"recall": "Recall", "coverage": "Coverage", "hit_rate": "Hit rate"}  # others are acronyms
 
 
 def shown_metrics(headline: Headline) -> list[str]:
-    """Return the names of the metrics that tables show, without the stage, the headline first."""
+    """Return the metrics that tables show, without the stage, the headline metric first."""
     return [headline.metric, *(name for name in BESIDE if name != headline.metric)]
 
 
 def metric_title(name: str) -> str:
-    """Write the name of a logged metric for people.
+    """Return the title of a logged metric in tables and figures.
 
     >>> metric_title("val/rmse"), metric_title("test/recall@10")
     ('validation RMSE', 'test Recall@10')

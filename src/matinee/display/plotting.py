@@ -1,6 +1,6 @@
-"""Figures for reports, notebooks and TensorBoard: one style, labels with units, safe colours.
+"""Figures for reports, notebooks and TensorBoard, in one style and colour-blind safe.
 
-Every function returns a :class:`matplotlib.figure.Figure` that belongs to no window and no global state.
+Every function returns a :class:`matplotlib.figure.Figure` without a window or global state.
 """
 
 import io
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from matinee.files import write_whole
 from matinee.metrics import FloatArray
 
-# Okabe & Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/)
+# The palette of Okabe & Ito for all types of colour vision (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE: dict[Any, Any] = {  # of all figures; a notebook takes it by plt.rcParams.update(STYLE)
+STYLE: dict[Any, Any] = {  # notebooks apply it with plt.rcParams.update(STYLE)
     "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -34,7 +34,7 @@ STYLE: dict[Any, Any] = {  # of all figures; a notebook takes it by plt.rcParams
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure as PNG, atomically.
 
     Raises:
         MatineeError: If it cannot be written.
@@ -43,18 +43,18 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """Write a figure as an SVG element that can stand in a page: black becomes the page's ink.
+    """Convert a figure to an SVG element for an HTML page; black becomes the text colour of the page.
 
     Args:
         figure: The figure; its texts stay texts.
-        name: Begins the ids within, unique in the page.
+        name: Prefix of the ids in the element, unique in the page.
     """
     text = io.StringIO()
     with (
         mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", message="Glyph")  # the browser's font will have it
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has other fonts
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
 
@@ -66,13 +66,13 @@ def as_svg(figure: Figure, name: str) -> str:
 
 
 def rating_errors(ratings: FloatArray, predictions: FloatArray) -> Figure:
-    """Show how far predictions are off, for each true rating.
+    """Draw the distribution of errors by true rating.
 
     Args:
         ratings: True ratings, (rows,).
         predictions: Predicted ratings, (rows,).
     """
-    figure, axes = _axes("rating", "predicted less true rating")
+    figure, axes = _axes("rating", "predicted minus true rating")
     levels = np.unique(ratings)
     errors = [predictions[ratings == level] - level for level in levels]
     places = np.arange(len(levels))
@@ -90,13 +90,13 @@ def rating_errors(ratings: FloatArray, predictions: FloatArray) -> Figure:
     )
     labels = [f"{level:g}\n{len(error):,}" for level, error in zip(levels, errors, strict=True)]
     axes.set_xticks(places, labels)
-    axes.set_xlabel("true rating, and how many rows have it")
+    axes.set_xlabel("true rating, number of rows")
     axes.set_title("Error by true rating: median, quartiles, 5 % and 95 %")
     return figure
 
 
 def rank_histogram(ranks: FloatArray, num_items: int) -> Figure:
-    """Show where the targets rank, on a logarithmic axis, beside a blind guess.
+    """Draw the histogram of target ranks on a logarithmic axis, beside random ranking.
 
     Args:
         ranks: Ranks from 1, (rankings,).
@@ -119,7 +119,7 @@ def rank_histogram(ranks: FloatArray, num_items: int) -> Figure:
         edges,
         color=COLOURS[1],
         linewidth=1.5,
-        label="a blind guess",
+        label="random ranking",
     )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -131,12 +131,12 @@ def rank_histogram(ranks: FloatArray, num_items: int) -> Figure:
 def metric_by(
     counts: NDArray[np.integer], values: FloatArray, count_label: str, value_label: str
 ) -> Figure:
-    """Show the mean of a metric by how often something was seen, in bins that double.
+    """Draw the mean of a metric by a count, in bins that double in width.
 
     Args:
-        counts: How often, at least 0, (n,).
+        counts: Counts, at least 0, (n,).
         values: The metric of each row, (n,).
-        count_label: What was counted.
+        count_label: Name of what was counted.
         value_label: The metric's name and unit.
     """
     figure, axes = _axes(count_label, value_label)
@@ -149,7 +149,7 @@ def metric_by(
     axes.axhline(values.mean(), color="0.6", linestyle="--", linewidth=1, label="mean of all")
     labels = [_doubling(b) + f"\n{(bins == b).sum():,}" for b in shown.tolist()]
     axes.set_xticks(places, labels, fontsize=8)
-    axes.set_xlabel(f"{count_label}, and how many rows are so")
+    axes.set_xlabel(f"{count_label}, number of rows")
     title = f"{value_label} by {count_label}, with 95 % intervals"
     axes.set_title(title[0].upper() + title[1:])
     axes.legend(frameon=False)
@@ -178,14 +178,14 @@ def learning_rate_curve(
     suggested: int | None,
     configured: float,
 ) -> Figure:
-    """Draw the loss of a range test over its learning rate.
+    """Draw the loss of a learning-rate range test.
 
     Args:
         rates: Learning rate of every step, shape (steps,).
         losses: Loss of every step, shape (steps,).
         smoothed: The same, smoothed, shape (steps,).
-        suggested: The step whose rate is suggested, or None.
-        configured: The rate that the config has, marked for comparison.
+        suggested: The step with the suggested rate, or None.
+        configured: The learning rate in the config, marked for comparison.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -199,7 +199,7 @@ def learning_rate_curve(
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
-    if len(smoothed):  # what diverges at the end must not flatten the rest
+    if len(smoothed):  # a divergence at the end must not flatten the rest
         lowest, highest = (
             smoothed.min(),
             max(smoothed.max(), np.quantile(losses[: len(losses) // 2 + 1], 0.98)),
@@ -218,13 +218,13 @@ def sweep_curve(
     metric: str,
     parameters: Sequence[int],
 ) -> Figure:
-    """Draw a metric over a parameter that was swept, above the size of the model.
+    """Draw a metric and the size of the model by the value of a parameter.
 
     Args:
         name: The parameter's name, for the axis.
         values: Its values, ascending; the axis is logarithmic if they span a factor of 10.
-        series: By label: mean and standard deviation of the metric at each value; a deviation that is
-            not finite is not drawn.
+        series: Mean and standard deviation of the metric at each value, by label. Deviations that are
+            not finite are not drawn.
         metric: The metric's name, for the axis.
         parameters: Number of trained weights at each value.
     """
@@ -250,7 +250,7 @@ def sweep_curve(
     ends = [min(parameters), max(parameters)]
     lower.set_yticks(ends, [f"{end:,}" for end in ends])
     lower.minorticks_off()
-    lower.set_ylabel("weights")
+    lower.set_ylabel("parameters")
     lower.set_xlabel(name)
     if min(values) > 0 and max(values) >= 10 * min(values):
         lower.set_xscale("log")

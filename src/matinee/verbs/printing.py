@@ -1,4 +1,4 @@
-"""What verbs print of one run."""
+"""Print the metrics of one run."""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ import pandas as pd
 from matinee.display.markdown import decimal, print_table
 from matinee.experiment.run_folder import read_result
 
-REPEATED = re.compile(r"hit_rate@|(mrr|ndcg|recall)@1\b")  # with one relevant item they say no more
+REPEATED = re.compile(r"hit_rate@|(mrr|ndcg|recall)@1\b")  # with one relevant item, equal to others
 
 
 def print_run(folder: Path) -> None:
-    """Print the figures of a finished run; the last line is its folder."""
+    """Print the metrics of a finished run; the last line is its folder."""
     metrics = read_result(folder)["metrics"]
     stages = list(dict.fromkeys(name.split("/")[0] for name in metrics))
-    told = dict.fromkeys(name.split("/", 1)[1] for name in metrics)
-    names = [name for name in told if not REPEATED.match(name)]
+    every = dict.fromkeys(name.split("/", 1)[1] for name in metrics)
+    names = [name for name in every if not REPEATED.match(name)]
     rows = [
         {"metric": name, **{stage: decimal(metrics.get(f"{stage}/{name}")) for stage in stages}}
         for name in names
@@ -33,14 +33,14 @@ def print_evaluation(
     histories: str | None = None,
     accelerators: tuple[str, str] = ("", ""),
 ) -> None:
-    """Print figures beside the recorded ones, and how they compare.
+    """Print metrics beside the recorded ones, and how they differ.
 
     Args:
-        metrics: The figures.
-        recorded: Those of the run's best checkpoint, as it was measured first.
-        checkpoint: What was measured now.
-        histories: How they were changed, if they were.
-        accelerators: Names of those of the record and of now.
+        metrics: The metrics measured now.
+        recorded: The metrics in ``result.json``, of the best checkpoint.
+        checkpoint: The checkpoint measured now, ``best`` or ``last``.
+        histories: How the histories were changed; None if they were not.
+        accelerators: Names of the accelerators of the record and of this evaluation.
     """
     rows = [
         {
@@ -52,19 +52,19 @@ def print_evaluation(
     ]
     print_table(pd.DataFrame(rows))
     shared = [name for name in metrics if name in recorded]
-    apart = {name: metrics[name] - recorded[name] for name in shared}
+    distance = {name: metrics[name] - recorded[name] for name in shared}
     words = [f"the histories were changed ({histories})"] * (histories is not None)
     words += ["this is the last checkpoint, not the best"] * (checkpoint != "best")
     there, here = (name.removesuffix("Accelerator") for name in accelerators)
     words += [f"recorded on {there}, measured on {here}"] * (there != here)
-    if shared and not any(apart.values()):
+    if shared and not any(distance.values()):
         of = "all" if len(shared) == len(recorded) else f"{len(shared)} of"
         words.append(
-            f"identical to the record, to the last bit, in {of} its {len(recorded)} figures"
+            f"identical to the record, to the last bit, in {of} its {len(recorded)} metrics"
         )
     elif shared:
-        name = max(apart, key=lambda name: abs(apart[name]))
-        words.append(f"{name} differs most from the record, by {apart[name]:+.2g}")
+        name = max(distance, key=lambda name: abs(distance[name]))
+        words.append(f"{name} differs most from the record, by {distance[name]:+.2g}")
     else:
-        words.append("the record holds none of these figures")
+        words.append("the record has none of these metrics")
     print("; ".join(words))

@@ -12,6 +12,7 @@ from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.significance import (
     Difference,
     UserSums,
+    bootstrap,
     differences,
     holm,
     paired,
@@ -120,6 +121,19 @@ def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> No
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
 
 
+def test_equal_runs_differ_by_exactly_nothing() -> None:
+    """In every resample, whatever the order in which a matrix product adds."""
+    totals = np.random.default_rng(8).random((943, 3))
+    drawn = np.random.default_rng(9).multinomial(943, np.full(943, 1 / 943), 400).astype(float)
+
+    def difference(totals, counts, runs):
+        return totals[:, :3] / counts - totals[:, 3:] / counts
+
+    resamples = [(drawn, np.ones((1, 6)))]
+    found = bootstrap(difference, [totals, totals.copy()], np.ones((943, 1)), resamples)
+    assert not found.any()
+
+
 def test_intervals_cover_the_truth_and_the_test_keeps_its_level(monkeypatch) -> None:
     """Users differ in how many rows they have and how they are; no model is better."""
     monkeypatch.setattr("matinee.verbs.report.significance.RESAMPLES", 1000)
@@ -215,7 +229,7 @@ def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path) -> None:
     assert list(found) == ["fine"]
     told = " ".join(problems)
     for words in ("gone/per_user.npz is missing", "torn/per_user.npz cannot be read",
-                  "odd is not compared: its per-user values are of other users",
+                  "odd is not compared: its per-user values are for other users",
                   "swapped/per_user.npz makes a test rmse"):  # fmt: skip
         assert words in told
     (tmp_path / "best/per_user.npz").unlink()
@@ -226,7 +240,7 @@ def test_one_user_is_no_sample(write_run, tmp_path: Path) -> None:
     write_run("a", model="a", validation=0.5, errors={"u": [1.0, 2.0]})
     write_run("b", model="b", errors={"u": [1.0, 3.0]})
     found, (problem,) = differences(compare([tmp_path])[0][0])
-    assert not found and "one user alone" in problem
+    assert not found and "two users or more" in problem
 
 
 def test_equal_runs_alone_and_together() -> None:

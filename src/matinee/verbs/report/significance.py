@@ -1,22 +1,22 @@
-r"""Significance: how far the difference of two models depends on which users were tested.
+r"""Significance: how much the difference between two models depends on which users were tested.
 
-The difference is that of the figures in the table. For a metric :math:`m` over the test rows of draw
+The difference is that of the metrics in the table. For a metric :math:`m` over the test rows of draw
 :math:`d` of the split, averaged over the seeds that ran on that draw and over the draws :math:`D` that
-both models ran on,
+both models ran on, it is
 
 .. math:: \Delta = \frac{1}{|D|} \sum_{d \in D} \left( \overline{m}_{a,d} - \overline{m}_{b,d} \right).
 
-Rows of one user are not independent, so users are resampled as a whole, with all their rows in all
-draws (a cluster bootstrap, paired because both models are measured on the same resample). The interval
-covers the choice of users, not that of the seeds.
+Rows of one user are not independent. Therefore users are resampled, each with all rows in all draws (a
+cluster bootstrap, :func:`bootstrap`), and both models are measured on the same resample. The interval
+covers the choice of users, not the choice of seeds.
 
-The p-value is that of Wilcoxon's signed-rank test on one number a user: the difference of the user's
-own mean squared error (for RMSE) or mean reciprocal rank (for MRR), averaged over the draws that the
-user occurs in. There every user counts the same, in the metric every row does.
+The p-value is from Wilcoxon's signed-rank test on one number for each user: the difference of the user's
+mean squared error (for RMSE) or mean reciprocal rank (for MRR), averaged over the draws with that user.
+The test weights users equally, the metric weights rows equally.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,18 +31,18 @@ from matinee.verbs.report.runs import Run
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 10_000
-COUNTED_AT_ONCE = 2**22  # drawn users held at a time
+BLOCK_SIZE = 2**22  # users drawn at a time, over all resamples of a block
 
 
 @dataclass(frozen=True)
 class UserSums:
-    """What a run's test figure is made of, user by user.
+    """The headline metric of a run on test, as sums for each user.
 
     Attributes:
         users: Raw ids, unique and ascending, (users,).
-        counts: Rows or windows of each, (users,).
-        totals: Their values to the given power, summed over rows, (users,): squared errors for RMSE,
-            reciprocal ranks for MRR.
+        counts: Number of rows or windows of each user, (users,).
+        totals: Sum over these rows of the metric to the given power, (users,): squared errors for
+            RMSE, reciprocal ranks for MRR.
         power: See :class:`matinee.contracts.Headline`.
     """
 
@@ -52,7 +52,7 @@ class UserSums:
     power: int
 
     @property
-    def figure(self) -> float:
+    def metric(self) -> float:
         """The metric over all rows."""
         return float((self.totals.sum() / self.counts.sum()) ** (1 / self.power))
 
@@ -62,15 +62,15 @@ Draws = Mapping[str, Sequence[UserSums]]  # fingerprint of a split -> the runs o
 
 @dataclass(frozen=True)
 class Difference:
-    """A model's metric minus that of the best, over the draws that both have.
+    """A model's metric minus that of the best model, over the draws that both have.
 
     Attributes:
         value: The difference, in units of the metric.
         low: Lower end of the 95 % interval.
         high: Upper end.
         p: Two-sided p-value of the signed-rank test, with Holm's correction in :func:`differences`.
-        users: Users behind it.
-        draws: Draws of the split behind it.
+        users: Number of users.
+        draws: Number of draws of the split.
     """
 
     value: float
@@ -82,14 +82,14 @@ class Difference:
 
 
 def differences(comparison: Comparison) -> tuple[dict[str, Difference], list[str]]:
-    """Compare every model with the best, which is chosen on validation and never on test.
+    """Compare every model with the best one, which is selected on validation, not on test.
 
     Args:
         comparison: The groups of one protocol.
 
     Returns:
-        Differences by label, the best left out, p-values corrected for their number; and a sentence
-        for each pair that could not be compared.
+        Differences by label, without the best, with p-values corrected for their number; and a
+        sentence for each model that could not be compared.
     """
     if len(comparison.groups) < 2:
         return {}, []
@@ -118,10 +118,10 @@ def differences(comparison: Comparison) -> tuple[dict[str, Difference], list[str
 
 
 def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
-    """Compare models with the best on its draws, as the module says; p-values are not corrected.
+    """Compare models with the best model on the draws of the latter, without correcting p-values.
 
     Args:
-        models: Runs of each model on every draw of ``best``, of the same users and rows.
+        models: Runs of each model on every draw of ``best``, with the same users and rows.
         best: Runs of the model that is subtracted.
     """
     power = next(iter(best.values()))[0].power
@@ -142,30 +142,65 @@ def paired(models: Mapping[str, Draws], best: Draws) -> dict[str, Difference]:
     for column, (model, share) in enumerate(averaging):
         to_models[column, model] = share
 
-    def apart(totals: Floats, counts: Floats, power: int) -> Floats:
+    def from_best(totals: Floats, counts: Floats, power: int) -> Floats:
         """Turn sums (n, runs) over counts (n, draws) into differences from the best (n, models)."""
         rows = counts[:, draw_of]
-        figures = np.divide(totals, rows, out=np.zeros_like(totals), where=rows > 0)
-        means = figures ** (1 / power) @ to_models / (counts > 0).sum(1, keepdims=True)
+        metrics = np.divide(totals, rows, out=np.zeros_like(totals), where=rows > 0)
+        means = metrics ** (1 / power) @ to_models / (counts > 0).sum(1, keepdims=True)
         difference: Floats = means[:, 1:] - means[:, :1]
         return difference
 
-    value = apart(totals.sum(0, keepdims=True), counts.sum(0, keepdims=True), power)[0]
-    drawn = (apart(w @ totals, w @ counts, power) for w in _resamples(len(users)))
-    low, high = np.percentile(np.concatenate(list(drawn)), [2.5, 97.5], axis=0)
-    own = apart(totals, counts, 1).round(12)  # each user alone; rounding errors are ties
+    every_run = np.ones((1, len(columns)))
+    estimates = bootstrap(
+        lambda totals, counts, _: from_best(totals, counts, power),
+        [totals],
+        counts,
+        ((drawn, every_run) for drawn in _resamples(len(users))),
+    )
+    own = from_best(totals, counts, 1).round(12)  # each user alone; rounding errors are ties
     p_values = [signed_rank(own[:, model]) for model in range(len(models))]
-    figures = zip(value.tolist(), low.tolist(), high.tolist(), p_values, strict=True)
     return {
-        label: Difference(*entry, len(users), len(best))
-        for label, entry in zip(models, figures, strict=True)
+        label: Difference(value, low, high, p, len(users), len(best))
+        for label, (value, low, high), p in zip(models, estimates.T.tolist(), p_values, strict=True)
     }
 
 
-def signed_rank(values: Floats) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test that values are symmetric around zero.
+def bootstrap(
+    statistic: Callable[[Floats, Floats, Floats], Floats],
+    totals: Sequence[Floats],
+    counts: Floats,
+    resamples: Iterable[tuple[Floats, Floats]],
+) -> Floats:
+    """Estimate statistics of the metrics of runs, with the 95 % intervals of a percentile bootstrap.
 
-    Zeros are ranked with the others and then count for neither side (Pratt 1959).
+    Users are resampled with all their rows, because the rows of one user are not independent.
+
+    Args:
+        statistic: Computes k statistics for each of n resamples, (n, k), from sums over users of
+            ``totals``, (n, runs), and of ``counts``, (n, draws), and from the weights of the runs,
+            (n, runs) or (1, runs).
+        totals: Values summed over the rows of each user, (users, runs). Runs may be split into several
+            arrays; those with the same content give the same sums, to the last bit.
+        counts: Number of rows of each user, (users, draws). A draw may serve several runs.
+        resamples: Blocks of n resamples: how often each user is drawn, (n, users), and the weights
+            of the runs, (n, runs) or (1, runs); ones if runs are not resampled.
+
+    Returns:
+        The statistics of all users and runs, and the lower and the upper ends of the intervals, (3, k).
+    """
+
+    def computed(users: Floats, runs: Floats) -> Floats:
+        return statistic(np.hstack([users @ part for part in totals]), users @ counts, runs)
+
+    value = computed(np.ones((1, len(counts))), np.ones((1, sum(part.shape[1] for part in totals))))
+    drawn = [computed(users, runs) for users, runs in resamples]
+    return np.vstack([value, np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)])
+
+
+def signed_rank(values: Floats) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test for symmetry around zero.
+
+    Zeros are ranked with the other values and then count for neither side (Pratt 1959).
 
     Args:
         values: Independent differences, (n,).
@@ -189,7 +224,7 @@ def holm(p_values: Floats) -> Floats:
 
 
 def read_draws(group: RunGroup) -> dict[str, list[UserSums]]:
-    """Read the per-user values of an group's runs, by the draw of their split.
+    """Read the per-user sums of a group of runs, by the draw of their split.
 
     Raises:
         MatineeError: As in :func:`read_user_sums`.
@@ -201,10 +236,10 @@ def read_draws(group: RunGroup) -> dict[str, list[UserSums]]:
 
 
 def read_user_sums(run: Run) -> UserSums:
-    """Read the per-user values of a run's headline metric on test.
+    """Read the per-user sums of a run's headline metric on test.
 
     Raises:
-        MatineeError: If they are missing, broken, or do not add up to the recorded figure.
+        MatineeError: If they are missing or broken, or do not make the recorded metric.
     """
     path, metric, power = run.folder / PER_USER, run.headline.metric, run.headline.power
     arrays = run.files.per_user()
@@ -217,9 +252,9 @@ def read_user_sums(run: Run) -> UserSums:
     except (ValueError, KeyError) as error:
         raise MatineeError(f"{path} cannot be read ({error}).") from error
     recorded = run.result["metrics"].get(f"test/{metric}", float("nan"))
-    if not np.isclose(sums.figure, recorded, rtol=1e-5):
+    if not np.isclose(sums.metric, recorded, rtol=1e-5):
         raise MatineeError(
-            f"{path} makes a test {metric} of {sums.figure:.6f}, not {recorded:.6f}."
+            f"{path} makes a test {metric} of {sums.metric:.6f}, not {recorded:.6f}."
         )
     return sums
 
@@ -229,7 +264,7 @@ def _summed(rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> Floats:
 
 
 def _shared(ours: Draws, theirs: Draws) -> tuple[str, ...]:
-    """List the draws that both have, and check that their test rows are the same."""
+    """Return the draws that both have; refuse them if their test rows differ."""
     shared = tuple(draw for draw in theirs if draw in ours)
     if not shared:
         raise MatineeError("it was never measured on the same draw of the split.")
@@ -237,16 +272,16 @@ def _shared(ours: Draws, theirs: Draws) -> tuple[str, ...]:
         first = theirs[draw][0]
         for run in (*theirs[draw], *ours[draw]):
             if not np.array_equal(run.users, first.users) or np.any(run.counts != first.counts):
-                raise MatineeError("its per-user values are of other users or rows; train again.")
+                raise MatineeError("its per-user values are for other users or rows; train again.")
     if len({user for draw in shared for user in theirs[draw][0].users.tolist()}) < 2:
-        raise MatineeError("one user alone says nothing about others.")
+        raise MatineeError("a test needs two users or more.")
     return shared
 
 
 def _resamples(num_users: int) -> Iterator[Floats]:
     """Yield how often each user is drawn in each resample, in blocks of (resamples, num_users)."""
     rng = np.random.default_rng(0)
-    most = max(1, COUNTED_AT_ONCE // num_users)
+    most = max(1, BLOCK_SIZE // num_users)
     for start in range(0, RESAMPLES, most):
         rows = min(most, RESAMPLES - start)
         drawn = (

@@ -1,4 +1,4 @@
-"""Searching: the verb ``matinee search``, at random or guided, and its table."""
+"""The verb ``matinee search``: a random or guided search, and the table of its results."""
 
 import shlex
 import sys
@@ -19,15 +19,15 @@ from matinee.verbs.search.trials import Search, prepare
 
 
 def search(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Do what a composed ``search`` config says and print the table.
+    """Run the search that a config describes, and print the table of its results.
 
     Args:
         config: A composed ``search`` config.
-        overrides: Further ones of ``train``, for every run.
+        overrides: Overrides of ``train`` for every run.
 
     Raises:
-        Stopped: If a signal ended a run; the same command goes on.
-        MatineeError: For everything a user can mend.
+        Stopped: If a signal ended a run; the same command resumes the search.
+        MatineeError: For any error the user can fix.
     """
     prepared = prepare(config, overrides)
     print(f"{prepared.name} on {prepared.folder.name}, seed {prepared.seed}", file=sys.stderr)
@@ -41,23 +41,23 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
         guided.run()
         title = f"{prepared.name}, guided, {guided.pruned()} more pruned"
         print_rows(prepared, title, guided.rows())
-        print(guided.place)
+        print(guided.storage)
         return
     path = prepared.folder / f"{prepared.name}.jsonl"
-    records = Records(path, prepared.about, prepared.figures)
+    records = Records(path, prepared.identity, prepared.metric_names)
     if config.hash:
         rerun(prepared, config.hash, list(records.rows().values()))
         return
     search_at_random(prepared, records)
     for path in sorted(prepared.folder.glob(f"{prepared.space.model}-*.jsonl")):
         if path != records.path:
-            print_rows(prepared, path.stem, read_records(path, prepared.figures)[1])
+            print_rows(prepared, path.stem, read_records(path, prepared.metric_names)[1])
     print_rows(prepared, prepared.name, list(records.rows().values()))
     print(records.path)
 
 
 def search_at_random(prepared: Search, records: Records) -> None:
-    """Run all drawn combinations that are not recorded, sharing them with other processes."""
+    """Run all drawn combinations without a record, shared with other processes."""
     draws = list(islice(prepared.space.draws(prepared.seed), prepared.trials))
     trials = {hash_id(drawn): (number, drawn) for number, drawn in enumerate(draws)}
     while names := [name for name in trials if name not in records.rows()]:
@@ -70,7 +70,7 @@ def search_at_random(prepared: Search, records: Records) -> None:
 
 
 def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
-    """Run one recorded or published combination again; print its figures beside those known.
+    """Run one recorded or published combination again; print its metrics beside the known ones.
 
     Raises:
         MatineeError: If the hash is unknown.
@@ -79,41 +79,41 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
     published = published_rows(prepared.space.model)
     known = published | recorded
     if name not in known:
-        hint = suggest(name, known) or "take one of the file of results."
+        hint = suggest(name, known) or "take one from the file of results."
         raise MatineeError(f"hash={name} is unknown for {prepared.space.model}; {hint}")
-    row, figures = prepared.run(known[name]["hyperparameters"]), prepared.figures
+    row, names = prepared.run(known[name]["hyperparameters"]), prepared.metric_names
     table = {
-        "figure": figures,
-        "now": [decimal(row[figure]) for figure in figures],
-        "recorded": [decimal(recorded.get(name, {}).get(figure)) for figure in figures],
-        "published": [decimal(published.get(name, {}).get(figure)) for figure in figures],
+        "metric": names,
+        "now": [decimal(row[metric]) for metric in names],
+        "recorded": [decimal(recorded.get(name, {}).get(metric)) for metric in names],
+        "published": [decimal(published.get(name, {}).get(metric)) for metric in names],
     }
     print(as_markdown(pd.DataFrame(table)))
     if name in published:
         print(f"published: {published[name]['source']}")
     if name in recorded:
-        same = all(row[figure] == recorded[name][figure] for figure in figures)
+        same = all(row[metric] == recorded[name][metric] for metric in names)
         print("identical to the record, to the last bit" if same else "not the record")
 
 
 def published_rows(model: str) -> dict[str, Row]:
-    """Return what others have published of a search of a model, by hash."""
+    """Return published results of a search for a model, by hash."""
     every: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published_search.yaml"))
     rows: dict[str, Row] = every.get(model, {})
     return rows
 
 
 def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
-    """Print the results, the best on validation first, and how to train that one."""
-    figures, headline = prepared.figures, prepared.headline
+    """Print the results, the best on validation first, and the command that trains the best."""
+    names, headline = prepared.metric_names, prepared.headline
 
     def order(row: Row) -> tuple[float, str]:
-        return -headline.goodness(row[figures[1]]), row["hash_ID"]
+        return -headline.goodness(row[names[1]]), row["hash_ID"]
 
     done = sorted((row for row in rows if not row["failure"]), key=order)
     failed = [row for row in rows if row["failure"]]
     table = [
-        {"hash_ID": row["hash_ID"], **{figure: decimal(row[figure]) for figure in figures}}
+        {"hash_ID": row["hash_ID"], **{metric: decimal(row[metric]) for metric in names}}
         for row in (*done, *failed)
     ]
     combinations = f"{len(rows)} combination{'s' * (len(rows) != 1)}"

@@ -1,8 +1,8 @@
-"""Records: the results of a search in one file, and the claims of the processes that share it.
+"""The file with the results of a search, and the claims of the processes that share it.
 
-A file is rewritten whole, in the order of the trials, for every result, and renamed into place: a
-kill leaves the old one or the new one, and a finished file is the same whoever wrote it in whatever
-order. A claim is a lock that the operating system lets go of when its process dies.
+Every result rewrites the file atomically, in the order of the trials. A kill leaves the old or the new
+file, and the finished file does not depend on which process ran what, and when. A claim is a lock that
+the operating system releases when its process dies.
 """
 
 import json
@@ -24,24 +24,26 @@ POLL_SECONDS = 0.2
 
 
 class Records:
-    """The file of a search: a line that says what was searched, then one line a trial.
+    """The file of a search: a line that identifies the search, then one line for each trial.
 
     Args:
-        path: The file, ``.jsonl``; it need not be there.
-        about: What must be equal for trials to stand in one file, JSON values by name.
-        figures: Names of the metrics of a trial.
+        path: The file, ``.jsonl``; it need not exist.
+        identity: What all trials in one file have in common, JSON values by name.
+        metric_names: Names of the two metrics of a trial.
 
     Raises:
-        MatineeError: If the file is of another search or broken, or its folder cannot be written.
+        MatineeError: If the file is from another search or broken, or its folder cannot be written.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], figures: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], metric_names: Sequence[str]
+    ) -> None:
         self.path = path
-        self.figures = figures
-        self.about = json.loads(json.dumps(about))
+        self.metric_names = metric_names
+        self.identity = json.loads(json.dumps(identity))
         with self.locked():
-            if (found := read_records(path, figures)[0]) is not None:
-                check_search(found, self.about, path)
+            if (found := read_records(path, metric_names)[0]) is not None:
+                check_search(found, self.identity, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -55,20 +57,20 @@ class Records:
 
     def rows(self) -> dict[str, Row]:
         """Return the rows by hash, in the order of the trials."""
-        return {row["hash_ID"]: row for row in read_records(self.path, self.figures)[1]}
+        return {row["hash_ID"]: row for row in read_records(self.path, self.metric_names)[1]}
 
     def add(self, row: Row) -> None:
-        """Write a row to its place; one of a known hash changes nothing."""
+        """Add a row in the order of the trials; a row with a known hash changes nothing."""
         with self.locked():
             rows = self.rows()
             rows.setdefault(row["hash_ID"], row)
             ordered = sorted(rows.values(), key=lambda known: known["trial"])
-            lines = [json.dumps(line) + "\n" for line in (self.about, *ordered)]
+            lines = [json.dumps(line) + "\n" for line in (self.identity, *ordered)]
             write_whole(self.path, lambda file: file.write("".join(lines).encode()))
 
     @contextmanager
     def claimed(self, names: Sequence[str]) -> Iterator[str]:
-        """Claim the first name that no living process holds; wait for one if all are held."""
+        """Claim the first name that no running process holds; wait for one if all are held."""
         locks = {name: self._lock(f".claims/{self.path.stem}/{name}") for name in names}
         name = next((name for name in names if acquire(locks[name], blocking=False)), None)
         if name is None:
@@ -84,13 +86,13 @@ class Records:
 
 
 def acquire(lock: FileLock, blocking: bool = True) -> bool:
-    """Acquire a lock, whose folder is made if need be.
+    """Acquire a lock and create its folder if there is none.
 
     Returns:
-        Whether it is ours now: False if another process holds it and ``blocking`` is false.
+        Whether this process holds it now: False if another one does and ``blocking`` is false.
 
     Raises:
-        MatineeError: If it cannot be written.
+        MatineeError: If the lock file cannot be written.
     """
     path = Path(lock.lock_file)
     try:
@@ -100,20 +102,22 @@ def acquire(lock: FileLock, blocking: bool = True) -> bool:
         return False
     except OSError as error:
         raise MatineeError(
-            f"{path.parent} cannot be written ({error}); set log_dir=... to a folder that can."
+            f"{path.parent} cannot be written ({error}); set log_dir=... to a writable folder."
         ) from error
     return True
 
 
-def read_records(path: Path, figures: Sequence[str]) -> tuple[dict[str, Any] | None, list[Row]]:
-    """Read what was searched and the rows; a last line that was not finished is left out.
+def read_records(
+    path: Path, metric_names: Sequence[str]
+) -> tuple[dict[str, Any] | None, list[Row]]:
+    """Read the identity of a search and its rows; an incomplete last line is left out.
 
     Args:
         path: The file.
-        figures: Names of the metrics of a trial.
+        metric_names: Names of the two metrics of a trial.
 
     Returns:
-        None and no rows where there is no file.
+        None and no rows if there is no file.
 
     Raises:
         MatineeError: If another line is broken.
@@ -130,40 +134,40 @@ def read_records(path: Path, figures: Sequence[str]) -> tuple[dict[str, Any] | N
     parsed: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            parsed.append(_row(line, figures) if parsed else _parsed(line, {"space"}))
+            parsed.append(_row(line, metric_names) if parsed else _parsed(line, {"space"}))
         except ValueError as error:
             if number < len(lines) or text.endswith("\n"):
                 raise MatineeError(
-                    f"{path}, line {number}: no record of a search ({error}); correct the line, or "
-                    "delete it to have its trial run again."
+                    f"{path}, line {number}: not a record of a search ({error}); correct the line, or "
+                    "delete it to run its trial again."
                 ) from error
-            print(f"{path}: the last line was not finished and is left out", file=sys.stderr)
+            print(f"{path}: the last line is incomplete and is left out", file=sys.stderr)
     return (parsed[0], parsed[1:]) if parsed else (None, [])
 
 
 def _parsed(line: str, keys: set[str]) -> dict[str, Any]:
     content = json.loads(line)
     if not isinstance(content, dict) or not keys <= content.keys():
-        raise ValueError(f"it lacks {' and '.join(sorted(keys))}")
+        raise ValueError(f"it has no {' and '.join(sorted(keys))}")
     return content
 
 
-def _row(line: str, figures: Sequence[str]) -> Row:
-    row = _parsed(line, ROW | set(figures))
-    for key in figures:
+def _row(line: str, metric_names: Sequence[str]) -> Row:
+    row = _parsed(line, ROW | set(metric_names))
+    for key in metric_names:
         if not isinstance(row[key], float | int | None):
             raise ValueError(f"{key} is {row[key]!r}")
     return row
 
 
-def check_search(found: Mapping[str, Any], about: Mapping[str, Any], where: object) -> None:
-    """Refuse to go on with a search of something else.
+def check_search(found: Mapping[str, Any], identity: Mapping[str, Any], where: object) -> None:
+    """Refuse to resume another search.
 
     Raises:
         MatineeError: Naming the first difference.
     """
-    for key, there, here in differences(found, about):
+    for key, there, here in differences(found, identity):
         raise MatineeError(
-            f"{where} holds a search of another {key} ({json.dumps(there)} there, {json.dumps(here)} "
-            "here); set log_dir=... to begin another one."
+            f"{where} holds a search with another {key} ({json.dumps(there)} there, {json.dumps(here)} "
+            "here); set log_dir=... to start a new one."
         )

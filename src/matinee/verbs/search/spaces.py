@@ -1,4 +1,4 @@
-"""Search spaces: what may be drawn, the hash that names a draw, and the run that it stands for."""
+"""Search spaces: the values to draw from, the hash of a combination, and the overrides that run it."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from matinee.networks.encoders.convolution import DILATION_PERIOD
 
 Hyperparameters = dict[str, Any]
 
-LOSSES = {  # published name -> overrides; what Spotlight calls pointwise and bpr saturates
+LOSSES = {  # published name -> overrides; Spotlight's pointwise and bpr are the saturating forms
     "pointwise": ["loss=saturating_pointwise"],
     "bpr": ["loss=saturating_bpr"],
     "hinge": ["loss=hinge"],
     "adaptive_hinge": ["loss=adaptive_hinge", "sampler.num_negatives=5"],
 }
-KEYS = {  # every model has these; any other hyperparameter is an option of its encoder
+KEYS = {  # hyperparameters of every model; any other one is an option of its encoder
     "embedding_dim": "model.embedding_dim",
     "n_iter": "trainer.max_epochs",
     "batch_size": "data.batch_size",
@@ -30,11 +30,11 @@ KEYS = {  # every model has these; any other hyperparameter is an option of its 
 
 
 class Space:
-    """The hyperparameters that a search draws from, each from a list of values, all alike likely.
+    """Lists of values, one for each hyperparameter; a search draws from them uniformly.
 
     Args:
         model: A choice of the config group ``model`` that has an ``encoder``.
-        choices: Values by hyperparameter: those of :data:`KEYS`, and options of the encoder.
+        choices: Values by hyperparameter: all of :data:`KEYS`, and options of the encoder.
 
     Attributes:
         size: Number of distinct combinations.
@@ -56,13 +56,13 @@ class Space:
                 f"space.choices.loss holds {unknown[0]!r}; choose from {', '.join(LOSSES)}."
             )
         self.choices = {name: list(choices[name]) for name in sorted(choices)}
-        for name in ("l2", "learning_rate"):  # 0 and 0.0 would have two hashes
+        for name in ("l2", "learning_rate"):  # 0 and 0.0 would have different hashes
             self.choices[name] = [float(value) for value in self.choices[name]]
         distinct = ({json.dumps(value) for value in values} for values in self.choices.values())
         self.size = math.prod(map(len, distinct))
 
     def draws(self, seed: int) -> Iterator[Hyperparameters]:
-        """Draw distinct combinations, all there are, in an order that is a function of the seed."""
+        """Draw all combinations without repetition, in an order that depends only on the seed."""
         generator = np.random.default_rng(seed)
         known: set[str] = set()
         while len(known) < self.size:
@@ -78,7 +78,7 @@ class Space:
 
 
 def completed(drawn: Mapping[str, Any]) -> Hyperparameters:
-    """Add what follows from the drawn values: the list of dilations, as published.
+    """Add the list of dilations, which follows from the drawn values, as published.
 
     >>> completed({"num_layers": 3, "dilation_multiplier": 2})["dilation"]
     [1, 2, 4]
@@ -93,7 +93,7 @@ def completed(drawn: Mapping[str, Any]) -> Hyperparameters:
 
 
 def hash_id(hyperparameters: Mapping[str, Any]) -> str:
-    """Return the MD5 of the hyperparameters as JSON with sorted keys, as published.
+    """Return the MD5 of hyperparameters written as JSON with sorted keys, as published.
 
     >>> hash_id({"b": [1, 2], "a": 1e-06})
     'b9ed20ecf6f09abb11369efaf7b116d6'
@@ -103,13 +103,13 @@ def hash_id(hyperparameters: Mapping[str, Any]) -> str:
 
 
 def as_overrides(model: str, hyperparameters: Mapping[str, Any]) -> list[str]:
-    """Return the overrides of ``matinee train experiment=search`` that some hyperparameters stand for.
+    """Translate hyperparameters to overrides of ``matinee train experiment=search``.
 
-    Embeddings begin with the standard deviation 1 / embedding_dim, as Spotlight's do.
+    Embeddings start with a standard deviation of 1 / embedding_dim, as in Spotlight.
 
     Args:
         model: A choice of the config group ``model``.
-        hyperparameters: As drawn and completed.
+        hyperparameters: A combination as :meth:`Space.draws` yields it.
     """
     overrides = [f"model={model}", f"model.init_std={1 / hyperparameters['embedding_dim']}"]
     for name, value in hyperparameters.items():

@@ -1,8 +1,8 @@
-"""Guided search: Optuna proposes by what is known (TPE) and ends hopeless trials early (median rule).
+"""Guided search: Optuna proposes combinations (TPE) and ends trials below the median early.
 
-Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011. The study is kept in a
-database, SQLite unless told otherwise: a transaction survives a kill whole or not at all, whereas
-the lock of Optuna's journal files outlives the process that held it.
+Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011. The trials are stored in a
+database, by default SQLite: a transaction is atomic even if its process is killed, whereas the lock of
+Optuna's journal files outlives its process.
 """
 
 import math
@@ -29,15 +29,15 @@ from matinee.verbs.search.spaces import completed, hash_id
 from matinee.verbs.search.trials import Search
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-WARMUP_EPOCHS = 3  # that every trial gets; it has at least 5
-SQLITE_SECONDS = 60  # to wait for another process to finish writing
+WARMUP_EPOCHS = 3  # before a trial may end early; it has at least 5
+SQLITE_SECONDS = 60  # to wait while another process writes
 
 
 class Pruning(Callback):
-    """Reports the headline metric of every epoch, and ends a fit that is behind the others.
+    """Reports the headline metric of every epoch, and ends a fit that is worse than the others.
 
     Args:
-        trial: The trial that is reported to.
+        trial: The trial to report to.
         monitor: Name of the logged metric.
     """
 
@@ -47,7 +47,7 @@ class Pruning(Callback):
         self.pruned = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch; stop unless it was the last one anyway."""
+        """Report the epoch; stop unless it was the last one."""
         self.trial.report(trainer.callback_metrics[self.monitor].item(), trainer.current_epoch)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and self.trial.should_prune():
             self.pruned = trainer.should_stop = True
@@ -57,20 +57,22 @@ class GuidedSearch:
     """The trials of a guided search, shared by any number of processes.
 
     Args:
-        prepared: What is searched.
-        storage: URL of a database, as SQLAlchemy writes it; None is an SQLite file beside the
+        prepared: The search.
+        storage: URL of a database in SQLAlchemy's form; None stands for an SQLite file beside the
             results of the random search.
 
     Raises:
-        MatineeError: If the database cannot be opened or holds another search of that name.
+        MatineeError: If the database cannot be opened or holds another search with this name.
     """
 
     def __init__(self, prepared: Search, storage: str | None) -> None:
         self.prepared = prepared
         path = prepared.folder / f"{prepared.name}.tpe.db"
-        self.place = _without_password(storage) if storage else str(path)
+        self.storage = _without_password(storage) if storage else str(path)
         self.claims = prepared.folder / ".claims" / path.stem
-        self.here = f"{socket.gethostname()}:{prepared.folder.resolve()}"  # where claims count
+        self.here = (
+            f"{socket.gethostname()}:{prepared.folder.resolve()}"  # the folder of the claims
+        )
         self.decision = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=POLL_SECONDS)
         self.distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in prepared.space.choices.items()
@@ -87,21 +89,21 @@ class GuidedSearch:
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(n_warmup_steps=WARMUP_EPOCHS),
             )
-            found = self.study.user_attrs.get("about")
+            found = self.study.user_attrs.get("identity")
             if found is None:
-                self.study.set_user_attr("about", dict(prepared.about))
+                self.study.set_user_attr("identity", dict(prepared.identity))
         except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
-            missing = getattr(error.__cause__, "name", None)  # the driver that Optuna looked for
+            missing = getattr(error.__cause__, "name", None)  # a missing driver
             reason = f"install {missing}" if missing else str(error).splitlines()[0]
             raise MatineeError(
-                f"the database {self.place} cannot be used ({reason}); correct storage=..."
+                f"the database {self.storage} cannot be used ({reason}); correct storage=..."
             ) from error
         finally:
             self.decision.release()
-        check_search(found or prepared.about, prepared.about, self.place)
+        check_search(found or prepared.identity, prepared.identity, self.storage)
 
     def rows(self) -> list[Row]:
-        """Return the rows of the trials that went to their end, in their order."""
+        """Return the rows of the trials that were not ended early, in their order."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [trial.user_attrs["row"] for trial in trials]
 
@@ -110,7 +112,7 @@ class GuidedSearch:
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
 
     def run(self) -> None:
-        """Run trials until enough are finished or in the hands of other machines.
+        """Run trials until enough have finished or are running on other machines.
 
         Raises:
             Stopped: If a signal ended a trial; it is proposed again.
@@ -143,11 +145,11 @@ class GuidedSearch:
                 claim.release()
 
     def _running(self) -> tuple[int, int]:
-        """Count the living trials of this folder and those of others; propose dead ones again."""
+        """Count running trials of this folder and of others; propose those of dead processes again."""
         mine = others = 0
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             place = trial.user_attrs.get("place")
-            if place is None:  # killed before it began
+            if place is None:  # killed before it started
                 continue
             if place != self.here:
                 others += 1
@@ -159,14 +161,14 @@ class GuidedSearch:
         return mine, others
 
     def _retry(self, number: int) -> None:
-        """Propose a trial again whose process is gone, unless it went after the trial's end."""
+        """Propose a trial of a dead process again, unless the process died after the trial's end."""
         trial = self.study.get_trials(deepcopy=False)[number]
         if trial.state == TrialState.RUNNING:
             self.study.tell(number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params)
 
     def _propose(self, trials: Sequence[FrozenTrial]) -> Trial:
-        """Ask for a combination that is not known; random if the proposed one is."""
+        """Ask for a new combination; a random one if the proposed one is known."""
         open_or_finished = (*FINISHED, TrialState.RUNNING)
         known = {
             hash_id(completed(trial.params)) for trial in trials if trial.state in open_or_finished
@@ -190,8 +192,8 @@ class GuidedSearch:
         if watcher.pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            value = row[self.prepared.figures[1]]
-            worst = self.prepared.headline.goodness(-math.inf)  # of a failure
+            value = row[self.prepared.metric_names[1]]
+            worst = self.prepared.headline.goodness(-math.inf)  # for a failed trial
             self.study.tell(trial, worst if value is None else value)
 
     def _claim(self, number: int) -> FileLock:
@@ -201,5 +203,5 @@ class GuidedSearch:
 def _without_password(url: str) -> str:
     try:
         return make_url(url).render_as_string()
-    except ArgumentError:  # told when it is opened
+    except ArgumentError:  # reported when it is opened
         return url
