@@ -221,9 +221,9 @@ def _parse_numbers(bare: pa.Array) -> tuple[ParsedTimes, _Wrong]:
     too_far = matches(bare, r"^[+-]?0*[1-9][0-9]{19}") & ~has_exponent
     usual = where(~(has_exponent | too_fine | too_far), bare)
     decimals = pc.replace_substring_regex(usual, r"(\.[0-9]{9})0+$", r"\1").cast(_DECIMAL)
+    unfit = np.zeros(len(bare), np.bool_)
     if has_exponent.any():
         exponents, unfit = _cast_exponents(where(has_exponent, bare))
-        too_fine |= unfit
         decimals = pc.coalesce(decimals, exponents)
     decimals = pc.fill_null(decimals, pa.scalar(0).cast(_DECIMAL))
     floors = pc.floor(decimals)
@@ -234,11 +234,15 @@ def _parse_numbers(bare: pa.Array) -> tuple[ParsedTimes, _Wrong]:
     halves = np.frombuffer(decimals.buffers()[1], np.int64)[2 * decimals.offset :]
     nanos = np.where(beyond, 0, halves[: 2 * len(decimals) : 2] - whole * 10**9)
     parsed, unheld = _joined(whole, nanos)
-    return parsed, [(too_fine, TOO_FINE), (too_far | beyond | unheld, _TOO_FAR)]
+    return parsed, [
+        (too_fine, TOO_FINE),
+        (unfit, "is finer than a nanosecond or too far from 1970; correct it"),
+        (too_far | beyond | unheld, _TOO_FAR),
+    ]
 
 
 def _cast_exponents(numbers: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Read numbers such as 1.4E9, and mark those that have more than nine decimals."""
+    """Read numbers such as 1.4E9, and mark those that no decimal of 29 + 9 digits holds."""
     try:
         return numbers.cast(_DECIMAL), np.zeros(len(numbers), np.bool_)
     except pa.ArrowInvalid:
