@@ -112,7 +112,7 @@ def require_columns(
             near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise MatineeError(
-                f"{source} has no column {name!r}; {hint}Its columns are: {', '.join(names)}."
+                f"{source} has no column {name!r}; {hint}Its columns are: {', '.join(names)}{advice}."
             )
 
 

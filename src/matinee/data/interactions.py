@@ -27,6 +27,7 @@ from matinee.data.frames import select_columns, to_arrow
 from matinee.data.source_location import Locations, Stretch
 from matinee.errors import MatineeError
 
+CHUNK = 2**20  # rows that are typed at once
 ARRAYS = ("user_ids", "item_ids", "ratings", "timestamps", "parts")
 
 
@@ -106,7 +107,7 @@ class Interactions:
         names = {name: name for name in COLUMNS if name in arrow.column_names}
         reader = RowReader(names, Rules(**rules), capacity=arrow.num_rows)
         start = 1
-        for batch in arrow.to_batches(max_chunksize=2**20):
+        for batch in arrow.to_batches(max_chunksize=CHUNK):
             columns = {name: batch.column(batch.schema.get_field_index(name)) for name in names}
             stretch = Stretch("the table", "row", range(start, start + batch.num_rows))
             reader.append(reader.parse(columns), stretch)
@@ -169,7 +170,6 @@ class Interactions:
         users: pd.DataFrame | None = None,
         items: pd.DataFrame | None = None,
         duplicates: DuplicatePolicy = "error",
-        source: Mapping[str, Any] | None = None,
         parts: NDArray[np.int8] | None = None,
     ) -> Interactions:
         """Encode the rows that a reader collected, order them, and resolve repeated pairs.
@@ -179,14 +179,13 @@ class Interactions:
             users: See `from_table`.
             items: See `from_table`.
             duplicates: See `from_table`.
-            source: What there is to record of the files.
             parts: The part of each row, shape (rows,), if no column names it.
 
         Raises:
             MatineeError: As `from_table`.
         """
         check_policy(duplicates)
-        interactions = cls._in_source_order(reader.finish(), users, items, source or {})
+        interactions = cls._in_source_order(reader.finish(), users, items, reader.counts)
         if parts is not None:
             interactions = replace(interactions, parts=parts)
         return interactions.resolve(duplicates, reader.locations)

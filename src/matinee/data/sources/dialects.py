@@ -143,7 +143,8 @@ def settle(path: Path, dialect: Dialect, columns: Mapping[str, str], start: byte
             return Layout(delimiter, quoting, len(names), places, num_lines)
     fields = split_record(line, given.encode(), dialect.quoting != "none")
     names = _names(path, dialect, fields)
-    require_columns(path, list(columns.values()), names, "; if it has no header, set column_names")
+    advice = "" if dialect.column_names else "; if it has no header, set column_names"
+    require_columns(path, list(columns.values()), names, advice)
     raise MatineeError(
         f"{path}, line {number}: the row has {len(fields)} fields between {given!r}, and column_names has "
         f"{len(names)} names; correct delimiter or column_names."

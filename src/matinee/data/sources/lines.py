@@ -65,7 +65,7 @@ def load(
         for file in files:
             histories.read(file, encoding)
         reader.report()
-        interactions = Interactions.from_rows(reader, duplicates=duplicates, source=reader.counts)
+        interactions = Interactions.from_rows(reader, duplicates=duplicates)
         histories.refuse_second_lines()
         return interactions
 

@@ -138,15 +138,15 @@ def _lines_out_of_step(
     delimiter: int,
 ) -> NDArray[np.int64]:
     """Return the lines whose quotation marks do not open and close whole fields in turn."""
-    line = np.searchsorted(ends, quotes)
-    ordinal = np.arange(len(quotes)) - np.searchsorted(line, line)
+    line = np.cumsum(characters == _NEWLINE, dtype=np.int32)[quotes]
+    counts = np.bincount(line, minlength=len(ends))
+    ordinal = np.arange(len(quotes)) - (np.cumsum(counts) - counts)[line]
     padded = np.r_[np.uint8(_NEWLINE), characters, np.uint8(_NEWLINE)]
     before, after = padded[quotes], padded[quotes + 2]
     opens = ordinal % 2 == 0
     neighbour = np.where(opens, before, after)
     in_step = (neighbour == delimiter) | (neighbour == _NEWLINE)
     in_step |= (neighbour == _QUOTE) & (~opens | (ordinal > 0))
-    counts = np.bincount(line, minlength=len(ends))
     return np.union1d(line[~in_step], np.flatnonzero(counts % 2))
 
 

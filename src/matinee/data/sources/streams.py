@@ -94,6 +94,7 @@ def _chunks(path: Path, stack: ExitStack) -> Iterator[bytes]:
 def _decoder(path: Path, encoding: str) -> Any:
     """Return the function that makes chunks UTF-8 without a byte order mark."""
     try:
+        "".encode(encoding)  # refuses encodings of no text
         name = codecs.lookup(encoding).name
         incremental = codecs.getincrementaldecoder(name)()
     except (LookupError, TypeError) as error:

@@ -133,12 +133,13 @@ def _build(
     has_parts: bool,
 ) -> Interactions:
     files = [file for file, _ in paths]
-    is_parquet = _is_parquet(files[0])
     whole = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files)"
-    reader = RowReader(columns, rules, whole, capacity=count_rows(files) if is_parquet else 0)
+    reader = RowReader(
+        columns, rules, whole, capacity=count_rows([file for file in files if _is_parquet(file)])
+    )
     ends = []
     for file in files:
-        if is_parquet:
+        if _is_parquet(file):
             read_parquet(file, reader)
         else:
             read_delimited(file, dialect, reader)
@@ -148,7 +149,7 @@ def _build(
     if has_parts:
         sizes = np.diff([0, *ends])
         parts = np.repeat(np.array([part for _, part in paths], np.int8), sizes)
-    return Interactions.from_rows(reader, duplicates=duplicates, source=reader.counts, parts=parts)
+    return Interactions.from_rows(reader, duplicates=duplicates, parts=parts)
 
 
 def find_files(path: str | Path) -> list[Path]:
