@@ -68,7 +68,7 @@ def report(
         write_whole(html, lambda file: file.write(whole))
     if packed is not None:
         make_folder(packed)
-        pack(find_run_files(folders), packed)
+        pack(find_run_files([Path(folder) for folder in folders]), packed)
     return text
 
 
