@@ -20,6 +20,7 @@ PAGES = {
     "project/contributing.md": "CONTRIBUTING.md",
     "project/changelog.md": "CHANGELOG.md",
 }
+FOLDER = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)\)")
 LINK = re.compile(r'(?<=\]\()[^)\s#:]+(?=[)\s#])|(?<= src=")[^"#:]+(?=")')
 
 
@@ -47,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point the links of a page to the files' places on the site."""
+    """Point the links of a page to the files' places on the site; folders have none, so no link."""
     if page.parent is None:  # the navigation on the left would hold this page alone
         page.meta["hide"] = ["navigation"]
     places = _places(files)
@@ -57,6 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = _target(page.file, match[0])
         return posixpath.relpath(places[path], folder or ".") if path in places else match[0]
 
+    markdown = FOLDER.sub(lambda m: m[1] if _target(page.file, m[2]).is_dir() else m[0], markdown)
     return LINK.sub(place, markdown)
 
 
