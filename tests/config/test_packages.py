@@ -3,16 +3,19 @@
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import matinee
 from matinee.config.composing import compose
 from matinee.errors import MatineeError
 from matinee.experiment import running
 from matinee.experiment.building import load_run
+from matinee.testing import check_encoder
 
 CODE = """
 import os
@@ -285,3 +288,30 @@ def test_lightnings_csv_logger_writes_into_the_run_folder(run) -> None:
         "+logger.csv={_target_: lightning.pytorch.loggers.CSVLogger, _partial_: true, name: csv}"
     )
     assert "train/loss" in (folder / "csv" / "version_0" / "metrics.csv").read_text()
+
+
+def test_the_package_of_the_docs_trains(
+    write_package: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "own-parts.md"
+    blocks = re.findall(r"^```(python|yaml)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "yaml", "yaml", "yaml"]
+    names = [
+        "encoders.py",
+        *(f"configs/{f}.yaml" for f in ("model/ema", "experiment/ema", "logger/tracked")),
+    ]
+    for name, (_, text) in zip(["__init__.py", *names], [("", ""), *blocks], strict=True):
+        path = tmp_path / "mylab" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    write_package.names.append("mylab")
+    importlib.invalidate_caches()
+    monkeypatch.setenv("MATINEE_PACKAGES", "mylab")
+    data = ["dataset=markov", "dataset.num_users=60", "dataset.num_interactions=900"]
+    small = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.inspection=null", "logger=none"]
+    run = matinee.train("experiment=ema", *data, *small, f"run_folder={tmp_path / 'run'}")
+    check_encoder(importlib.import_module("mylab.encoders").EMA)
+    assert matinee.load_run(run).task.network.encoder.decay == 0.8
+    assert set(compose("experiment=ema", "logger=tracked").logger) == {"tensorboard", "wandb"}
+    with pytest.raises(MatineeError, match=r"^model\.encoder\.decay is 2; give a number between"):
+        matinee.train("experiment=ema", *data, *small, "model.encoder.decay=2")
