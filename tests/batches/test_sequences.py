@@ -255,7 +255,7 @@ def test_companions_are_of_similar_length_yet_change():
 
 
 def test_refused_batch_sizes():
-    with pytest.raises(MatineeError, match="batch size is 0"):
+    with pytest.raises(MatineeError, match="batch_size is 0"):
         bucketed_batches(torch.ones(3), 0, 0, 0)
 
 

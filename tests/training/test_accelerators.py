@@ -63,7 +63,7 @@ def test_npus_that_are_not_there(stub: types.SimpleNamespace, devices: object) -
 def test_a_missing_accelerator_is_refused_not_replaced(
     run: Callable[..., Path], tmp_path: Path, accelerator: str
 ) -> None:
-    reason = {"npu": "torch_npu is not installed", "gpu": "PyTorch sees no GPU"}[accelerator]
+    reason = {"npu": "torch_npu is not installed", "gpu": "PyTorch finds no GPU"}[accelerator]
     sentence = rf"trainer.accelerator is {accelerator}, but {reason}[^;]*; choose trainer=cpu\.$"
     with pytest.raises(MatineeError, match=sentence):
         run(f"trainer={accelerator}", f"trainer.accelerator={accelerator}")

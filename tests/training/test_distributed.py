@@ -177,7 +177,7 @@ def test_an_error_is_reported_once_and_ends_all_processes(
     patient = tmp_path / "patient.py"  # however slowly the first process ends
     patient.write_text(
         "import sys\nfrom matinee import cli\nfrom matinee.training import processes\n"
-        "processes.TELL_AFTER = 3600\ncli.main(sys.argv[1:])\n"
+        "processes.REPORT_AFTER = 3600\ncli.main(sys.argv[1:])\n"
     )
     process = start(
         *table_overrides, "trainer.devices=2", "optimizer=sgd", "optimizer.lr=1e30",

@@ -1,4 +1,4 @@
-"""Datamodules: a split becomes loaders of whole batches."""
+"""Data modules: the parts of a split as batches."""
 
 from matinee.batches.base import PARTS
 from matinee.batches.rating import RatingBatch, RatingDataModule

@@ -1,4 +1,4 @@
-"""Perturbations: changed histories at evaluation, to see what a trained model makes of them."""
+"""Perturbations: change the histories at evaluation, to see what a trained model uses of them."""
 
 import re
 
@@ -11,15 +11,15 @@ from matinee.errors import MatineeError
 
 
 class Perturbation:
-    """Changes what is read of evaluated windows, never their targets.
+    """Changes the histories of evaluated windows; the targets stay the same.
 
     Args:
         name: ``shuffled`` puts the items of a history in a random order; ``last_in_place`` does so
-            with all but its last item; ``last_N`` keeps only its last N items, such as ``last_2``.
+            with all items but the last; ``last_N``, such as ``last_2``, keeps the last N items only.
         seed: Seed of the order, at least 0.
 
     Raises:
-        MatineeError: If the name is none of these.
+        MatineeError: If the name is unknown.
     """
 
     def __init__(self, name: str, seed: int) -> None:
@@ -33,13 +33,13 @@ class Perturbation:
         self.seed = seed
 
     def __call__(self, items: Tensor, windows: Windows, first: int, longest: int) -> SequenceBatch:
-        """Make the batch of some consecutive windows of a stage, as :func:`gather` would.
+        """Make the batch of some consecutive windows of a stage, in place of :func:`gather`.
 
         Args:
             items: The flat items of the histories, (rows,).
             windows: The windows of the batch.
-            first: Position of the first one in the stage; the order of a window's items is a function
-                of its position and the seed, whatever the batch.
+            first: Position of the first window in the stage. The order of the items of a window is a
+                function of its position and the seed, and does not depend on the batch.
             longest: Length of the longest window of the stage.
         """
         if self.kept is not None:
@@ -49,7 +49,7 @@ class Perturbation:
                 Windows(windows.starts + surplus, windows.lengths - surplus, windows.user_ids),
             )
         batch = gather(items, windows)
-        draws = np.random.PCG64(self.seed).advance(first * longest)  # one draw a position
+        draws = np.random.PCG64(self.seed).advance(first * longest)  # one draw per position
         keys = np.random.Generator(draws).random((len(windows.starts), longest))
         places = torch.arange(batch.target_ids.shape[1])
         shuffled = places < (batch.lengths - 1 - self.in_place).unsqueeze(1)

@@ -36,8 +36,7 @@ class RatingDataModule(SplitDataModule):
         seed: Seed of the order of the training batches, at least 0.
 
     Raises:
-        MatineeError: If the interactions have no ratings, a number is out of range or a segment is
-            unknown.
+        MatineeError: If there are no ratings, a number is out of range or a segment is unknown.
     """
 
     def __init__(

@@ -27,15 +27,15 @@ from matinee.errors import MatineeError
 
 
 class RankingBatch(NamedTuple):
-    """Windows whose last items are to be ranked."""
+    """Windows whose last items are ranked."""
 
     histories: Tensor  # int64, (batch, length), see SequenceBatch
     target_ids: Tensor  # int64, (batch, length); 0 but at each row's last position
     lengths: Tensor  # int32, (batch,)
     user_ids: Tensor  # int32, (batch,)
     targets_at: Tensor  # int64, (2, batch), see SequenceBatch
-    seen_rows: Tensor  # int64, (pairs,): with seen_items, what a row's user met before its target
-    seen_items: Tensor  # int64, (pairs,)
+    seen_rows: Tensor  # int64, (pairs,), rows of the batch
+    seen_items: Tensor  # int64, (pairs,), items that the user of the row met before the target
 
 
 class SequenceDataModule(SplitDataModule):
@@ -63,7 +63,7 @@ class SequenceDataModule(SplitDataModule):
         seed: Seed of the order of the training batches, at least 0.
 
     Raises:
-        MatineeError: If a number is out of range, a part has no windows or a segment is unknown.
+        MatineeError: If a number is out of range, train has no windows or a segment is unknown.
     """
 
     def __init__(
@@ -255,15 +255,15 @@ class SequenceDataModule(SplitDataModule):
 
 
 def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """List what each window's user met before its last item, as pairs (row of the windows, item).
+    """List the items that the user of each window met before its last item, as pairs (row, item).
 
     Args:
         items: The flat items of the histories, shape (rows,).
-        offsets: Where each user's items start, shape (num_users + 2,).
+        offsets: Position of the first item of each user, shape (num_users + 2,).
         windows: The windows, n of them.
 
     Returns:
-        Two int64 tensors of one length: rows in 0..n-1, ascending, and item ids.
+        Two int64 tensors of the same length: rows in 0..n-1, ascending, and item ids.
     """
     starts = offsets[windows.user_ids.long()]
     counts = windows.starts + windows.lengths - 1 - starts

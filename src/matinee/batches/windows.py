@@ -1,7 +1,7 @@
-"""Sequences: every user's items in time order, cut into windows, gathered into padded batches.
+"""Windows: the items of each user in time order, cut into windows and gathered into padded batches.
 
-Items are copied once, into one flat array. A window is an offset into it, so memory grows with the
-interactions at any stride, and a padded batch is made by one gather when it is needed.
+Items are copied once, into one flat array, and a window is an offset into it. Memory therefore grows
+with the interactions and not with the overlap of the windows, and one gather makes a padded batch.
 """
 
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from matinee.errors import MatineeError
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """The items of every user, one user after the other, in the order of (user, time, source row).
+    """The items of all users, one user after another, in the order of (user, time, source row).
 
     Attributes:
         item_ids: The items, int32, shape (rows,).
-        offsets: User ``u`` owns ``item_ids[offsets[u]:offsets[u + 1]]``; int64, (num_users + 2,).
-            User 0 and users without rows own nothing.
-        rows: The row of the interactions behind each item, int64, shape (rows,).
+        offsets: The items of user ``u`` are ``item_ids[offsets[u]:offsets[u + 1]]``; int64,
+            (num_users + 2,). User 0 and users without rows have none.
+        rows: The row of the interactions for each item, int64, shape (rows,).
     """
 
     item_ids: npt.NDArray[np.int32]
@@ -34,11 +34,11 @@ class Histories:
 
     @classmethod
     def from_rows(cls, interactions: Interactions, rows: Rows) -> "Histories":
-        """Collect the histories that some rows hold.
+        """Build the histories of some rows.
 
         Args:
             interactions: The whole table, which is in the order of (time, source row).
-            rows: Distinct row positions in any order, such as a part of a split or several parts.
+            rows: Distinct row positions in any order, such as one or more parts of a split.
         """
         # Sorting (user, row) as one number is several times faster than a stable argsort by user.
         keys = interactions.user_ids[rows].astype(np.int64) * len(interactions) + rows
@@ -56,30 +56,30 @@ class Histories:
         return replace(self, rows=self.rows[:0])
 
     def positions(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Return where in ``item_ids`` some rows stand, ascending; absent rows are passed over."""
+        """Return the positions of some rows in ``item_ids``, ascending; absent rows are skipped."""
         wanted = np.zeros(max(self.rows.max(initial=-1), np.max(rows, initial=-1)) + 1, np.bool_)
         wanted[rows] = True
         return np.flatnonzero(wanted[self.rows])
 
     def without_oldest(self, share: float) -> Rows:
-        """Return the rows that are left when each user's oldest ones go.
+        """Return the rows without the oldest ones of each user.
 
         Args:
-            share: Share of each user's rows that goes, rounded down, in [0, 1).
+            share: Share of each user's rows to leave out, rounded down, in [0, 1).
 
         Returns:
-            Row positions in the order of ``rows``; every user who has rows keeps at least one.
+            Row positions in the order of ``rows``; every user with rows keeps at least one.
         """
         counts = np.diff(self.offsets)
         places = np.arange(len(self.rows)) - np.repeat(self.offsets[:-1], counts)
-        # the small term keeps 100 rows at a share of 0.29 from 28.999...
+        # the small term: 100 rows times 0.29 are 28.999..., and 29 rows have to go
         return self.rows[places >= np.repeat(np.floor(counts * share + 1e-9), counts)]
 
 
 class Windows(NamedTuple):
-    """Stretches of histories: offsets into ``Histories.item_ids``, all of shape (windows,)."""
+    """Parts of histories as offsets into ``Histories.item_ids``, all of shape (windows,)."""
 
-    starts: Tensor  # int64, where the first item stands
+    starts: Tensor  # int64, position of the first item
     lengths: Tensor  # int32, number of items, at least 1
     user_ids: Tensor  # int32
 
@@ -89,42 +89,42 @@ class Windows(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Padded windows: what was met before every position, and what came there.
+    """Padded windows: for every position, the items before it and the item there.
 
-    A window (a, b, c) is the history [0, a, b] with the targets [a, b, c], so that a causal network
-    answers every position at once, the first one from the empty history. Shorter rows end in 0.
+    A window (a, b, c) becomes the history [0, a, b] with the targets [a, b, c], so a causal network
+    predicts all positions at once, the first one from the empty history. Shorter rows end in 0.
     """
 
     histories: Tensor  # int64, (batch, length)
-    target_ids: Tensor  # int64, (batch, length); 0 where nothing is to be predicted
-    lengths: Tensor  # int32, (batch,): positions that are not padding
+    target_ids: Tensor  # int64, (batch, length); 0 where there is no target
+    lengths: Tensor  # int32, (batch,), number of positions that are not padding
     user_ids: Tensor  # int32, (batch,)
     targets_at: Tensor  # int64, (2, targets): rows and positions where target_ids is not 0
 
 
 def cut_windows(histories: Histories, length: int, stride: int, min_length: int = 1) -> Windows:
-    """Cut every history, from its end, into windows.
+    """Cut every history into windows, starting at its end.
 
-    The last window ends with the last item and every other one ``stride`` items earlier. Windows
-    that reach the start are shorter: with ``stride`` equal to ``length`` that is the remainder,
-    with a stride of 1 there is a window ending at every item.
+    The last window ends with the last item, and each window before it ends ``stride`` items earlier.
+    Windows that reach the start of a history are shorter: with ``stride`` equal to ``length`` this is
+    the remainder, and with a stride of 1 a window ends at every item.
 
     Args:
         histories: What to cut.
-        length: Most items of a window, at least 1.
-        stride: Items between the ends of two windows, at least 1. More than ``length`` leaves out
-            the items in between.
-        min_length: Shorter windows are dropped; from 1 to ``length``. A prediction from at least
-            one item needs 2.
+        length: Maximum number of items in a window, at least 1.
+        stride: Items between the ends of two windows, at least 1. A stride above ``length`` leaves
+            out the items in between.
+        min_length: Minimum number of items in a window, from 1 to ``length``; shorter windows are
+            dropped. A prediction from at least one item needs 2.
 
     Returns:
-        Windows in the order of the users, each user's in time order.
+        Windows in the order of the users, and in time order for each user.
 
     Raises:
         MatineeError: If a number is out of range.
     """
     if stride < 1:
-        raise MatineeError(f"the stride of windows is {stride}; give a whole number of at least 1.")
+        raise MatineeError(f"stride is {stride}; give a whole number of at least 1.")
     ends = np.repeat(histories.offsets[1:], np.diff(histories.offsets))
     ends -= np.arange(1, len(ends) + 1)  # items after this one
     return windows_ending_at(histories, np.flatnonzero(ends % stride == 0), length, min_length)
@@ -133,10 +133,10 @@ def cut_windows(histories: Histories, length: int, stride: int, min_length: int 
 def windows_ending_at(
     histories: Histories, positions: npt.NDArray[np.int64], length: int, min_length: int = 1
 ) -> Windows:
-    """Return the windows whose last items stand at given positions.
+    """Return the windows that end at given positions.
 
-    With :meth:`Histories.positions` that is how held-out rows are predicted from all that came
-    before them, whichever part of the split it belongs to.
+    With :meth:`Histories.positions`, held-out rows are predicted from all items before them, whichever
+    part of the split these belong to.
 
     Args:
         histories: What to cut.
@@ -152,8 +152,8 @@ def windows_ending_at(
     """
     if not 1 <= min_length <= length:
         raise MatineeError(
-            f"windows of {min_length} to {length} items cannot be cut; give a length and a "
-            "shortest length of at least 1, the shortest not above the other."
+            f"min_length is {min_length} and length is {length}; give numbers of at least 1, min_length "
+            "not above length."
         )
     user_ids = np.searchsorted(histories.offsets, positions, side="right") - 1
     starts = np.maximum(histories.offsets[user_ids], positions - (length - 1))
@@ -174,24 +174,24 @@ def gather(item_ids: Tensor, windows: Windows) -> SequenceBatch:
         windows: The windows of the batch, on the same device.
 
     Returns:
-        The batch, as long as its longest window, with a target at every position.
+        The batch, as long as its longest window, with a target at every position of a window.
     """
     target_ids, lengths = _gather(item_ids, windows)
     return as_batch(target_ids, lengths, windows.user_ids)
 
 
 def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceBatch:
-    """Lay what was met before every item of some windows beside the items.
+    """Make a batch from the items of some windows, which become the targets.
 
     Args:
         target_ids: The items, padded with 0 on the right, (batch, length).
-        lengths: Items of each window, (batch,).
-        user_ids: Whose windows they are, (batch,).
+        lengths: Number of items of each window, (batch,).
+        user_ids: The users of the windows, (batch,).
     """
     histories = torch.zeros_like(target_ids)
     histories[:, 1:] = target_ids[:, :-1]
     if histories.shape[1]:
-        # the item after the last position is a target but no part of the padded history
+        # the last item of a shorter window is a target, but not part of the padded history
         places = torch.arange(histories.shape[1], device=lengths.device)
         histories.masked_fill_(places >= lengths.unsqueeze(1), 0)
     targets_at = target_ids.nonzero().T  # once, where an accelerator does not have to be waited for
@@ -199,7 +199,7 @@ def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceB
 
 
 def last_target_only(batch: SequenceBatch) -> SequenceBatch:
-    """Keep only the target of each row's last position, as evaluation wants it."""
+    """Keep only the target at the last position of each row, for evaluation."""
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     last = batch.lengths.long() - 1
     target_ids = torch.zeros_like(batch.target_ids)
@@ -208,27 +208,27 @@ def last_target_only(batch: SequenceBatch) -> SequenceBatch:
 
 
 def bucketed_batches(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Group windows of similar length into batches of nearly equally many windows.
+    """Group windows of similar length into batches of nearly equal size.
 
-    Windows are ordered by their length, blurred by up to a tenth so that companions change, cut
-    into batches whose sizes differ by at most one, and the batches are shuffled.
+    Windows are ordered by their length, blurred by up to a tenth so that batches change between epochs,
+    and cut into batches whose sizes differ by at most one. The batches are shuffled.
 
     Args:
         lengths: Length of each window, shape (windows,).
-        batch_size: Most windows of a batch, at least 1.
+        batch_size: Maximum number of windows in a batch, at least 1.
         seed: Seed of the order, at least 0.
-        epoch: Number of the epoch, at least 0; the order is a function of (seed, epoch) alone.
+        epoch: Number of the epoch, at least 0; the order is a function of (seed, epoch).
 
     Returns:
-        Indices of the windows of each batch, int64; together every window once.
+        Indices of the windows of each batch, int64; together they contain every window once.
 
     Raises:
         MatineeError: If ``batch_size`` is not positive.
     """
     if batch_size < 1:
-        raise MatineeError(f"the batch size is {batch_size}; give a whole number of at least 1.")
+        raise MatineeError(f"batch_size is {batch_size}; give a whole number of at least 1.")
     generator = np.random.default_rng((seed, epoch))
-    # by length times a draw from 1 to 1.1, which also breaks ties
+    # by length times a random number from 1 to 1.1, which also breaks ties
     blur = generator.random(len(lengths), dtype=np.float32)
     order = np.argsort(lengths.numpy() * (1 + blur / 10))
     num_batches = -(-len(order) // batch_size)

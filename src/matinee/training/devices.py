@@ -1,7 +1,7 @@
-"""Accelerators: on which devices a fit runs. What was asked for is what runs, or an error says why not.
+"""Devices: run a fit on the requested devices, or raise an error that says why that is not possible.
 
-Lightning 2.6 knows no NPUs: by itself it would put a fit that asks for one on the CPU, build its
-autocast for CUDA and open a CUDA stream for its DDP. The classes here set that right.
+Lightning 2.6 does not support NPUs: it would run a fit that asks for one on the CPU, build autocast for
+CUDA and open a CUDA stream for DDP. The classes here correct that.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 
 from matinee.errors import MatineeError
 
-CHOICES = {  # what may be asked for: which of Lightning's accelerators it can be, the best first
+CHOICES = {  # trainer.accelerator: Lightning's accelerators that it can be, the best first
     "auto": ("npu", "cuda", "mps", "cpu"),
     "cpu": ("cpu",),
     "gpu": ("cuda", "mps"),
@@ -28,7 +28,7 @@ def load_npu() -> str | None:
     """Load torch_npu, if it is installed.
 
     Returns:
-        Why no NPU can be used, None if one can.
+        The reason why no NPU can be used; None if one can.
 
     Raises:
         MatineeError: If torch_npu is installed but cannot be loaded.
@@ -39,10 +39,10 @@ def load_npu() -> str | None:
         if error.name == "torch_npu":
             return "torch_npu is not installed (pip install 'matinee[npu]')"
         raise MatineeError(_broken(error)) from error
-    except (ImportError, OSError, RuntimeError) as error:  # it looks for CANN's libraries
+    except (ImportError, OSError, RuntimeError) as error:  # CANN's libraries may be missing
         raise MatineeError(_broken(error)) from error
     if not torch.npu.is_available():  # type: ignore[attr-defined]
-        return "torch_npu sees no NPU (look at npu-smi info and ASCEND_RT_VISIBLE_DEVICES)"
+        return "torch_npu sees no NPU (check npu-smi info and ASCEND_RT_VISIBLE_DEVICES)"
     return None
 
 
@@ -58,17 +58,17 @@ class NPUAccelerator(Accelerator):
     """Huawei Ascend NPUs, reached through torch_npu as the device ``npu``."""
 
     def setup_device(self, device: torch.device) -> None:
-        """Make ``device`` the current one.
+        """Make ``device`` the current device.
 
         Raises:
-            ValueError: If it is no NPU.
+            ValueError: If it is not an NPU.
         """
         if device.type != "npu":
-            raise ValueError(f"the device should be an NPU and is {device}.")
+            raise ValueError(f"device is {device}; give an NPU.")
         torch.npu.set_device(device)  # type: ignore[attr-defined]
 
     def teardown(self) -> None:
-        """Give memory back that is only cached."""
+        """Release cached memory."""
         torch.npu.empty_cache()  # type: ignore[attr-defined]
 
     def get_device_stats(self, device: Any) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class NPUAccelerator(Accelerator):
 
     @staticmethod
     def parse_devices(devices: int | str | list[int]) -> list[int]:
-        """Return the numbers of the devices that ``trainer.devices`` means.
+        """Return the numbers of the devices that ``trainer.devices`` selects.
 
         Args:
-            devices: How many, -1 for all, or their numbers as a list or as text with commas.
+            devices: Number of devices, -1 for all, or their numbers as a list or a string with commas.
 
         Raises:
-            MatineeError: If none is meant, or one that is not there.
+            MatineeError: If no device is selected, or one that does not exist.
         """
         count = NPUAccelerator.auto_device_count()
         chosen = devices
@@ -98,23 +98,23 @@ class NPUAccelerator(Accelerator):
 
     @staticmethod
     def get_parallel_devices(devices: list[int]) -> list[torch.device]:
-        """Return the devices of these numbers."""
+        """Return the devices with these numbers."""
         return [torch.device("npu", index) for index in devices]
 
     @staticmethod
     def auto_device_count() -> int:
-        """Return how many NPUs there are."""
+        """Return the number of NPUs."""
         count: int = torch.npu.device_count()  # type: ignore[attr-defined]
         return count
 
     @staticmethod
     def is_available() -> bool:
-        """Tell whether an NPU can be used."""
+        """Return whether an NPU can be used."""
         return load_npu() is None
 
     @staticmethod
     def name() -> str:
-        """Return the type of its devices."""
+        """Return the type of the devices."""
         return "npu"
 
 
@@ -122,23 +122,23 @@ AcceleratorRegistry.register("npu", NPUAccelerator, description="Huawei Ascend N
 
 
 class DataParallel(DDPStrategy):
-    """DDP that also takes NPUs."""
+    """Distributed data parallel that also supports NPUs."""
 
     def determine_ddp_device_ids(self) -> list[int] | None:
-        """Return the device for CUDA alone: DDP would open a CUDA stream for any that is named."""
+        """Return the device for CUDA only: DDP opens a CUDA stream for any device that is given."""
         return super().determine_ddp_device_ids() if self.root_device.type == "cuda" else None
 
 
 class MixedTraining(MixedPrecision):
-    """16 bits where a step trains, float32 where a model is measured.
+    """Mixed precision for training steps, float32 for evaluation.
 
-    A score of bfloat16 has three digits: many items of a catalogue would tie, and a run measured
-    again in float32 would have other figures.
+    A bfloat16 score has three digits: many items of a catalogue would tie, and evaluating the run again
+    in float32 would give other metrics.
     """
 
     @contextmanager
     def val_step_context(self) -> Generator[None, None, None]:
-        """Leave float32 as it is."""
+        """Keep float32."""
         yield
 
     test_step_context = predict_step_context = val_step_context
@@ -151,23 +151,23 @@ def hardware(
     precision: Any = "32-true",
     strategy: str | Strategy = "auto",
 ) -> dict[str, Any]:
-    """Turn what a config asks for into what Lightning's Trainer has to be given.
+    """Convert the hardware options of a config to arguments of Lightning's Trainer.
 
     Args:
         accelerator: One of :data:`CHOICES`.
-        devices: How many, -1 or ``auto`` for all, or their numbers.
+        devices: Number of devices, -1 or ``auto`` for all, or their numbers.
         num_nodes: Number of machines.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-        strategy: ``auto``, or a strategy of Lightning to be used instead.
+        strategy: ``auto``, or a strategy of Lightning to use instead.
 
     Raises:
-        MatineeError: If an option is unknown or the accelerator cannot be had.
+        MatineeError: If an option is unknown or the accelerator is not available.
     """
     name = _available(accelerator)
     found = _devices(name, devices)
     chosen: dict[str, Any] = {"accelerator": name, "strategy": strategy, "plugins": []}
     if strategy == "auto" and (num_nodes > 1 or len(found) > 1):
-        backend = "hccl" if name == "npu" else None  # None takes PyTorch's choice for the device
+        backend = "hccl" if name == "npu" else None  # None lets PyTorch choose for the device
         chosen["strategy"] = DataParallel(process_group_backend=backend)
     elif strategy == "auto" and name == "npu":
         chosen["strategy"] = SingleDeviceStrategy(found[0])
@@ -187,7 +187,7 @@ def _available(accelerator: str) -> str:
     for name in CHOICES[accelerator]:
         if AcceleratorRegistry[name]["accelerator"].is_available():
             return name
-    reason = load_npu() if accelerator == "npu" else "PyTorch sees no GPU here"
+    reason = load_npu() if accelerator == "npu" else "PyTorch finds no GPU"
     raise MatineeError(f"trainer.accelerator is {accelerator}, but {reason}; choose trainer=cpu.")
 
 

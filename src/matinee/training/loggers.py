@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's TensorBoard logger without folders, files and curves that tell nothing.
+    """Lightning's TensorBoard logger without subfolders, extra files and uninformative curves.
 
     Args:
         save_dir: The run folder.
@@ -16,10 +16,10 @@ class TensorBoard(TensorBoardLogger):
         super().__init__(save_dir, name="", version="", default_hp_metric=False)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write metrics; the number of the epoch is no curve."""
+        """Write metrics, without the number of the epoch."""
         shown = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(shown, step)
 
     def save(self) -> None:
-        """Write out pending events; the hyperparameters stand in the run folder's ``config.yaml``."""
+        """Write pending events; the hyperparameters are in the run folder's ``config.yaml`` already."""
         self.experiment.flush()

@@ -1,4 +1,4 @@
-"""Optimizers: what PyTorch's own do not do."""
+"""Optimizers that PyTorch does not have."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 class RowAdam(torch.optim.Adam):
-    """Adam that touches only the rows that a step saw, where gradients are sparse.
+    """Adam that updates only the rows with a gradient, where gradients are sparse.
 
-    A table with sparse gradients (``sparse: true`` in its network) is updated in the rows that were
-    looked up, moments included, at a cost that does not grow with the table; what is dense is
-    updated as by Adam (Kingma & Ba 2015). On sparse gradients the rule is that of
-    ``torch.optim.SparseAdam``, "lazy" Adam: the moments of an unseen row do not decay. It takes no
-    weight decay there, since that would touch every row; use the task's ``l2``.
+    In a table with sparse gradients (``sparse: true`` in its network), a step updates the rows that were
+    looked up and their moments, so its cost does not grow with the table. Dense parameters are updated
+    by Adam (Kingma & Ba 2015). The rule for sparse gradients is that of ``torch.optim.SparseAdam``,
+    "lazy" Adam: the moments of other rows do not decay. There is no weight decay, which would change
+    every row; use the task's ``l2``.
 
     Args:
         params: Parameters, sparse and dense ones together.
         lr: Learning rate, greater than 0.
         betas: Decay of the two moments.
-        eps: Added to the root of the second moment.
+        eps: Added to the square root of the second moment.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RowAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update once; returns what ``closure`` returned."""
+        """Perform one step and return what ``closure`` returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -46,7 +46,7 @@ class RowAdam(torch.optim.Adam):
             if parameter.grad is not None and parameter.grad.is_sparse
         ]
         for _, parameter, _ in sparse:
-            parameter.grad = None  # Adam passes over it
+            parameter.grad = None  # Adam skips it
         super().step()
         for group, parameter, gradient in sparse:
             self._update_rows(group, parameter, gradient)

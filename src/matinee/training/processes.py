@@ -1,4 +1,4 @@
-"""Processes: of several that fit together the first leads; it alone makes the run folder and writes."""
+"""Processes of a distributed fit: the first one leads, and only it creates the run folder and writes."""
 
 import os
 import signal
@@ -15,48 +15,46 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from matinee.errors import MatineeError, Stopped
 
-TELL_AFTER = 10  # seconds
+REPORT_AFTER = 10  # seconds
 
 
 def is_first_process() -> bool:
-    """Tell whether this process leads, by what torchrun, a cluster or Lightning has set."""
-    node = os.environ.get("NODE_RANK", "0")  # Lightning's own name, where no launcher counts ranks
+    """Return whether this process leads, from what torchrun, a cluster or Lightning has set."""
+    node = os.environ.get("NODE_RANK", "0")  # set by Lightning where no launcher counts ranks
     return rank_zero_only.rank == 0 and node == "0"  # type: ignore[attr-defined]
 
 
 def take_part(fit: Callable[[], None]) -> NoReturn:
-    """Fit together with the process that leads, and end with its fit, or with its process.
+    """Take part in the fit that another process leads, and exit when the fit or that process ends.
 
     Args:
         fit: Fits, in step with the other processes.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, and it decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the leader too, which decides
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         fit()
     except Stopped as stopped:
         sys.exit(stopped.status)
     except Exception:
-        time.sleep(
-            TELL_AFTER
-        )  # an error that all have is told by the leader alone, which ends this
+        time.sleep(REPORT_AFTER)  # if all fail, the leader reports the error and ends this process
         raise
     sys.exit(0)
 
 
 def train_apart(overrides: list[str]) -> None:
-    """Train one run of a multirun by a command of its own, which its other processes can repeat.
+    """Train one run of a multirun by its own command, which the other processes of the run can repeat.
 
     Args:
-        overrides: What follows ``matinee train``.
+        overrides: The arguments of ``matinee train``.
 
     Raises:
-        SystemExit: With status 130 or 143, if a signal ended it.
-        MatineeError: If it failed.
+        SystemExit: With status 130 or 143, if a signal ended the run.
+        MatineeError: If the run failed.
     """
     process = subprocess.Popen([sys.executable, "-m", "matinee", "train", *overrides])
     forward: dict[int, Any] = {
-        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both
+        signal.SIGINT: signal.SIG_IGN,  # a terminal sends it to both processes
         signal.SIGTERM: lambda number, frame: process.send_signal(number),
     }
     before = {number: signal.signal(number, handler) for number, handler in forward.items()}
@@ -70,14 +68,14 @@ def train_apart(overrides: list[str]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it has ended, whatever a collective waits for."""
+    """Exit when the process that started this one has ended, even while a collective waits."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
-    """Return what each process holds, exactly; all of them have to ask at the same time."""
+    """Return the value of each process, unchanged; all processes have to call this together."""
     if trainer.world_size == 1:
         return [value]
     values: list[Any] = [None] * trainer.world_size

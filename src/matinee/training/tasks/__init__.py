@@ -1,4 +1,4 @@
-"""Tasks: a network, a loss and an optimizer joined into a LightningModule."""
+"""Tasks: a network, a loss and an optimizer in one LightningModule."""
 
 from matinee.training.tasks.next_item import NextItemTask
 from matinee.training.tasks.rating import RatingTask
