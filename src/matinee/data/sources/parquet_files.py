@@ -50,7 +50,12 @@ def read_parquet(path: Path, reader: RowReader) -> None:
         for c, n in reader.names.items()
         if c in ("user", "item", "part") and is_text(schema.field(n).type)
     ]
-    with _told(path), parquet.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
+    with (
+        _told(path),
+        parquet.ParquetFile(
+            path, read_dictionary=texts, pre_buffer=False, buffer_size=1 << 20
+        ) as file,
+    ):
         first = 1
         batches = file.iter_batches(
             _ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted)), use_threads=True
