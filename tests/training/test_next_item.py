@@ -105,9 +105,9 @@ def test_training_never_sees_held_out_users() -> None:
     ("options", "sentence"),
     [
         ({"length": 1}, "at least 2"),
-        ({"stride": 0}, "data.stride is 0"),
-        ({"eval_length": 0}, "data.eval_length is 0"),
-        ({"batch_size": 0}, "data.batch_size is 0"),
+        ({"stride": 0}, "stride is 0"),
+        ({"eval_length": 0}, "eval_length is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_windows_of_nothing_are_refused(options: dict[str, int], sentence: str) -> None:
