@@ -327,7 +327,7 @@ def test_negatives_are_drawn_by_their_counts_in_train(compose_train) -> None:
     ("overrides", "sentence"),
     [
         (["loss=bpr"], "add sampler=uniform"),
-        (["loss=mse"], "loss of ratings"),
+        (["loss=mse"], "MSE is no ranking loss"),
         (["task.top_k=[0]"], r"top_k is \[0\]"),
         (["task.top_k=[]"], r"top_k is \[\]"),
         (["task.top_k=[1.5]"], "task.top_k"),
@@ -362,7 +362,7 @@ def test_parts_that_do_not_fit_are_refused(run, overrides: list[str], sentence: 
 
 
 def test_a_ranking_loss_rates_nothing(run) -> None:
-    with pytest.raises(MatineeError, match="no loss of ratings"):
+    with pytest.raises(MatineeError, match="FullSoftmax is no RatingLoss"):
         run("loss=softmax")
 
 
@@ -475,7 +475,7 @@ def test_dropping_the_oldest_leaves_the_evaluation(compose_train) -> None:
         ("data.drop_oldest=1.0", "drop_oldest is 1"),
         (
             "data.drop_oldest=0.999",
-            r"no user of train has 2 items that data\.drop_oldest=0\.999 leaves",
+            r"no user of train has 2 items after drop_oldest=0\.999",
         ),
         ("data.min_length=99", r"data\.min_length is 99, and windows have at most data\.length="),
     ]:
