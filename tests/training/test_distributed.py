@@ -27,17 +27,18 @@ def note(kind, value):
     with open(f"{os.environ['NOTES']}/{kind}{os.environ.get('LOCAL_RANK', '0')}", "a") as file:
         file.write(json.dumps(value) + "\\n")
 
-log_agreed, seed = epoch_metrics.log_agreed, callbacks.SeedEachStep.on_train_batch_start
+log, seed = epoch_metrics._log, callbacks.SeedEachStep.on_train_batch_start
 
-def spied_log(metrics, *rest):
-    note("val", metrics)
-    log_agreed(metrics, *rest)
+def spied_log(metrics, stage, task):
+    if stage == "val":
+        note("val", dict(metrics))
+    log(metrics, stage, task)
 
 def spied_seed(self, trainer, pl_module, batch, batch_idx):
     seed(self, trainer, pl_module, batch, batch_idx)
     note("seed", torch.default_generator.initial_seed())
 
-epoch_metrics.log_agreed = spied_log
+epoch_metrics._log = spied_log
 callbacks.SeedEachStep.on_train_batch_start = spied_seed
 cli.main(sys.argv[1:])
 """
