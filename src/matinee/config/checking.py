@@ -275,7 +275,9 @@ def _described(hint: Any) -> str:
         type(None): "null",
     }
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_described(option) for option in typing.get_args(hint)))
+        options = typing.get_args(hint)
+        plain = [option for option in options if option in words or not inspect.isclass(option)]
+        return " or ".join(dict.fromkeys(_described(option) for option in plain or options))
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     if hint in words:

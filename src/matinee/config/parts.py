@@ -19,7 +19,7 @@ from matinee.config.trees import check_plain
 from matinee.errors import MatineeError
 
 REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, OSError, ImportError)
-ABOUT_A_PARAMETER = re.compile(r"(\w+)(?= is | are | must |=)")
+ABOUT_A_PARAMETER = re.compile(r"(\w+)[\w.\[\]]*(?= is | are | must | holds |=)")
 
 
 class Part(partial[Any]):
