@@ -1,6 +1,6 @@
 """The command line: ``matinee VERB [overrides]``.
 
-Only the standard library is imported before the verb is known, and PyTorch only once there is work.
+Until the verb is known, only the standard library is imported; PyTorch only when a verb needs it.
 """
 
 import difflib
@@ -15,25 +15,25 @@ from matinee import __version__
 from matinee.errors import MatineeError, Stopped
 
 HELP = """\
-matinee - rating prediction and next-item recommendation: train, compare, trust, repeat
+matinee - train and compare models for rating prediction and next-item recommendation
 
 Usage:
   matinee VERB [group=choice] [key=value] ...
 
 Verbs:
-  train      fit one model, choose its best epoch on validation, measure it once on test
-  overfit    show that a model can learn one small batch by heart
-  find-lr    suggest a learning rate, by a range test
-  evaluate   measure a finished run again, by the code that measured it first
-  recommend  the best new items for a user, known or new
-  report     the tables of several runs, what differs for sure, and a page with figures
-  search     many runs over a space of hyperparameters; goes on where it was stopped
+  train      train a model, select its best epoch on validation, evaluate it once on test
+  overfit    check that a model can memorize one small batch
+  find-lr    suggest a learning rate with a range test
+  evaluate   evaluate a finished run again and compare with the recorded metrics
+  recommend  recommend items to a user of the data or to a new user
+  report     compare runs: tables, significant differences, and an HTML page with figures
+  search     search a space of hyperparameters; the same command continues a stopped search
 
 Start here:
-  matinee train                                    a factorization of MovieLens 100K, ratings in time order
-  matinee train experiment=user_based/gru          one of the experiments behind our figures
+  matinee train                                    matrix factorization of MovieLens 100K, split in time order
+  matinee train experiment=user_based/gru          one of the experiments in the README
   matinee train -m experiment=chronological/mf seed=0,1,2
-  matinee recommend run=lightning_logs/...         the folder that train printed last
+  matinee recommend run=lightning_logs/...         with the run folder that train printed last
 
   matinee VERB --help explains a verb and lists its choices.  matinee --version prints the version.
 """
@@ -42,12 +42,11 @@ Start here:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    The status is 0 when done, 1 for a mistake, 2 for a call of no verb, 130 and 143 when a signal
-    ended a fit, 141 when the reader of the output is gone.
+    The exit status is 0 for success, 1 for an error, 2 for an unknown verb, 130 or 143 after a signal, and
+    141 if the reader of the output has closed it.
     """
-    os.environ.setdefault(
-        "TORCH_DEVICE_BACKEND_AUTOLOAD", "0"
-    )  # accelerators.py loads it, and says why not
+    # training/devices.py loads NPU support itself, so that it can report why that fails
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     argv = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
@@ -60,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a title never breaks a terminal
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # for titles that the terminal cannot encode
     try:
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(HELP, end="", flush=True)
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(stopped), stopped.status)
     except KeyboardInterrupt:
         _fail("interrupted.", status=130)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
@@ -102,16 +103,16 @@ def _train(argv: list[str]) -> None:
         with_config("train", argv, _train_one)
         return
     if len(argv) > 1:
-        raise MatineeError(
-            "resume=FOLDER goes on with the run's own config; leave other overrides out."
-        )
+        raise MatineeError("resume=FOLDER uses the config of the run; leave other overrides out.")
+    if not resumed[0]:
+        raise MatineeError("resume= names no folder; give a run folder that train printed.")
     from matinee.experiment import running
     from matinee.experiment.run_folder import RESULT
     from matinee.verbs.printing import print_run
 
     folder = Path(resumed[0])
     if (folder / RESULT).exists():
-        print(f"{folder} has finished already; nothing is left to do.", file=sys.stderr)
+        print(f"{folder} has already finished; there is nothing to do.", file=sys.stderr)
     print_run(running.resume(folder))
 
 
@@ -134,7 +135,7 @@ def _train_one(config: Any, resume: bool = False) -> None:
     elif folder := running.train_or_resume(config, overrides):
         print(folder)
     else:
-        print(f"{config.run_folder} is left to the process that works on it.", file=sys.stderr)
+        print(f"another process works on {config.run_folder}; skipping it.", file=sys.stderr)
 
 
 def _overfit(argv: list[str]) -> None:
@@ -147,7 +148,7 @@ def _overfit(argv: list[str]) -> None:
         folders.append(record(config, result))
         rows.append(row(config, result))
         if not result.passed:
-            raise MatineeError(f"{config.name} did not learn its batch by heart; see the table.")
+            raise MatineeError(f"{config.name} did not memorize its batch; see the table.")
 
     _with_table("overfit", argv, run)
 
@@ -166,13 +167,12 @@ def _find_lr(argv: list[str]) -> None:
         rows.append(row(config, result))
         if result.suggestion is None:
             raise MatineeError(
-                f"no learning rate from {config.min_lr:g} to {config.max_lr:g} lowers the loss of "
-                f"{config.name} clearly (see {folders[-1]}); widen the range, take more steps or "
-                "larger batches."
+                f"no learning rate from {config.min_lr:g} to {config.max_lr:g} clearly lowers the loss of "
+                f"{config.name} (see {folders[-1]}); widen the range, use more steps or larger batches."
             )
         if config.train:
             overrides.append(f"optimizer.lr={result.suggestion:g}")
-            print(f"{config.name}: {overrides[-1]} is suggested, training", file=sys.stderr)
+            print(f"{config.name}: training with {overrides[-1]}", file=sys.stderr)
             folders.append(running.train(training_config(config, result.suggestion), overrides))
 
     _with_table("find-lr", argv, run)
@@ -181,7 +181,7 @@ def _find_lr(argv: list[str]) -> None:
 def _with_table(
     verb: str, argv: list[str], task: Callable[[Any, list[dict[str, str]], list[Path]], None]
 ) -> None:
-    """Run ``task`` for every config, then print one table of all the rows, and the folders."""
+    """Run ``task`` for every config, then print one table of all rows, and the folders."""
     from matinee.config.composing import with_config
 
     rows: list[dict[str, str]] = []
@@ -235,7 +235,7 @@ def _search(argv: list[str]) -> None:
     from matinee.config.checking import top_level
     from matinee.config.composing import with_config
 
-    of_train = {key for keys in top_level("train") for key in keys}
+    of_train = {"experiment", "encoder", *(key for keys in top_level("train") for key in keys)}
     of_train.difference_update(*top_level("search"))
     every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
 

@@ -1,34 +1,34 @@
-"""The one exception for everything a user can mend."""
+"""Errors that the user can fix, and the end of a training by a signal."""
 
 
 class MatineeError(Exception):
-    """A user's mistake or a broken surrounding, told in one sentence: what, where, what to do.
+    """An error that the user can fix, reported in one sentence: what is wrong, where, and what to do.
 
-    The command line prints the sentence without a traceback and exits with status 1; any other
-    exception is a defect of matinee and keeps its traceback.
+    The command line prints the sentence without a traceback and exits with status 1. Any other exception
+    is a bug of matinee and keeps its traceback.
     """
 
 
-class Diverged(MatineeError, ValueError):  # noqa: N818 - it says what happened
-    """A loss or a score is not finite: training went wrong, with settings that may be tried."""
+class Diverged(MatineeError, ValueError):  # noqa: N818 - the name says what happened
+    """Training diverged: a loss or a score is not finite."""
 
 
-class AtWork(MatineeError):  # noqa: N818 - it says what happens
+class AtWork(MatineeError):  # noqa: N818 - the name says what happens
     """Another process works on a run folder."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A signal ended a fit that can be gone on with.
+class Stopped(Exception):  # noqa: N818 - not an error
+    """A signal ended a training that can be resumed.
 
     Args:
-        command: What goes on with it.
-        status: The exit status that the signal asks for.
+        command: The command that continues it.
+        status: The exit status that the signal requires.
     """
 
     def __init__(self, command: str, status: int) -> None:
-        super().__init__(command, status)  # all of them, for another process may have to read it
+        super().__init__(command, status)  # both, so that it can be pickled for another process
         self.command = command
         self.status = status
 
     def __str__(self) -> str:
-        return f"stopped; go on with {self.command}."
+        return f"stopped; continue with {self.command}."

@@ -104,7 +104,7 @@ def test_an_interpolation_in_a_run_is_refused(
     foreign_run: WriteRun, marker: Path, key: str, value: str
 ) -> None:
     folder = foreign_run({key: value.replace("MARKER", str(marker))})
-    with pytest.raises(MatineeError, match="only plain values are read from here"):
+    with pytest.raises(MatineeError, match="only plain values are allowed here"):
         load_config(folder)
     assert not marker.exists()
 
@@ -379,7 +379,7 @@ def test_interpolations_that_double_each_other_are_refused(
     done = matinee(
         "train", *own_configs({"experiment/circle": circle}), "experiment=circle", cwd=tmp_path
     )
-    assert "leads in a circle" in failed(done)
+    assert "refers to itself" in failed(done)
 
 
 def test_a_foreign_run_is_read_in_a_process_of_its_own_without_a_trace(
@@ -391,5 +391,5 @@ def test_a_foreign_run_is_read_in_a_process_of_its_own_without_a_trace(
         [sys.executable, "-m", "matinee", "evaluate", f"run={folder}"],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
-    assert "only plain values are read from here" in failed(done)
+    assert "only plain values are allowed here" in failed(done)
     assert not marker.exists()

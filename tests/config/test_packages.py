@@ -222,7 +222,7 @@ def test_only_named_packages_are_found_in_the_current_folder(mylab: str, tmp_pat
     ],
 )
 def test_of_a_package_only_what_it_defines_itself_may_be_named(mylab: str, target: str) -> None:
-    with pytest.raises(MatineeError, match=r"is no class or function that|cannot be found"):
+    with pytest.raises(MatineeError, match=r"is not a class or function that|cannot be found"):
         compose(f"model._target_={mylab}.{target}")
 
 

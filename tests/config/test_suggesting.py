@@ -73,13 +73,13 @@ def test_an_override_is_compared_with_the_config_of_its_experiment(given: str, m
 
 
 def test_what_is_near_nothing_is_told_what_there_is() -> None:
-    with pytest.raises(MatineeError, match=r"optimizer holds lr, weight_decay, fused\."):
+    with pytest.raises(MatineeError, match=r"optimizer has lr, weight_decay, fused\."):
         compose("optimizer.xyz=1")
     with pytest.raises(
-        MatineeError, match=r"there is no model\.xyz either: model holds embedding_dim"
+        MatineeError, match=r"there is no model\.xyz either: model has embedding_dim"
     ):
         compose("model.xyz.abc=1")
-    with pytest.raises(MatineeError, match=r"it can be added: \+trainer\.gradient_clip_val=\.\.\."):
+    with pytest.raises(MatineeError, match=r"add it with \+trainer\.gradient_clip_val=\.\.\."):
         compose("trainer.gradient_clip_val=1")
 
 

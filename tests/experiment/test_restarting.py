@@ -166,6 +166,6 @@ def test_a_signal_ends_the_whole_grid(
     with pytest.raises(SystemExit) as ended:
         cli.main(grid)
     assert ended.value.code == 143
-    assert "stopped; go on with" in capsys.readouterr().err
+    assert "stopped; continue with" in capsys.readouterr().err
     assert (tmp_path / "mf").exists()
     assert not (tmp_path / "mf_bias").exists()

@@ -113,7 +113,7 @@ def test_the_verb_suggests_and_trains_with_the_suggestion(
     (written,) = tmp_path.rglob("learning_rate.json")
     record = json.loads(written.read_text())
     assert f" {record['suggestion']:g} |" in done.stdout
-    assert f"optimizer.lr={record['suggestion']:g} is suggested, training" in done.stderr
+    assert f"training with optimizer.lr={record['suggestion']:g}" in done.stderr
     with (written.parent / "learning_rate.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == record["steps"]

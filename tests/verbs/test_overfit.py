@@ -171,7 +171,7 @@ def test_the_verb_tabulates_and_fails_if_one_fails(
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "loss.csv", "overfit.json"}
 
     short = matinee("overfit", *table_overrides, "steps=3", cwd=tmp_path)
-    assert "did not learn its batch by heart" in failed(short)
+    assert "did not memorize its batch" in failed(short)
     assert "FAIL: error above the threshold" in short.stdout
 
 
@@ -179,5 +179,5 @@ def test_a_ranking_loss_is_named_by_its_choice(tmp_path: Path) -> None:
     done = matinee(
         "overfit", "experiment=user_based/pooling", *CHAIN, "examples=8", "steps=3", cwd=tmp_path
     )
-    assert "did not learn its batch by heart" in failed(done)
+    assert "did not memorize its batch" in failed(done)
     assert "| pooling | softmax   |" in done.stdout

@@ -299,6 +299,13 @@ def test_a_diverged_run_is_a_result_without_metrics(
         ),
         (["space.choices.loss=[mse]"], DATA, "space.choices.loss holds 'mse'"),
         (["space.choices.l2=[]"], DATA, "space.choices.l2 is "),
+        (["space.choices.l2=[abc]"], DATA, "space.choices.l2 holds 'abc'; give numbers."),
+        (
+            ["space.choices.n_iter=[1.5]"],
+            DATA,
+            "space.choices.n_iter holds 1.5; give whole numbers.",
+        ),
+        (["space.choices.loss=[[bpr]]"], DATA, "space.choices.loss holds "),
         ([], [*DATA, "optimizer.lr=1"], "optimizer.lr=1 is set by the search itself"),
         ([], [*DATA, "data.lenght=3"], r"unknown key 'data\.lenght'; did you mean 'data\.length'"),
         (["hash=35e3ad94"], DATA, "hash=35e3ad94 is unknown for pooling"),

@@ -1,1 +1,1 @@
-"""Config: composing, checking and making the parts that a config describes; only here is Hydra used."""
+"""Config: compose, check and build configs. Only this package knows how Hydra works."""

@@ -1,8 +1,8 @@
-"""Checking: which keys, values and targets may stand in a config.
+"""Checking: keys, values and targets of a config.
 
-Hydra checks keys given on the command line, but adds a key of an experiment file silently and takes any
-value for it. Here a key must be a parameter of its target, a plain value must fit the parameter's
-annotation, and a target must be one that is meant for configs (:mod:`matinee.config.targets`).
+Hydra checks the keys of command-line overrides, but accepts any key in an experiment file and any
+value. Here each key must be a parameter of its target, each value must match the annotation of the
+parameter, and each target must be allowed (:mod:`matinee.config.targets`).
 """
 
 import inspect
@@ -27,19 +27,19 @@ from matinee.errors import MatineeError
 
 OPEN = {"callbacks", "logger"}  # groups of any number of named parts; null switches one off
 OPTIONAL = {"sampler", "scheduler"}  # groups that may be empty
-RECORDS = {"_target_", "_partial_"}  # keys that say what a node is
-FILLED_IN = {  # parameters whose values come from the data, the run or the environment
+MARKS = {"_target_", "_partial_"}  # keys that are not parameters
+FILLED_IN = {  # parameters that the data, the run or the environment determine
     "model": {"num_users", "num_items", "initial_score"},
     "trainer": {"default_root_dir", "logger", "callbacks", "plugins"},
     "logger": {"save_dir", "dir", "experiment", "tracking_uri", "artifact_location"},
     "profiler": {"dirpath", "filename"},
 }
-FURTHER = {  # what may be given to the open ends (**kwargs) of parts of libraries
+FURTHER = {  # allowed keywords of library classes that take **kwargs
     "WandbLogger": {"entity", "group", "job_type", "notes", "tags"},
     "DDPStrategy": {"find_unused_parameters", "gradient_as_bucket_view", "static_graph"},
     "PyTorchProfiler": {"profile_memory", "record_shapes", "with_flops", "with_stack"},
 }
-KEYS: dict[str, Any] = {  # the plain keys of all verbs that are of one type
+KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a group
     "name": str | None,
     "log_dir": str,
     "run_folder": str | None,
@@ -60,19 +60,19 @@ KEYS: dict[str, Any] = {  # the plain keys of all verbs that are of one type
 
 
 def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig:
-    """Resolve a config and check its keys and values, and the targets that are to be called.
+    """Resolve a config and check its keys, values and targets.
 
     Args:
         config: A composed config, or that of a run folder.
-        verb: The command whose file, ``configs/VERB.yaml``, says which top-level keys there are.
-        hydra: Hydra's own config of the run, for ``${hydra:...}``.
+        verb: The verb, whose file ``configs/VERB.yaml`` defines the top-level keys.
+        hydra: The config of Hydra itself, for ``${hydra:...}``.
 
     Returns:
-        The config to work with: plain values without interpolations, which nothing resolves again.
+        The config to use: plain values without interpolations.
 
     Raises:
-        MatineeError: At the first unknown key, unfit value or forbidden target, with its full path
-            and, where one is near, the key that was probably meant.
+        MatineeError: At the first unknown key, wrong value or target that is not allowed, with its full
+            path and, if there is a similar one, the key that was probably meant.
     """
     raw: Any = OmegaConf.to_container(config, resolve=False)
     tree = resolve(raw, hydra)
@@ -85,7 +85,7 @@ def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig
 
 @cache
 def top_level(verb: str) -> tuple[list[str], list[str]]:
-    """Return the groups and the plain keys of ``VERB.yaml``, with those of a verb it builds on."""
+    """Return the groups and the other keys of ``VERB.yaml``, including those of the verb it extends."""
     root = read_yaml(config_dir() / f"{verb}.yaml")
     groups: list[str] = []
     keys: list[str] = []
@@ -102,12 +102,15 @@ def top_level(verb: str) -> tuple[list[str], list[str]]:
 
 
 def parameters_of(target: Any, path: str) -> tuple[set[str], bool]:
-    """Return the parameters of a target that a config may give, and whether there may be others.
+    """Return the parameters of a target that a config may set, and whether it takes others as well.
 
     Raises:
         MatineeError: If the target is not allowed at that path.
     """
-    parameters = inspect.signature(find_target(target, path)).parameters.values()
+    try:
+        parameters = inspect.signature(find_target(target, path)).parameters.values()
+    except ValueError:  # a function written in C may have no signature
+        return set(), True
     known = {
         parameter.name
         for parameter in parameters
@@ -125,7 +128,7 @@ class _Check:
 
     Args:
         tree: A config as plain values.
-        origins: For keys whose value is that of another key, that other key, which is the one to name.
+        origins: Keys whose value was an interpolation, with the key it came from; errors name that one.
     """
 
     def __init__(self, tree: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -133,11 +136,11 @@ class _Check:
         self.origins = origins
 
     def check(self, groups: list[str], keys: list[str]) -> None:
-        """Check everything."""
+        """Check the whole tree."""
         self.check_known("", self.tree, {*groups, *keys})
         for key in (*groups, *keys):
             if key not in self.tree:
-                raise MatineeError(f"{key} cannot be left out; give it by {key}=...")
+                raise MatineeError(f"{key} cannot be left out; set {key}=...")
         for path, value in leaves(self.tree):
             if value == MISSING:
                 raise MatineeError(f"{path}=... is missing; give it a value.")
@@ -153,7 +156,7 @@ class _Check:
     def check_group(self, group: str, node: Any) -> None:
         if not isinstance(node, Mapping):
             raise MatineeError(
-                f"{group}={node} is no choice of the group {group}; see its choices with --help."
+                f"{group}={node} is not a choice of the group {group}; --help lists the choices."
             )
         if group in OPEN:
             for name, part in node.items():
@@ -164,12 +167,12 @@ class _Check:
                     self.unknown(f"{group}.{name}", [f"{group}.{key}" for key in named])
         elif not _has_target(node) and (node or group not in OPTIONAL):
             raise MatineeError(
-                f"{group} has no _target_; choose one of its choices with {group}=..."
+                f"{group} has no _target_; choose one with {group}=... (--help lists the choices)."
             )
         self.check_nodes(group, node)
 
     def check_nodes(self, path: str, node: Any) -> None:
-        """Check whatever names a target, at any depth: all of it would be called."""
+        """Check every node with a target, at any depth: all of them are called."""
         if _has_target(node):
             self.check_part(path, node)
         if isinstance(node, Mapping | list):
@@ -181,10 +184,10 @@ class _Check:
         known, is_open = parameters_of(node["_target_"], path)
         if is_open:
             known |= set(map(str, node)) - FILLED_IN.get(group_of(path), set())
-        self.check_known(path, node, known | RECORDS)
+        self.check_known(path, node, known | MARKS)
         try:
             hints = typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
-        except (NameError, TypeError):  # annotations that cannot be read say nothing
+        except (NameError, TypeError):  # annotations that cannot be evaluated are ignored
             hints = {}
         for key, value in node.items():
             hint = {"_target_": str, "_partial_": bool}.get(key, hints.get(key, Any))
@@ -197,7 +200,7 @@ class _Check:
         for key in map(str, node):
             if key not in known:
                 prefix = f"{path}." if path else ""
-                self.unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in known - RECORDS])
+                self.unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in known - MARKS])
 
     def unknown(self, full_key: str, siblings: Iterable[str]) -> typing.NoReturn:
         parent = full_key.rpartition(".")[0]
@@ -213,7 +216,7 @@ class _Check:
             self.refuse(path, value, _described(hint))
 
     def check_relative(self, path: str, value: Any) -> None:
-        """Check a text that becomes part of a path: it may not lead out of the folder it is for."""
+        """Check a text that becomes part of a path, which must stay inside its folder."""
         if not isinstance(value, str):
             return
         if (
@@ -221,7 +224,7 @@ class _Check:
             or PurePath(value).is_absolute()
             or not value.isprintable()
         ):
-            self.refuse(path, value, "a text without '..' that does not begin with a slash")
+            self.refuse(path, value, "a name without '..' that does not begin with a slash")
 
     def refuse(self, path: str, value: Any, wanted: str) -> typing.NoReturn:
         raise MatineeError(f"{self.origins.get(path, path)} is {value!r}; give {wanted}.")
@@ -232,7 +235,7 @@ def _has_target(node: Any) -> bool:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value, or a node that describes an object, can be what an annotation asks for."""
+    """Whether a value, or the object that a node describes, can match an annotation."""
     origin = typing.get_origin(hint)
     kind = origin or hint
     if hint is Any or _has_target(value):
@@ -272,7 +275,9 @@ def _described(hint: Any) -> str:
         type(None): "null",
     }
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_described(option) for option in typing.get_args(hint)))
+        options = typing.get_args(hint)
+        plain = [option for option in options if option in words or not inspect.isclass(option)]
+        return " or ".join(dict.fromkeys(_described(option) for option in plain or options))
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     if hint in words:

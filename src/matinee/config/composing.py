@@ -1,4 +1,4 @@
-"""Composing: configs from overrides, in Python and for the command line."""
+"""Composing: make configs from overrides, in Python and on the command line."""
 
 import os
 import sys
@@ -23,25 +23,24 @@ from matinee.config.suggesting import explain, missing_key, suggest
 from matinee.config.trees import dotted_keys, read_yaml
 from matinee.errors import MatineeError, Stopped
 
-UNCOMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # of Hydra, for wrong overrides
+UNCOMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # raised for wrong overrides
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
 REFUSED = (
     "config_name",
     "config_path",
     "experimental_rerun",
-)  # options of Hydra that make no sense here
+)  # options of Hydra without a use here
 
 
 def compose(*overrides: str, verb: str = "train") -> DictConfig:
-    """Compose, name and check a config in Python as the command line does.
+    """Compose and check a config, as the command line does.
 
     Args:
-        overrides: What would follow ``matinee VERB``.
+        overrides: The arguments that would follow ``matinee VERB``.
         verb: The verb that the config is for.
 
     Returns:
-        The config, plain values only: for :func:`matinee.experiment.running.train` or
-        :func:`matinee.experiment.building.build`.
+        The config, with plain values only, for :func:`matinee.experiment.building.build`.
 
     Raises:
         MatineeError: If an override is wrong.
@@ -62,7 +61,7 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
 
 
 def read_choices(group: str) -> list[dict[str, Any]]:
-    """Return matinee's own choices of a config group: plain values, interpolations as they are."""
+    """Return matinee's own choices of a config group, with interpolations as text."""
     choices = []
     for path in sorted((config_dir() / group).glob("*.yaml")):
         choice = read_yaml(path)
@@ -75,14 +74,14 @@ def read_choices(group: str) -> list[dict[str, Any]]:
 
 
 def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
-    """Name a run that has no name after its experiment, or its split and model if these were overridden.
+    """Name a run without a name after its experiment, or after its split and model if one is overridden.
 
     Args:
-        config: A config, which gets the name.
-        choices: The choice of every group.
-        overrides: What was given.
+        config: A config, whose name is set.
+        choices: The choice of each group.
+        overrides: The overrides that composed the config.
     """
-    if config.get("name", "") is not None:  # it has one, or is no run
+    if config.get("name", "") is not None:  # it has a name, or the verb has no names
         return
     named = choices.get("experiment")
     if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):
@@ -91,20 +90,19 @@ def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequenc
 
 
 def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) -> None:
-    """Compose ``configs/VERB.yaml`` with the overrides and hand every config to ``task``.
+    """Compose ``configs/VERB.yaml`` with the overrides and call ``task`` with each config.
 
     Args:
-        verb: The verb, whose name stands in what Hydra prints.
+        verb: The verb.
         argv: The overrides, and options of Hydra.
-        task: What is done with a config; of a multirun it is called for every run, and the others go on
-            when one fails.
+        task: Called with the config; in a multirun once for each run, also after a run has failed.
 
     Raises:
         MatineeError: If a config cannot be composed or a task has failed.
-        Stopped: If a signal ended a task; no other one is begun.
+        Stopped: If a signal ended a task; the following runs are not started.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # tables of several runs share lines
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else Ray hides equal lines of several tables
     multirun = [entry for entry in argv if entry in ("-m", "--multirun")]
     argv = [*multirun[:1], *(entry for entry in argv if entry not in multirun)]
     overrides = _overrides(verb, argv)
@@ -117,7 +115,7 @@ def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) 
     def run(config: DictConfig) -> None:
         nonlocal composed
         composed = True
-        sys.argv = called_as  # processes of a distributed run are started by it
+        sys.argv = called_as  # starts the other processes of a distributed run
         its_hydra = HydraConfig.get()
         elsewhere = its_hydra.launcher._target_ != IN_PROCESS
         try:
@@ -127,31 +125,27 @@ def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) 
             task(check_config(config, verb, its_hydra))
         except (MatineeError, HydraException, OmegaConfBaseException) as error:
             failure = error if isinstance(error, MatineeError) else MatineeError(explain(error))
-            failures.append(failure)  # the other runs of a multirun go on
+            failures.append(failure)  # a multirun continues
             if multirun:
                 words = " ".join(its_hydra.overrides.task)
                 print(f"matinee: {words}: {failure}", file=sys.stderr, flush=True)
-                if elsewhere:  # the list is a copy; Hydra brings what is raised
+                if elsewhere:  # the list is a copy there, but Hydra returns the exception
                     raise MatineeError(f"{words}: {failure}") from error
         except Stopped as stop:
-            stopped.append(stop)  # Hydra would print its own words
+            stopped.append(stop)  # raised below, as Hydra would print it
             if multirun:
-                raise SystemExit from stop  # after an Exception Hydra goes on with the other runs
+                raise SystemExit from stop  # after an Exception Hydra would start the next run
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(run)()
-    except (
-        MatineeError,
-        Stopped,
-        BrokenPipeError,
-    ):  # of a run in another process, or of our reader
+    except (MatineeError, Stopped, BrokenPipeError):
         raise
     except SystemExit:
         if not stopped:
             raise
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, verb, overrides) from error
-    except Exception as error:  # of many kinds, for configs that are no configs
+    except Exception as error:  # Hydra raises many types for invalid configs
         launched = any(entry.startswith("hydra/launcher=") for entry in argv)
         if launched and isinstance(error, ConnectionError):
             raise MatineeError(f"the launcher finds no cluster: {error}") from error
@@ -163,13 +157,13 @@ def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) 
     if stopped:
         raise stopped[0]
     if multirun and failures:
-        raise MatineeError(f"{len(failures)} of the runs failed, see above.")
+        raise MatineeError(f"{len(failures)} of the runs failed; see above.")
     if failures:
         raise failures[0]
 
 
 def _overrides(verb: str, argv: list[str]) -> list[str]:
-    """Return the overrides among the arguments, with a folder of configs as one of them."""
+    """Return the overrides among the arguments, and ``--config-dir`` as one of them."""
 
     def refuse(message: str) -> NoReturn:
         raise MatineeError(f"{message}; see matinee {verb} --help.")
@@ -179,7 +173,7 @@ def _overrides(verb: str, argv: list[str]) -> list[str]:
     options = parser.parse_args(argv)
     for option in REFUSED:
         if getattr(options, option) is not None:
-            refuse(f"there is no option --{option.replace('_', '-')} here")
+            refuse(f"--{option.replace('_', '-')} cannot be used here")
     folder = options.config_dir
     found = [f"hydra.searchpath=[{os.path.abspath(folder)}]"] if folder is not None else []
     return [*found, *options.overrides]
@@ -187,7 +181,7 @@ def _overrides(verb: str, argv: list[str]) -> list[str]:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    """Initialize Hydra, unless a verb that it runs composes further configs."""
+    """Initialize Hydra, unless it is running a verb, which may compose further configs."""
     check_own_configs()
     if GlobalHydra.instance().is_initialized():
         yield
@@ -197,7 +191,7 @@ def _hydra() -> Iterator[None]:
 
 
 def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> MatineeError:
-    """Return one sentence for what was raised while the overrides were composed."""
+    """Explain in one sentence why the overrides cannot be composed."""
     try:
         parsed = OverridesParser.create().parse_overrides([*overrides])
     except HydraException:
@@ -239,7 +233,7 @@ def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> Matinee
 
 
 def _addable(config: Any, key: str | None) -> list[str]:
-    """Return the keys that the part beside a missing key could be given and does not have."""
+    """Return the parameters of the part that a missing key belongs to which are not in the config."""
     path = (key or "").rpartition(".")[0]
     node = config
     for part in path.split("."):

@@ -1,4 +1,4 @@
-"""Folders: where configs are, those of matinee and those of packages that the user allows."""
+"""Folders of configs: that of matinee, and those of the packages that the user allows."""
 
 import importlib.util
 from pathlib import Path
@@ -8,14 +8,14 @@ from matinee.errors import MatineeError
 
 
 def config_dir() -> Path:
-    """Return the folder of configs: inside an installed package, at the top of a checkout."""
+    """Return matinee's folder of configs: in the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 def config_folders() -> list[Path]:
-    """Return the folder ``configs`` of every allowed package that has one.
+    """Return the folders ``configs`` of the allowed packages.
 
     Raises:
         MatineeError: If an allowed package cannot be found.

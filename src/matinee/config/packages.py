@@ -1,8 +1,8 @@
-"""Packages of your own, whose objects and configs a run may use because you allowed them.
+"""Packages that the user allows, whose objects and configs a run may use.
 
-The permission comes from the environment, never from a config: an installed package that declares the
-entry point group ``matinee.parts``, or names in the variable ``MATINEE_PACKAGES``, which are also looked
-for in the current folder.
+The permission comes from the environment, never from a config: either an installed package declares
+the entry point group ``matinee.parts``, or the variable ``MATINEE_PACKAGES`` names the package. Packages
+in the variable are also found in the current folder.
 """
 
 import os
@@ -21,24 +21,24 @@ VARIABLE = "MATINEE_PACKAGES"
 
 
 class _CurrentFolder:
-    """Finds the packages that ``MATINEE_PACKAGES`` names in the current folder, and nothing else."""
+    """Finds the packages of ``MATINEE_PACKAGES`` in the current folder, and no other module there."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Find a top-level package or module, if it is one of those."""
+        """Find a top-level package or module if the variable names it."""
         if path is None and name in {allowed.split(".")[0] for allowed in _from_environment()}:
             return PathFinder.find_spec(name, [os.getcwd()])
         return None
 
 
 def allowed_packages() -> dict[str, str | None]:
-    """Return the packages that the user allows, in the order in which their configs are looked up.
+    """Return the packages that the user allows, in the order in which their configs are searched.
 
     Returns:
-        The version by the name of the package or module; None where no installed distribution says it.
+        The version by the name of the package or module; None if the package has no version.
 
     Raises:
-        MatineeError: If ``MATINEE_PACKAGES`` holds something else than names.
+        MatineeError: If ``MATINEE_PACKAGES`` holds something other than names.
     """
     found: dict[str, str | None] = {}
     for name in _from_environment():
@@ -50,7 +50,7 @@ def allowed_packages() -> dict[str, str | None]:
 
 
 def package_of(target: str, packages: Iterable[str]) -> str | None:
-    """Return the package that a dotted name belongs to; None if it is none of these.
+    """Return the package of a dotted name; None if it is in none of the packages.
 
     >>> package_of("mylab.nets.Net", ["mylab"]), package_of("mylabour.Net", ["mylab"])
     ('mylab', None)
@@ -71,7 +71,7 @@ def _from_environment() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _from_entry_points(path: tuple[str, ...]) -> dict[str, str | None]:
-    """Return what installed packages declare; the path is that of modules, where they are found."""
+    """Return the packages that declare the entry point; ``path`` is ``sys.path``, the key of the cache."""
     points = entry_points(group=GROUP)
     return {point.module: point.dist.version if point.dist else None for point in points}
 

@@ -1,8 +1,8 @@
-"""Parts: the objects that the groups of a config describe.
+"""Parts: the objects that a config describes.
 
-Whoever writes a network, a loss or a reader knows nothing of configs: its errors name its own
-parameters. Here every part knows the config path of its node, so that ``ValueError("dropout is 2; give a
-share in [0, 1).")`` of an encoder is reported as ``model.encoder.dropout is 2; ...``.
+Networks, losses and readers do not know about configs; their errors name their own parameters. Each part
+made here knows the config path of its node, so ``ValueError("dropout is 2; give a share in [0, 1).")``
+raised by an encoder is reported as ``model.encoder.dropout is 2; ...``.
 """
 
 import inspect
@@ -19,13 +19,13 @@ from matinee.config.trees import check_plain
 from matinee.errors import MatineeError
 
 REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, OSError, ImportError)
-ABOUT_A_PARAMETER = re.compile(r"(\w+)(?= is | are | must |=)")
+ABOUT_A_PARAMETER = re.compile(r"(\w+)[\w.\[\]]*(?= is | are | must | holds |=)")
 
 
 class Part(partial[Any]):
-    """A class or function with some of its arguments, which knows where its config stands.
+    """A class or function with some of its arguments, and the config path of its node.
 
-    Calling it raises :class:`MatineeError` where the class or function refuses a value.
+    Calling it raises :class:`matinee.errors.MatineeError` if the class or function rejects a value.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Part(partial[Any]):
 
 
 def make_part(config: DictConfig, group: str) -> Any:
-    """Make what a group of a config describes.
+    """Make the object that a group of a config describes.
 
     Args:
         config: A checked config.
@@ -48,7 +48,7 @@ def make_part(config: DictConfig, group: str) -> Any:
         of objects (callbacks, loggers), or None if the group is empty.
 
     Raises:
-        MatineeError: If a target is not allowed or refuses a value.
+        MatineeError: If a target is not allowed or rejects a value.
     """
     node = OmegaConf.to_container(config).get(group)  # type: ignore[union-attr]
     check_plain({group: node})
@@ -56,7 +56,7 @@ def make_part(config: DictConfig, group: str) -> Any:
 
 
 def make(node: Any, path: str) -> Any:
-    """Make what a node describes, inner nodes first; ``path`` is its place in the config."""
+    """Make the object that a node describes, inner nodes first; ``path`` is the config path of the node."""
     if isinstance(node, list):
         return [make(item, f"{path}.{number}") for number, item in enumerate(node)]
     if not isinstance(node, Mapping):
@@ -75,14 +75,15 @@ def make(node: Any, path: str) -> Any:
 
 @contextmanager
 def blame(path: str, parameters: Container[str] = ()) -> Iterator[None]:
-    """Report a refused value as the user's error at a config path.
+    """Report a rejected value as a user error, with its config path.
 
     Args:
-        path: Where the part that may refuse a value is described.
-        parameters: Its parameters; a message that begins with one of them gets the path as a prefix.
+        path: The config path of the part.
+        parameters: The parameters of the part. A message that begins with one of them is prefixed with
+            the path.
 
     Raises:
-        MatineeError: Instead of an error that says that a value cannot be.
+        MatineeError: In place of an error about a value.
     """
     try:
         yield
@@ -101,5 +102,5 @@ def blame(path: str, parameters: Container[str] = ()) -> Iterator[None]:
 def _parameters(function: Callable[..., Any]) -> Container[str]:
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some written in C do not say
+    except (TypeError, ValueError):  # a function written in C may have no signature
         return ()

@@ -1,9 +1,9 @@
-"""Search path: where Hydra looks for configs, and what may stand in configs that are not matinee's own.
+"""Search path: where Hydra looks for configs, and checks of the files that are not matinee's own.
 
-Hydra looks in matinee's own folder first, then in the folders ``configs`` of allowed packages, then in
-what ``--config-dir`` and ``hydra.searchpath`` name. A file that is found there is read within bounds and
-may describe an experiment or a part of it, but neither configure Hydra, which would run what it
-names before any check, nor say where a run is written.
+Hydra looks in matinee's own folder first, then in the folders ``configs`` of allowed packages, then in the
+folders of ``--config-dir`` and ``hydra.searchpath``. A file of the latter two kinds has a limited size. It
+must not configure Hydra, which would run code before any check, and must not set where a run is
+written.
 """
 
 import re
@@ -22,17 +22,17 @@ from matinee.config.folders import config_dir, config_folders
 from matinee.config.trees import check_interpolations, read_yaml
 from matinee.errors import MatineeError
 
-PLACES = {"log_dir", "run_folder"}  # keys that say where a run is written
+PLACES = {"log_dir", "run_folder"}  # keys for the command line only
 
 
 class OwnConfigs(SearchPathPlugin):
-    """Puts the folders of allowed packages behind matinee's own."""
+    """Appends the folders of allowed packages to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders.
 
         Raises:
-            MatineeError: If two of them have a file of the same name.
+            MatineeError: If two of them have a config of the same name.
         """
         folders = config_folders()
         for first, second in combinations(folders, 2):
@@ -42,10 +42,10 @@ class OwnConfigs(SearchPathPlugin):
 
 
 class CheckedFiles(FileConfigSource):
-    """Reads configs from a folder; those that are not matinee's own are checked before they are loaded.
+    """Loads configs from a folder, and checks those that are not matinee's own before.
 
     Raises:
-        MatineeError: If a file has the name of one of matinee's, which Hydra would take instead of it.
+        MatineeError: If a file has the name of a config of matinee, which Hydra would use instead.
     """
 
     def __init__(self, provider: str, path: str) -> None:
@@ -58,8 +58,8 @@ class CheckedFiles(FileConfigSource):
         """Load one file.
 
         Raises:
-            MatineeError: If it is too large, sets what only the command line may, or holds an
-                interpolation of a forbidden form.
+            MatineeError: If it is too large, sets what only the command line may set, or holds an
+                interpolation that is not allowed.
         """
         if self.ours:
             return super().load_config(config_path)
@@ -73,25 +73,24 @@ class CheckedFiles(FileConfigSource):
         places = [config_path, found.header["package"] or "", *_default_groups(tree)]
         if "hydra" in tree or any("hydra" in re.split(r"\W", place) for place in places):
             raise MatineeError(
-                f"{file} configures Hydra, which only the command line may do; leave hydra out of it."
+                f"{file} configures Hydra, which only the command line may do; remove hydra from it."
             )
         if named := PLACES & ({*tree} | {*places}):
             raise MatineeError(
-                f"{file} sets {min(named)}, and only the command line says where a run is written; "
-                "leave it out."
+                f"{file} sets {min(named)}, which only the command line may do; remove it."
             )
         return found
 
 
 def check_own_configs() -> None:
-    """Make Hydra look into the folders of allowed packages and check the files that are not ours."""
+    """Make Hydra search the folders of allowed packages, and check files that are not matinee's own."""
     plugins = Plugins.instance()
     plugins.register(OwnConfigs)
     SourcesRegistry.instance().types["file"] = CheckedFiles
 
 
 def _default_groups(tree: Any) -> list[str]:
-    """Return what a file's defaults list names: groups with their packages, and files."""
+    """Return the groups, packages and files in the defaults list of a config."""
     defaults = tree.get("defaults") if isinstance(tree, dict) else None
     entries = defaults if isinstance(defaults, list) else []
     return [
@@ -104,5 +103,5 @@ def _refuse_equal_names(folder: Path, other: Path, owner: str) -> None:
         name = path.relative_to(other)
         if (folder / name).is_file():
             raise MatineeError(
-                f"{folder / name} has the name of a config of {owner}, which is found first; rename it."
+                f"{folder / name} has the name of a config of {owner}, which Hydra finds first; rename it."
             )

@@ -1,4 +1,4 @@
-"""Suggesting: a helpful answer to a key or a choice that is not there."""
+"""Suggesting: hints for a key or a choice that does not exist."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return "did you mean X?" for the nearest known word, or "" if none is near.
+    """Return "did you mean X?" for the most similar known word, or "" if none is similar.
 
     >>> suggest("optimiser", ["optimizer", "model"])
     "did you mean 'optimizer'?"
@@ -16,25 +16,25 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def suggest_key(key: str, known: Iterable[str], addable: Iterable[str] = ()) -> str:
-    """Return a hint for a dotted key that is not among the known ones.
+    """Return a hint for an unknown dotted key.
 
-    The nearest name in the same group comes first, then the same name elsewhere, then the nearest
-    dotted key, then the nearest name elsewhere, and at last what the group holds.
+    It names the most similar key of the same group; else the key of the same name elsewhere; else the most
+    similar dotted key; else the key with the most similar name; else the keys of the group.
 
     Args:
         key: A dotted key.
         known: The dotted keys of a config.
-        addable: Dotted keys that the config lacks but could hold.
+        addable: Dotted keys that could be added to the config.
 
     >>> known = ["data", "data.eval_batch_size", "data.eval_stride", "optimizer", "optimizer.lr"]
     >>> suggest_key("data.eval_strde", known), suggest_key("lr", known)
     ("did you mean 'data.eval_stride'?", "did you mean 'optimizer.lr'?")
     >>> suggest_key("optimizer.learning_rate", known, ["optimizer.eps"])
-    'optimizer holds lr.'
+    'optimizer has lr.'
     """
     known, addable = list(known), list(addable)
     if key in addable:
-        return f"it can be added: +{key}=..."
+        return f"add it with +{key}=..."
     parent, _, name = key.rpartition(".")
     siblings: dict[str, str] = {}
     elsewhere: dict[str, str] = {}
@@ -54,20 +54,20 @@ def suggest_key(key: str, known: Iterable[str], addable: Iterable[str] = ()) -> 
             found = candidates[near[0]]
             return f"did you mean '{'+' * (found in addable)}{found}'?"
     if not parent:
-        return "see --cfg job for those there are."
+        return "--cfg job prints all keys."
     if parent not in known:
         return f"there is no {parent} either: {suggest_key(parent, known)}"
     here = [last for last, other in siblings.items() if other in known]
-    return f"{parent} holds {', '.join(here)}." if here else f"{parent} holds no keys."
+    return f"{parent} has {', '.join(here)}." if here else f"{parent} has no keys."
 
 
 def _is_near_by_place(other: str, key: str) -> bool:
-    """Whether two dotted keys look alike because one holds the other, or both stand in one group."""
+    """Whether two dotted keys are similar only because one is in the other or both are in one group."""
     return key.startswith(f"{other}.") or other.rpartition(".")[0] == key.rpartition(".")[0]
 
 
 def missing_key(error: Exception) -> str | None:
-    """Return the dotted key that an override names and the config lacks, if that is the error."""
+    """Return the dotted key of an override that is not in the config, if that is the error."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     return match[1] if match else None
 
@@ -81,9 +81,9 @@ def explain(
     """Turn an error of Hydra or OmegaConf about a config into one sentence.
 
     Args:
-        error: What was raised while a config was composed.
-        known: Dotted keys of the config that would have been composed.
-        addable: Dotted keys that it could hold beside those.
+        error: The error raised while a config was composed.
+        known: Dotted keys of the config without the wrong override.
+        addable: Dotted keys that could be added to it.
         choices_of: Returns the choices of a config group.
     """
     text = " ".join(str(error).split())

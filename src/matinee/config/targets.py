@@ -1,9 +1,9 @@
 """Targets: the classes and functions that a config may name as ``_target_``.
 
-Of matinee these are the ones that its own configs name, of libraries the ones listed here, and of
-packages that the user allows (:mod:`matinee.config.packages`) whatever they define themselves. A
-target of the first two kinds is compared as a string before anything is imported, so that no config
-reaches a method, a module or an object that was only imported there.
+Allowed are the targets in matinee's own configs, the listed targets of libraries, and everything that a
+package defines which the user allows (:mod:`matinee.config.packages`). Targets of matinee and of libraries
+are compared as strings before anything is imported, so a config cannot reach methods, modules or
+objects that a module merely imports.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from matinee.config.suggesting import suggest
 from matinee.config.trees import Loader
 from matinee.errors import MatineeError
 
-LIBRARIES = {  # by group; what writes outside a run folder or calls what it is given is left out
+LIBRARIES = {  # by group; without parts that write outside a run folder or call an argument
     "optimizer": {
         "torch.optim": "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop "
         "SGD SparseAdam",
@@ -50,7 +50,7 @@ LIBRARIES = {  # by group; what writes outside a run folder or calls what it is 
 
 
 def group_of(path: str) -> str:
-    """Return the last group that a config path names, or its last key.
+    """Return the group of a config path: its last key, or the key before in callbacks and loggers.
 
     >>> group_of("model.encoder"), group_of("callbacks.early_stopping")
     ('encoder', 'callbacks')
@@ -60,14 +60,14 @@ def group_of(path: str) -> str:
 
 
 def find_target(target: Any, path: str) -> Any:
-    """Find the class or function that a ``_target_`` names.
+    """Import the class or function that a ``_target_`` names, if it is allowed there.
 
     Args:
         target: A dotted name.
         path: The config path of the node that holds it, such as ``model.encoder``.
 
     Raises:
-        MatineeError: If the target is not allowed there, or is not there.
+        MatineeError: If the target is not allowed, or does not exist.
     """
     full_key = f"{path}._target_"
     if not isinstance(target, str):
@@ -80,7 +80,8 @@ def find_target(target: Any, path: str) -> Any:
         home = getattr(found, "__module__", None) or ""
         if not callable(found) or inspect.ismodule(found) or package_of(home, [package]) is None:
             raise MatineeError(
-                f"{full_key}={target} is no class or function that the package {package} defines."
+                f"{full_key}={target} is not a class or function that the package {package} defines; "
+                "name one that it does."
             )
         return found
     choices = _choices(path)
@@ -94,13 +95,13 @@ def find_target(target: Any, path: str) -> Any:
         raise MatineeError(f"{full_key}={target} is not allowed there; {hint}")
     if top in sys.stdlib_module_names:
         raise MatineeError(
-            f"{full_key}={target} is not allowed to be called from a config; name a part of matinee, "
-            "or of a package of your own."
+            f"{full_key}={target} is not allowed to be called from a config; name a part of matinee or "
+            "of your own package."
         )
     raise MatineeError(
-        f"{full_key}={target} is not allowed: a config may use the package {top} only if you say so. "
-        f"If you trust all of its code, set {VARIABLE}={top} in the environment, or install it with the "
-        f"entry point group {GROUP}."
+        f"{full_key}={target} is not allowed, because you have not allowed the package {top}; if you trust "
+        f"all of its code, set {VARIABLE}={top} in the environment, or install it with the entry point "
+        f"group {GROUP}."
     )
 
 
@@ -117,14 +118,14 @@ def targets_of(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def used_packages(tree: Any) -> dict[str, str | None]:
-    """Return the allowed packages that a config's targets belong to, with their versions."""
+    """Return the packages of the user that the targets of a config are in, with their versions."""
     allowed = allowed_packages()
     used = {package_of(str(target), allowed) for _, target in targets_of(tree)}
     return {name: found for name, found in allowed.items() if name in used}
 
 
 def _choices(path: str) -> set[str]:
-    """Return the targets that may stand at a path: those of its group, or any within another part."""
+    """Return the targets allowed at a path: those of its group, or all if it is an argument of a part."""
     shipped = _shipped()
     group = group_of(path)
     return shipped[group] if group in shipped else set().union(*shipped.values())
@@ -132,7 +133,7 @@ def _choices(path: str) -> set[str]:
 
 @cache
 def _shipped() -> dict[str, set[str]]:
-    """Return the targets that matinee's own configs name, and those of libraries, by group."""
+    """Return the targets in matinee's own configs and those of libraries, by group."""
     found = {
         group: {f"{module}.{name}" for module, names in modules.items() for name in names.split()}
         for group, modules in LIBRARIES.items()
@@ -145,7 +146,7 @@ def _shipped() -> dict[str, set[str]]:
 
 
 def _locate(target: str, full_key: str) -> Any:
-    """Import the longest part of a dotted name that is a module, and take the rest from it."""
+    """Import the longest prefix of a dotted name that is a module, and get the rest as attributes."""
     names = target.split(".")
     for length in range(len(names) - 1, 0, -1):
         module_name = ".".join(names[:length])

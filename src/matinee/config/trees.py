@@ -1,9 +1,9 @@
-"""Trees: configs as plain mappings, lists and values, read and resolved within bounds.
+"""Trees: configs as plain mappings, lists and values, read and resolved within limits.
 
-A config that somebody else wrote is data. It is read within bounds of size and depth, and of
-OmegaConf's interpolations only three forms are understood: ``${key}`` takes another value of the same
-config, ``${hydra:...}`` what Hydra knows of the run, and ``${now:...}`` the time. Everything after
-:func:`resolve` works on plain values that no library interprets again.
+A config that somebody else wrote is data. Its size and depth are limited, and only three forms of
+interpolation are supported: ``${key}`` for another value of the same config, ``${hydra:...}`` for what
+Hydra knows about the run, and ``${now:...}`` for the time. After :func:`resolve` there are plain values
+only, which no library interprets again.
 """
 
 import datetime
@@ -19,9 +19,9 @@ from omegaconf._utils import get_yaml_loader
 from matinee.errors import MatineeError
 
 MAX_CHARACTERS = 1_000_000
-MAX_NODES = 10_000  # keys and values of one config, aliases counted as what they stand for
+MAX_NODES = 10_000  # values of one config, with aliases expanded
 MAX_DEPTH = 30
-MISSING = "???"  # the value of a key that has to be given
+MISSING = "???"  # the value of a required key
 INTERPOLATION = re.compile(r"\$\{\s*(?:(hydra|now):([^${}]+)|([\w@-]+(?:\.[\w@-]+)*))\s*\}")
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -30,23 +30,21 @@ def read_yaml(path: Path, text: str | None = None) -> Any:
     """Read a YAML file as plain values.
 
     Args:
-        path: A file; its interpolations stay strings.
-        text: The content of the file, if it is already known; the path is then only for messages.
+        path: The file.
+        text: The content of the file, if it is already known; the path is then used in messages only.
 
     Returns:
-        What the file holds; an empty mapping if it is empty.
+        The content, with interpolations as text; an empty mapping if the file is empty.
 
     Raises:
-        MatineeError: If the file cannot be read, is no YAML, or is too large or too deeply nested.
+        MatineeError: If the file cannot be read, is not YAML, or is too large or too deeply nested.
     """
     try:
         if text is None:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MAX_CHARACTERS + 1)
         check_size(text)
-        tree = yaml.load(
-            text, Loader=get_yaml_loader()
-        )  # numbers and duplicate keys as in OmegaConf
+        tree = yaml.load(text, Loader=get_yaml_loader())  # reads numbers as OmegaConf does
         _check_kinds(tree)
         return {} if tree is None else tree
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -55,15 +53,15 @@ def read_yaml(path: Path, text: str | None = None) -> Any:
 
 
 def check_size(text: str) -> None:
-    """Refuse YAML that would take long or much memory to load; it is scanned, not loaded.
+    """Reject YAML that would take much time or memory to load, without loading it.
 
     Raises:
         ValueError: If it has too many characters, values or levels.
-        yaml.YAMLError: If it is no YAML.
+        yaml.YAMLError: If it is not YAML.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
-    sizes, names = [0], [""]  # of the open mappings and lists, the whole document first
+    sizes, names = [0], [""]  # of the document and of the mappings and lists that are open
     anchors: dict[str, int] = {}
     for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -77,7 +75,7 @@ def check_size(text: str) -> None:
             anchors[event.anchor or ""] = 1
             sizes[-1] += 1
         elif isinstance(event, yaml.AliasEvent):
-            sizes[-1] += anchors.get(event.anchor, MAX_NODES + 1)  # unknown: it holds itself
+            sizes[-1] += anchors.get(event.anchor, MAX_NODES + 1)  # an unknown one contains itself
         if sizes[-1] > MAX_NODES:
             raise ValueError(f"it has more than {MAX_NODES:,} values")
         if len(sizes) > MAX_DEPTH:
@@ -88,13 +86,13 @@ def _check_kinds(tree: Any) -> None:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             if not isinstance(key, str | int | float | bool):
-                raise ValueError(f"{key!r} is no key")
+                raise ValueError(f"{key!r} cannot be a key")
             _check_kinds(value)
     elif isinstance(tree, list):
         for value in tree:
             _check_kinds(value)
     elif not isinstance(tree, str | int | float | bool | None):
-        raise ValueError(f"{type(tree).__name__} is no kind of value for a config")
+        raise ValueError(f"a value of type {type(tree).__name__} cannot be in a config")
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,34 +105,34 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_plain(tree: Any) -> None:
-    """Refuse any interpolation.
+    """Reject interpolations of any form.
 
     Raises:
-        MatineeError: Naming the key.
+        MatineeError: At the first one, with its key.
     """
     for path, value in leaves(tree):
         if "${" in path or (isinstance(value, str) and "${" in value):
             raise MatineeError(
-                f"{path} is {value!r}, and only plain values are read from here; write what it stands for."
+                f"{path} is {value!r}, but only plain values are allowed here; write the value itself."
             )
 
 
 def check_interpolations(tree: Any) -> None:
-    """Refuse interpolations of any form but those that :func:`resolve` understands.
+    """Reject interpolations that :func:`resolve` does not support.
 
     Raises:
-        MatineeError: Naming the key.
+        MatineeError: At the first one, with its key.
     """
     for path, value in leaves(tree):
         if isinstance(value, str) and "${" in INTERPOLATION.sub("", value):
             raise MatineeError(
-                f"{path} is {value!r}; of interpolations there are ${{key}}, ${{hydra:...}} and "
-                "${now:...} alone: write the value itself."
+                f"{path} is {value!r}, but the only interpolations are ${{key}}, ${{hydra:...}} and "
+                "${now:...}; write the value itself."
             )
 
 
 def origins(tree: Any) -> dict[str, str]:
-    """Return, for every key whose value is that of another key, that other key."""
+    """Return the keys whose value is an interpolation of another key, with that key."""
     found = {
         path: INTERPOLATION.fullmatch(value)
         for path, value in leaves(tree)
@@ -144,18 +142,18 @@ def origins(tree: Any) -> dict[str, str]:
 
 
 def resolve(tree: Mapping[str, Any], hydra: Any = None) -> dict[str, Any]:
-    """Replace the interpolations of a tree by what they stand for.
+    """Replace interpolations by their values.
 
     Args:
         tree: A config as plain values.
-        hydra: Hydra's own config of the run, for ``${hydra:...}``.
+        hydra: The config of Hydra itself, for ``${hydra:...}``.
 
     Returns:
         A new tree without interpolations.
 
     Raises:
-        MatineeError: If an interpolation has another form than those three, leads nowhere or in a
-            circle, or if the result is too large.
+        MatineeError: If an interpolation has an unsupported form or no value, if it refers to itself, or if
+            the result is too large.
     """
     check_interpolations(tree)
     room, characters = MAX_NODES, MAX_CHARACTERS
@@ -184,10 +182,12 @@ def resolve(tree: Mapping[str, Any], hydra: Any = None) -> dict[str, Any]:
         if match[1] == "hydra":
             found = None if hydra is None else OmegaConf.select(hydra, match[2])
             if found is None or OmegaConf.is_config(found):
-                raise MatineeError(f"{path} is {match[0]!r}, which names no value of Hydra's.")
+                raise MatineeError(
+                    f"{path} is {match[0]!r}, but Hydra has no such value; correct it."
+                )
             return found
         if key in above:
-            raise MatineeError(f"{path} leads in a circle by way of {key}; write its value.")
+            raise MatineeError(f"{path} refers to itself through {key}; write a value.")
         return resolved(_at(tree, key, path), key, (*above, key))
 
     def text(match: re.Match[str], path: str, above: tuple[str, ...]) -> str:
@@ -205,7 +205,7 @@ def _at(tree: Any, key: str, path: str) -> Any:
         elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
             tree = tree[int(part)]
         else:
-            raise MatineeError(f"{path} is ${{{key}}}, and there is no {key}; correct its name.")
+            raise MatineeError(f"{path} is ${{{key}}}, but there is no key {key}; correct it.")
     return tree
 
 
@@ -239,7 +239,7 @@ def differences(
 
 
 def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return every key of nested mappings in dotted form, those of inner mappings included.
+    """Return every key of nested mappings in dotted form, including the keys of mappings.
 
     >>> dotted_keys({"a": {"b": 1, "_target_": "x"}, "c": 2})
     ['a', 'a.b', 'c']

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from matinee.errors import MatineeError
 from matinee.networks.encoders.convolution import DILATION_PERIOD
 
 Hyperparameters = dict[str, Any]
@@ -27,6 +26,13 @@ KEYS = {  # hyperparameters of every model; any other one is an option of its en
     "l2": "optimizer.weight_decay",
     "loss": "loss",
 }
+NUMBERS: dict[str, Any] = {  # types of the hyperparameters that every model has
+    "embedding_dim": int,
+    "n_iter": int,
+    "batch_size": int,
+    "learning_rate": int | float,
+    "l2": int | float,
+}
 
 
 class Space:
@@ -40,21 +46,22 @@ class Space:
         size: Number of distinct combinations.
 
     Raises:
-        MatineeError: If a hyperparameter of :data:`KEYS` is missing, has no value, or a loss is
-            unknown.
+        ValueError: If a hyperparameter of :data:`KEYS` is missing, has no value or a value of the wrong
+            type, or if a loss is unknown.
     """
 
     def __init__(self, model: str, choices: Mapping[str, Sequence[Any]]) -> None:
         self.model = model
         for name in KEYS.keys() | choices.keys():
             if not isinstance(choices.get(name), list) or not choices[name]:
-                raise MatineeError(
-                    f"space.choices.{name} is {choices.get(name)!r}; give a list of values."
-                )
-        if unknown := [loss for loss in choices["loss"] if loss not in LOSSES]:
-            raise MatineeError(
-                f"space.choices.loss holds {unknown[0]!r}; choose from {', '.join(LOSSES)}."
-            )
+                raise ValueError(f"choices.{name} is {choices.get(name)!r}; give a list of values.")
+        for name, kind in NUMBERS.items():
+            for value in choices[name]:
+                if isinstance(value, bool) or not isinstance(value, kind):
+                    wanted = "whole numbers" if kind is int else "numbers"
+                    raise ValueError(f"choices.{name} holds {value!r}; give {wanted}.")
+        if unknown := [loss for loss in choices["loss"] if loss not in list(LOSSES)]:
+            raise ValueError(f"choices.loss holds {unknown[0]!r}; choose from {', '.join(LOSSES)}.")
         self.choices = {name: list(choices[name]) for name in sorted(choices)}
         for name in ("l2", "learning_rate"):  # 0 and 0.0 would have different hashes
             self.choices[name] = [float(value) for value in self.choices[name]]
