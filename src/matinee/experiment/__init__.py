@@ -1,1 +1,1 @@
-"""Experiments: a config becomes objects, a fit, its measurement and a run folder."""
+"""Experiments: build the parts of a config, fit them, measure the result and record it."""

@@ -1,4 +1,4 @@
-"""Building: the data and the task that a config describes, and those of a finished run."""
+"""Building: make the data and the task that a config describes, or those of a finished run."""
 
 import os
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ class Experiment:
 
 
 def build(config: DictConfig) -> Experiment:
-    """Make data and task from a config; nothing is trained and nothing is written.
+    """Make the data and the task of a config, without training or writing anything.
 
     Args:
         config: A composed ``train`` config, with ``run_folder`` set or not.
 
     Raises:
-        MatineeError: If a part of the config cannot be built, naming the part and the reason.
+        MatineeError: If a part of the config cannot be built; the message names it and the reason.
     """
     pl.seed_everything(config.seed, verbose=False)
     interactions = make_part(config, "dataset")
@@ -59,8 +59,8 @@ def load_run(
         folder: The run folder, or the :class:`matinee.Run`.
         checkpoint: ``best`` or ``last``.
         segments: Subsets to measure, see :mod:`matinee.data.segments`; None takes those of the run.
-        histories: Changed ones to predict next items from, see :mod:`matinee.batches.perturbation`; None
-            leaves them as they are.
+        histories: Changed histories to predict from, see :mod:`matinee.batches.perturbation`; None
+            changes nothing.
 
     Returns:
         The experiment, its task in evaluation mode.

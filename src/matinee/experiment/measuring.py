@@ -1,4 +1,4 @@
-"""Measuring: the metrics of a task as it stands, and their record."""
+"""Measuring: compute the metrics of a task with its current weights, and record them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The run folder: the unit of truth. Where its files are, how they are written and read."""
+"""The run folder, which records a run completely: where its files are, how to write and read them."""
 
 import datetime
 import json
@@ -29,14 +29,14 @@ OF_THE_PLACE = ("run_folder", "log_dir", "name", "trainer.accelerator", "trainer
 
 
 def claim_folder(wanted: str | None, parent: Path) -> Path:
-    """Make a folder that no other run has.
+    """Create a folder for one run.
 
     Args:
-        wanted: The folder asked for, which must be empty or not there; None to name it by the time.
-        parent: Where a folder named by the time goes.
+        wanted: The requested folder, which must be empty or missing; None names it by the time.
+        parent: The parent of a folder that is named by the time.
 
     Raises:
-        MatineeError: If the folder is taken or cannot be made.
+        MatineeError: If the folder is taken or cannot be created.
     """
     if wanted is not None:
         folder = Path(wanted)
@@ -59,7 +59,7 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
                 f"the run folder {folder} cannot be made ({error}); set run_folder=..."
             ) from error
         try:
-            (folder / CONFIG).open("x").close()  # of two runs at once, one gets it
+            (folder / CONFIG).open("x").close()  # only one of two runs at once succeeds
         except OSError as error:
             raise MatineeError(
                 f"the run folder {folder} is taken or not writable ({error}); set run_folder=..."
@@ -70,11 +70,11 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from working on a run folder; a process that dies lets go of it.
+    """Lock a run folder for this process; the lock ends with the process.
 
     Raises:
-        AtWork: If another process works on it.
-        MatineeError: If the folder above cannot be written.
+        AtWork: If another process works on the folder.
+        MatineeError: If the parent folder cannot be written.
     """
     path = folder.resolve()
     lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
@@ -90,15 +90,17 @@ def sole_writer(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # filelock sees it, if another has opened it
+        Path(lock.lock_file).unlink(
+            missing_ok=True
+        )  # filelock notices if another process has opened it
         lock.release()
 
 
 def check_same(folder: Path, config: DictConfig) -> None:
-    """Refuse a run folder whose run has another config, but for its place, name and device.
+    """Reject a run folder whose run has another config; place, name and device may differ.
 
     Raises:
-        MatineeError: Naming the first key that differs.
+        MatineeError: For the first key that differs.
     """
     here: Any = OmegaConf.to_container(config)
     there: Any = OmegaConf.to_container(load_config(folder))
@@ -113,14 +115,14 @@ def check_same(folder: Path, config: DictConfig) -> None:
 
 
 def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
-    """Refuse data, a split or rules of evaluation that are not those a run began with.
+    """Reject data, a split or rules of evaluation that have changed since a run began.
 
     Args:
         folder: The run folder.
-        now: The protocol of the data as they are.
+        now: The protocol of the current data.
 
     Raises:
-        MatineeError: Naming what has changed; or if ``protocol.json`` is missing or broken.
+        MatineeError: For the first change, or if ``protocol.json`` is missing or broken.
     """
     path = folder / PROTOCOL
     try:
@@ -144,12 +146,12 @@ def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
 
 def write_yaml(path: Path, content: Any) -> None:
-    """Write a config or a list as YAML, whole or not at all."""
+    """Write a config or a list as YAML, atomically."""
     text = OmegaConf.to_yaml(content).encode()
     write_whole(path, lambda file: file.write(text))
 
@@ -158,7 +160,7 @@ def asked_folder(run: Any) -> Path:
     """Return the folder that ``run=...`` names.
 
     Raises:
-        MatineeError: If it names none or a folder that holds no run.
+        MatineeError: If it is no name, or the folder holds no run.
     """
     if not isinstance(run, str | int) or isinstance(run, bool) or not str(run).strip():
         raise MatineeError(f"run is {run!r}; name a run folder that train printed.")
@@ -168,10 +170,10 @@ def asked_folder(run: Any) -> Path:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Read the config of a run folder, whose place may have changed, to build its parts.
+    """Read and check the config of a run folder, which may have been moved, to build its parts.
 
     Raises:
-        MatineeError: If the folder holds no run or its config is broken or forbidden.
+        MatineeError: If the folder holds no run, or its config is broken or not allowed.
     """
     config = read_config(folder)
     config.run_folder = str(folder)
@@ -182,7 +184,7 @@ def load_config(folder: Path) -> DictConfig:
 
 
 def read_config(folder: Path, text: str | None = None) -> DictConfig:
-    """Read the config of a run folder, to look at; nothing in it is checked or may be called.
+    """Read the config of a run folder without checking it; build nothing from it.
 
     Args:
         folder: The run folder.
@@ -237,7 +239,7 @@ def headline_of(result: Mapping[str, Any], folder: Path) -> Headline:
     """Return the headline metric that a result records.
 
     Raises:
-        MatineeError: If the record has other fields.
+        MatineeError: If the result records none.
     """
     try:
         return Headline(**result["headline"])
@@ -255,16 +257,16 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """Read a checkpoint of plain values and tensors.
 
     Raises:
-        MatineeError: If it is missing, damaged, or holds anything that could run code.
+        MatineeError: If it is missing, damaged, or contains anything that could run code.
     """
     if not path.is_file():
         raise MatineeError(f"the checkpoint {path} is missing; finish the run or name another.")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch reads on over flipped bits
+        with zipfile.ZipFile(path) as archive:  # torch does not check the checksums
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum does not match")
         checkpoint: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken or hostile file
+    except Exception as error:  # torch raises many types for a broken or hostile file
         raise MatineeError(
             f"the checkpoint {path} is damaged or holds more than plain values, and was not loaded; "
             "restore it or train again."

@@ -1,4 +1,4 @@
-"""Running: one run from its config to its record, resumed where it was stopped."""
+"""Running: train one run from its config to its record, and resume one that was stopped."""
 
 import shutil
 import sys
@@ -43,7 +43,7 @@ Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for t
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     """Fit, measure and record one run.
 
-    Of several processes the first does so; the others take part in the fit and end there.
+    With several processes, the first one does all of this; the others take part in the fit and exit.
 
     Args:
         config: A composed ``train`` config, with its ``name`` set.
@@ -54,7 +54,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
 
     Raises:
         Stopped: If a signal ended the fit; it can be resumed.
-        MatineeError: For everything a user can mend; a run without a checkpoint leaves nothing.
+        MatineeError: For any error the user can fix; a run without a checkpoint leaves no folder.
     """
     return _train(config, overrides, sole_writer)
 
@@ -84,12 +84,12 @@ def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
 
 
 def resume(folder: Path) -> Path:
-    """Go on with a run that was stopped, from its last checkpoint; a finished run stays as it is.
+    """Resume a stopped run from its last checkpoint; a finished run is not changed.
 
     Raises:
-        AtWork: If another process works on it.
-        MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or
-            split are no longer those it began with.
+        AtWork: If another process works on the run.
+        MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or split
+            have changed since it began.
     """
     load_config(folder)
     if not (folder / RESULT).exists():
@@ -115,19 +115,19 @@ def _go_on(folder: Path) -> None:
 
 
 def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None:
-    """Bring one run to its end, wherever it stands, so that a grid can be started again.
+    """Finish one run, whatever its state, so that a grid can be started again.
 
     Args:
-        config: As in :func:`train`, with its ``run_folder`` set. A run that has finished there stays
-            as it is, one that was stopped or killed goes on from its last checkpoint, if it has one.
-        overrides: As in :func:`train`.
+        config: See :func:`train`, with ``run_folder`` set. A finished run there is not changed; one that
+            was stopped or killed is resumed from its last checkpoint, if it has one.
+        overrides: See :func:`train`.
 
     Returns:
-        The run folder, or None if another process is at work on it.
+        The run folder, or None if another process works on it.
 
     Raises:
-        MatineeError: As :func:`train` and :func:`resume`; or if there is no ``run_folder``, or it
-            holds a run with another config.
+        MatineeError: See :func:`train` and :func:`resume`; also if ``run_folder`` is not set or holds a
+            run with another config.
     """
     if config.run_folder is None:
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
@@ -149,7 +149,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
 
 
 def _clear_what_a_kill_left(folder: Path, config: DictConfig) -> None:
-    """Remove a run that was killed before its fit began; whatever else is there stays."""
+    """Remove a run that was killed before its fit began; keep anything else."""
     for name in (CONFIG, OVERRIDES, PROTOCOL):
         remove_parts(folder, name)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
@@ -206,7 +206,7 @@ def _fit_and_record(
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
     last = checkpoint_path(folder, "last")
-    if last.exists():  # look at it first, for a clear sentence if it is broken
+    if last.exists():  # read it first, for a clear message if it is broken
         if "loops" not in read_checkpoint(last):
             raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
         load_weights(experiment.task, last)
@@ -216,7 +216,7 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
 
 
 def _help(experiment: Experiment, folder: Path) -> NoReturn:
-    """Take part in the fit that the first process leads, and end."""
+    """Take part in the fit that the first process leads, and exit."""
     if experiment.task.closed_form:  # there is nothing to share
         sys.exit(0)
     trainer = make_trainer(experiment.config, folder)

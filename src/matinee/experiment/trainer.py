@@ -1,4 +1,4 @@
-"""Fitting: the Trainer of a config, and how a fit ends when it is stopped or cannot go on."""
+"""The Trainer of a config, and what happens when a fit is stopped or fails."""
 
 import logging
 import os
@@ -30,16 +30,16 @@ from matinee.training.tasks.base import LightningTask
 LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
 HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 
-# Lightning announces its products and devices
+# Lightning logs advertisements and devices
 for announcer in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(announcer).setLevel(logging.WARNING)
 
-ADVICE = (  # of Lightning, for loaders and fits of another kind than ours
+ADVICE = (  # warnings of Lightning that do not apply to our loaders and fits
     ".*configure_optimizers` returned `None`.*",
     ".*`training_step` returned `None`.*",
     ".*is smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on PyTorch 2.13
-    ".*sync_dist=True.*",  # what we log is the same in every process
+    ".*sync_dist=True.*",  # we log the same values in every process
     ".*available but not used.*",  # the config chose the device
 )
 
@@ -54,12 +54,12 @@ def make_trainer(
 
     Args:
         config: A config with a ``trainer``.
-        folder: The run folder; None to measure only, on the first device, and write nothing.
-        alone: Whether to fit on the first device only, because there is nothing to share.
-        instead: Options of the Trainer in place of those of the config.
+        folder: The run folder; None to measure on the first device and write nothing.
+        alone: Whether to fit on the first device only, because a network in closed form trains nothing.
+        instead: Options of the Trainer that replace those of the config.
 
     Raises:
-        MatineeError: If the accelerator, its devices or another option cannot be had.
+        MatineeError: If the accelerator, its devices or another option is not available.
     """
     epochs = config.trainer.get("max_epochs")
     if epochs is None or epochs < 1:
@@ -121,10 +121,10 @@ def _blame_trainer() -> Iterator[None]:
 
 
 def several_processes(config: DictConfig) -> bool:
-    """Tell whether a config's fit takes more than one process.
+    """Return whether the fit of a config uses more than one process.
 
     Raises:
-        MatineeError: If its accelerator or its devices cannot be had.
+        MatineeError: If its accelerator or its devices are not available.
     """
     wanted = _wanted_hardware(config)
     with _blame_trainer():
@@ -133,10 +133,10 @@ def several_processes(config: DictConfig) -> bool:
 
 
 def refuse_several(config: DictConfig, verb: str) -> None:
-    """Refuse several devices for a verb that uses one.
+    """Reject several devices for a verb that uses one.
 
     Raises:
-        MatineeError: If the config asks for more.
+        MatineeError: If the config asks for more than one device.
     """
     if several_processes(config):
         raise MatineeError(f"{verb} uses one device; set trainer.devices=1 (DEVICES=1).")
@@ -148,7 +148,7 @@ def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
 
 
 def _check_processes(trainer: pl.Trainer) -> None:
-    """Refuse processes, started by torchrun or a cluster, that are not those of the config."""
+    """Reject processes, started by torchrun or a cluster, that the config does not ask for."""
     expected = trainer.num_nodes * trainer.num_devices
     if expected > 1 and torch.distributed.is_initialized():
         raise MatineeError(
@@ -170,11 +170,11 @@ def fit(
     folder: Path,
     checkpoint: Path | None,
 ) -> None:
-    """Fit, from a checkpoint if there is one.
+    """Fit a task, from a checkpoint if there is one.
 
     Raises:
-        Stopped: If SIGTERM or Ctrl-C ended the fit; what was reached is saved.
-        MatineeError: If the fit cannot go on, or the folder cannot be written.
+        Stopped: If SIGTERM or Ctrl-C ended the fit; its state is saved.
+        MatineeError: If the fit fails, or the folder cannot be written.
     """
     interrupted = threading.Event()
     try:
@@ -210,11 +210,11 @@ def fit(
 
 
 def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call what fits for a moment only, to learn something; nothing of it can be resumed.
+    """Call a function that fits briefly, as a test; it cannot be resumed.
 
     Raises:
-        SystemExit: With status 130 or 143, as soon as Ctrl-C or SIGTERM comes.
-        MatineeError: If the fit cannot go on.
+        SystemExit: With status 130 or 143, as soon as Ctrl-C or SIGTERM arrives.
+        MatineeError: If the fit fails.
     """
 
     def stop(number: int, frame: Any) -> None:
@@ -239,7 +239,7 @@ def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Silence what Lightning advises for loaders and fits of another kind."""
+    """Silence warnings of Lightning that do not apply."""
     with warnings.catch_warnings():
         for advice in ADVICE:
             warnings.filterwarnings("ignore", advice)
@@ -248,7 +248,7 @@ def without_advice() -> Iterator[None]:
 
 @contextmanager
 def _interrupt_between_steps(interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C end a fit as SIGTERM does, after the step; a second one ends it at once."""
+    """Let Ctrl-C end a fit as SIGTERM does, after the current step; a second one ends it immediately."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Keeping: checkpoints and the table of epochs, written so that a kill or a full disk costs nothing old."""
+"""Checkpoints and the table of epochs, written so that a kill or a full disk damages no existing file."""
 
 import csv
 import time
@@ -17,21 +17,22 @@ from matinee.files import checkpoint_path, part_file
 
 
 class Checkpoints(Checkpoint):
-    """Keeps ``checkpoints/best.ckpt`` (weights alone) and ``checkpoints/last.ckpt`` (all to go on).
+    """Writes ``checkpoints/best.ckpt`` (weights only) and ``checkpoints/last.ckpt`` (all a resume needs).
 
-    Both are written at the end of an epoch, after validation. When SIGTERM or Ctrl-C ends a fit between
-    two training steps, ``last.ckpt`` holds the step just finished; during a validation pass the
-    checkpoint of the epoch before stays the last one. A fit that failed is not kept.
+    Both are written at the end of an epoch, after validation. If SIGTERM or Ctrl-C ends a fit between
+    two training steps, ``last.ckpt`` holds the step just finished; during validation, the checkpoint of
+    the previous epoch remains. A fit that failed is not saved.
 
     Args:
-        monitor: Name of the logged metric that makes an epoch the best; None: the last epoch is it.
-        mode: ``min`` or ``max``.
+        monitor: Name of the logged metric that decides which epoch is the best; None takes the last
+            epoch.
+        mode: Whether a lower or a higher value is better, ``min`` or ``max``.
     """
 
     def __init__(self, monitor: str | None, mode: str) -> None:
         self.monitor = monitor
         if mode not in ("min", "max"):
-            raise ValueError(f"callbacks.checkpoints.mode is {mode}; choose min or max.")
+            raise ValueError(f"mode is {mode}; choose min or max.")
         self.sign = 1.0 if mode == "min" else -1.0
         self.best_score: float | None = None
         self.best_epoch: int | None = None
@@ -40,19 +41,19 @@ class Checkpoints(Checkpoint):
 
     @property
     def seconds(self) -> float:
-        """What the fit has taken, with that part of earlier processes that led to the checkpoint."""
+        """Duration of the fit, with the time of earlier processes up to the checkpoint."""
         return time.perf_counter() - self._began
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._began = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop where a resumed run had stopped early: Lightning's loops forget it."""
+        """Stop again if the resumed run had stopped early: Lightning's loops forget it."""
         trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's checkpoints; callbacks that stop a fit early have been called before."""
+        """Write the checkpoints of the epoch; callbacks that stop a fit early were called before."""
         self._stopped = trainer.should_stop
         if self._is_best(trainer):
             self.best_epoch = trainer.current_epoch
@@ -64,7 +65,7 @@ class Checkpoints(Checkpoint):
     def _is_best(self, trainer: pl.Trainer) -> bool:
         if self.monitor is None:
             return True
-        metrics = trainer.callback_metrics  # gathered anew at every access
+        metrics = trainer.callback_metrics  # collected again at every access
         if self.monitor not in metrics:
             known = ", ".join(sorted(metrics))
             raise MatineeError(
@@ -79,12 +80,12 @@ class Checkpoints(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save the step that was just finished, if the fit was only interrupted."""
+        """Save the step just finished, if the fit was interrupted by a signal."""
         if isinstance(exception, SIGTERMException) and trainer.training:
             trainer.save_checkpoint(checkpoint_path(trainer.default_root_dir, "last"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best epoch and of the fit as a whole."""
+        """Return the best epoch and the state of the fit as a whole."""
         return {
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
@@ -93,23 +94,23 @@ class Checkpoints(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was known; of the fit as a whole older checkpoints know nothing."""
+        """Restore the best epoch and the state of the fit as a whole."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
         self._stopped = state_dict.get("stopped", False)
         self._began -= state_dict.get("seconds", 0.0)
 
 
 class EpochTable(Callback):
-    """Writes ``metrics.csv`` in the run folder: one row an epoch, one column a logged metric."""
+    """Writes ``metrics.csv`` in the run folder: a row per epoch, a column per logged metric."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the rows that a resumed run has already written, less those it writes anew.
+        """Keep the rows that a resumed run has already written, without those it will write again.
 
         Raises:
-            MatineeError: If they are not the epochs that the checkpoint has seen.
+            MatineeError: If they are not the epochs before the checkpoint.
         """
         path = self._path(trainer)
         if trainer.current_epoch == 0 or not trainer.is_global_zero:
@@ -131,7 +132,7 @@ class EpochTable(Callback):
         self._write(path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch that has ended."""
+        """Add the row of the epoch."""
         if not trainer.is_global_zero:
             return
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -156,15 +157,15 @@ class EpochTable(Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so a full disk costs no old one.
+    """Writes a checkpoint to a temporary file and renames it, so a full disk damages no existing one.
 
-    Its tensors are those of the host, so it is read where there is no such accelerator, too.
+    Tensors are moved to the host first, so a checkpoint can be read without the accelerator.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Save ``checkpoint`` as ``path``, whole or not at all.
+        """Write a checkpoint atomically.
 
         Raises:
             MatineeError: If it cannot be written; an earlier file of that name is untouched.
@@ -174,7 +175,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part_file(path) as part, part.open("wb") as file:
-                torch.save(checkpoint, file)  # by its path, the part's name would stand within
+                torch.save(checkpoint, file)  # given the path, torch would store the temporary name
         except (OSError, RuntimeError) as error:
             raise MatineeError(
                 f"the checkpoint {path} could not be written ({error}); "

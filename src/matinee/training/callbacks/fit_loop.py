@@ -1,4 +1,4 @@
-"""Running: seeds, a stop that all processes make together, the progress bar, a profiler for free."""
+"""The loop of a fit: seeds, stopping several processes together, the progress bar, no profiler."""
 
 import sys
 from contextlib import nullcontext
@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from matinee.batches.loading import mix_seed
 
-SHOW_EVERY = 50  # steps between moves of the bar
-AGREE_EVERY = 50  # steps between looks at a signal, which wait for all processes
+SHOW_EVERY = 50  # steps between updates of the bar
+AGREE_EVERY = 50  # steps between checks for a signal, which wait for all processes
 
 
 class SeedEachStep(Callback):
     """Makes every random draw of a training step a function of (seed, step, process).
 
-    Where gradients are accumulated, the batches of a step are counted one by one.
-    Dropout, replaced ids and sampled negatives of a resumed run are thereby those of the
-    uninterrupted one, on any accelerator, with no generator state in a checkpoint.
+    If gradients are accumulated, each batch counts as a step. Dropout, replaced ids and sampled
+    negatives of a resumed run are therefore the same as without the interruption, on any accelerator,
+    and checkpoints need no generator state.
 
     Args:
         seed: The run's seed, at least 0.
@@ -33,7 +33,7 @@ class SeedEachStep(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed the generators of the host and of the device in use."""
+        """Seed the generators of the host and of the device."""
         seed = mix_seed(self.seed, trainer.fit_loop.total_batch_idx, trainer.global_rank)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would cost a millisecond
         if pl_module.device.type != "cpu":
@@ -41,18 +41,17 @@ class SeedEachStep(Callback):
 
 
 class StopTogether(Callback):
-    """Lets a signal end a fit of several processes after the same step in all of them.
+    """Stops all processes of a fit after the same step when a signal arrives.
 
-    The first process decides: the others learn of a SIGTERM or Ctrl-C that reached it within 50
-    steps, at the latest at the end of an epoch. Lightning would broadcast in the signal handler,
-    between the collectives of a step.
+    The first process decides. The others learn of a SIGTERM or Ctrl-C within 50 steps, or at the end of
+    the epoch. Lightning would broadcast in the signal handler, between the collectives of a step.
     """
 
     def __init__(self) -> None:
         self._asked = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take over from Lightning's handler, which is installed after this."""
+        """Replace what Lightning's handler calls, which is installed later."""
         if trainer.world_size > 1:
             trainer._signal_connector._sigterm_notifier_fn = self._ask  # type: ignore[method-assign,assignment]
 
@@ -60,14 +59,9 @@ class StopTogether(Callback):
         self._asked = True
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agree now and then; Lightning's loops do the rest."""
+        """Check for a signal every few steps; Lightning's loops do the rest."""
         if trainer.world_size == 1:
             return
         if (trainer.is_last_batch or batch_idx % AGREE_EVERY == 0) and trainer.strategy.broadcast(
@@ -77,19 +71,19 @@ class StopTogether(Callback):
 
 
 class UnfusedOptimizers(Callback):
-    """Turns fused optimizers off, for NPUs: not every version of CANN has their kernels."""
+    """Turns fused optimizers off on NPUs: not every version of CANN has their kernels."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Change the groups of the optimizers; an optimizer looks there at every step."""
+        """Change the parameter groups, which an optimizer reads at every step."""
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["fused"] = False
 
 
 class FitProgress(ProgressBar):
-    """One bar for the whole fit on standard error, with the epoch, its loss and the monitored metric.
+    """Shows one bar for the whole fit on standard error, with epoch, loss and the monitored metric.
 
-    Where standard error is no terminal it prints a line an epoch instead.
+    If standard error is not a terminal, it prints a line per epoch instead.
 
     Args:
         monitor: Name of the logged metric to show.
@@ -101,11 +95,11 @@ class FitProgress(ProgressBar):
         self._bar: tqdm[Any] | None = None
 
     def disable(self) -> None:
-        """Show nothing, on all processes but the first."""
+        """Show nothing; called on all processes but the first."""
         self._bar = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar at the step where the fit starts."""
+        """Open the bar at the first step of the fit."""
         if trainer.is_global_zero and next(pl_module.parameters(), None) is not None:
             epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
             total = epochs * batches if epochs > 0 else None
@@ -121,19 +115,14 @@ class FitProgress(ProgressBar):
             )
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar now and then."""
+        """Update the bar every few steps."""
         if self._bar is not None and (trainer.is_last_batch or batch_idx % SHOW_EVERY == 0):
             self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the epoch's figure."""
+        """Show the metrics of the epoch."""
         if self._bar is not None:
             metrics = trainer.callback_metrics
             told = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
@@ -150,12 +139,12 @@ class FitProgress(ProgressBar):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that a message starts on a line of its own."""
+        """Close the bar, so that the message starts on a new line."""
         self.on_train_end(trainer, pl_module)
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing, at the cost of nothing: Lightning enters it dozens of times a step."""
+    """Measures nothing at no cost: Lightning enters a profiler dozens of times per step."""
 
     _nothing = nullcontext()
 
