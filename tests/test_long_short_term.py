@@ -218,8 +218,12 @@ def test_the_launcher_trains_and_reads_changed_histories(ranks: ModuleType, tmp_
         (["seed=3"], {}, "set LOGS=folder"),
         (["4"], {"JOBS": "0"}, "JOBS is 0"),
         (["4"], {"SEEDS": "0,x"}, "SEEDS is 0,x"),
-        (["4"], {"MODELS": "gru,grru"}, "there is no model grru; choose of attention,"),
-        (["4"], {"DATASET": "lastfm"}, "there is no dataset lastfm; choose of counting,lastfm-1k,"),
+        (["4"], {"MODELS": "gru,grru"}, "there is no model grru; choose one of attention,"),
+        (
+            ["4"],
+            {"DATASET": "lastfm"},
+            "there is no dataset lastfm; choose one of counting,lastfm-1k,",
+        ),
         (["4"], {"LOGS": "one,two"}, "LOGS is one,two"),
     ],
 )
