@@ -1,4 +1,4 @@
-"""Packed runs: a table that stands for run folders, in reports and in what it gives back."""
+"""Packed runs: a table replaces run folders without loss, in reports and in its content."""
 
 import shutil
 from pathlib import Path
