@@ -337,11 +337,11 @@ def test_facts_describe_the_protocol(write_run, tmp_path: Path) -> None:
 def test_of_a_hundred_runs_every_file_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 17):
+    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 34):
         folder = tmp_path / f"{index:03}"
         shutil.copytree(path.parent, folder)
         overrides = folder / "overrides.yaml"
-        overrides.write_text(overrides.read_text() + f"- model.note={index // 6}\n")
+        overrides.write_text(overrides.read_text() + f"- model.note={index // 3}\n")
     read: Counter[tuple[str, str]] = Counter()
 
     def counting(module: ModuleType, name: str) -> None:
@@ -358,7 +358,7 @@ def test_of_a_hundred_runs_every_file_is_read_once(
     counting(significance, "read_user_sums")
     text = report([tmp_path])
     assert len(read) == 3 * 102 and set(read.values()) == {1}
-    assert text.count("| mf_bias model.note=") == 2 * 17
+    assert text.count("| mf_bias model.note=") == 2 * 34
 
 
 def asked(*arguments: str) -> None:

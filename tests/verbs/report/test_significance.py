@@ -9,6 +9,7 @@ from scipy import stats
 
 from matinee.errors import MatineeError
 from matinee.verbs.report.comparison import compare
+from matinee.verbs.report.run_files import find_run_files
 from matinee.verbs.report.significance import (
     Difference,
     UserSums,
@@ -49,12 +50,11 @@ def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
 def test_reference_runs_against_scipy() -> None:
     """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
     folder = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k/chronological"
-    arrays = []
-    for model in ("global_mean", "mf_bias"):
-        with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
-            arrays.append(
-                (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
-            )
+    runs = {run.folder.parent.name: run.per_user() for run in find_run_files([folder])}
+    arrays = [
+        (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
+        for run in (runs["global_mean"], runs["mf_bias"])
+    ]
     (counts, ours, users), (_, theirs, _) = arrays
 
     def apart(a, b, n, axis):
