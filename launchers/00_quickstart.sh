@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains the baselines and the models on MovieLens 100K and prints the table beside published figures.
+# Trains baselines and models on MovieLens 100K and prints their metrics beside published ones.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 usage: launchers/00_quickstart.sh [--fast] [override...]
 
-Downloads MovieLens 100K (once), trains every rating model on the chronological split, the biased
-factorization on the random one and a GRU on held-out users, and prints the figures beside published
-ones, with the seconds that each fit took. --fast trains three of them for one epoch.
-Overrides are passed on to each training, such as seed=1 or trainer.max_epochs=5.
+Downloads MovieLens 100K once. Trains every rating model on the chronological split, the biased
+factorization on the random split and a GRU on held-out users, and prints their metrics beside
+published ones, with the training time. --fast trains three models for one epoch.
+Overrides, such as seed=1 or trainer.max_epochs=5, apply to every run.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
 }
@@ -30,4 +30,4 @@ train_all "$logs" "experiment=$experiments" "$@"
 echo
 matinee report "$logs"
 echo
-echo "The runs are in $logs; look at them with: make tensorboard"
+echo "The runs are in $logs; view them with: make tensorboard"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains a model with several embedding sizes and shows what they bring and cost.
+# Trains a model with several embedding sizes and compares metrics, size and time.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 usage: [SIZES=4,8,16,32,64,128] [LOGS=folder] launchers/03_find_embedding_size.sh [--fast] [model] [override...]
 
-Trains a model (mf_bias), or an experiment such as random/mf, once with each size, prints validation
-and test metrics, parameters and seconds by size, and writes them into LOGS as by_embedding_dim.csv,
-.md and .png. LOGS is lightning_logs/embedding_dim/EXPERIMENT/DATE_TIME. --fast: two sizes, one epoch.
-Overrides are passed on to each training, such as seed=0,1,2 for means and deviations.
+Trains a model (mf_bias), or an experiment such as random/mf, once with each size. Prints validation
+and test metrics, parameters and seconds by size, and writes them to by_embedding_dim.csv, .md and
+.png in LOGS (lightning_logs/embedding_dim/EXPERIMENT/DATE_TIME). --fast: two sizes, one epoch.
+Overrides apply to every run, such as seed=0,1,2 for means and standard deviations.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
 }
@@ -20,7 +20,7 @@ sort_arguments "$@"
 model=${models[0]:-mf_bias}
 experiment=$(experiment_of "$model")
 if [[ -z $experiment || ${#models[@]} -gt 1 ]]; then
-    echo "name one model that has an experiment below configs/experiment; these are: ${models[*]}" >&2
+    echo "name one model with an experiment in configs/experiment, not: ${models[*]}" >&2
     exit 1
 fi
 if $fast; then

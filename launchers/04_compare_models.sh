@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Trains every experiment with several seeds and prints one table a protocol, mean and deviation.
+# Trains every experiment with several seeds and prints means and deviations, one table per protocol.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 usage: [SEEDS=0,1,2] [LOGS=folder] launchers/04_compare_models.sh [--fast] [override...]
 
-Runs every experiment of the chronological, the random and the user-based split and of the counting
-data with each seed, prints the tables and writes them into LOGS (lightning_logs/comparison) as
-report.md, report.csv and report.html. Finished runs there count too. --fast runs two experiments for
-one epoch, with two seeds.
-Overrides are passed on to each training, such as trainer.max_epochs=5.
+Runs every experiment on the chronological, random and user-based splits and on the counting data
+with each seed. Prints the tables and writes report.md, report.csv and report.html to LOGS
+(lightning_logs/comparison). Earlier runs in LOGS are included. --fast runs two experiments for one
+epoch, with two seeds.
+Overrides, such as trainer.max_epochs=5, apply to every run.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOF
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Searches the hyperparameters of one sequence model on MovieLens and prints the table of its runs.
+# Searches the hyperparameters of one sequence model on MovieLens and prints a table of the trials.
 set -euo pipefail
 
 usage() {
@@ -7,18 +7,18 @@ usage() {
 usage: launchers/05_movielens_sequence.sh [--fast] MODEL [TRIALS] [--sampler random|tpe] [--hash ID] [override...]
 
 Draws, trains and measures TRIALS (100) combinations for MODEL (attention, cnn, dnc, gru, lstm or
-pooling) and prints hash_ID, test and validation MRR, the best on validation first. The same command
-goes on where it was stopped or killed. --sampler tpe is guided by Optuna. --hash runs one known or
-published combination again, beside its record. --fast: three tiny runs on made-up data.
-Overrides are those of matinee search and of every training, such as seed=1 or dataset=ml-100k;
-without a dataset it is MovieLens 1M where that can be had, else MovieLens 100K, and it says which.
+pooling). Prints hash_ID, test and validation MRR, the best on validation first. The same command
+resumes a search that was stopped or killed. --sampler tpe lets Optuna guide the search. --hash runs a
+recorded or published combination again and compares. --fast: three tiny runs on synthetic data.
+Overrides are those of matinee search and of every run, such as seed=1 or dataset=ml-100k. Without a
+dataset it takes MovieLens 1M if available, else MovieLens 100K, and prints which.
 ACCELERATOR=auto|cpu|gpu|npu chooses the device (auto). DEVICES=n shares the work among n processes.
 EOF
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # figures to the last bit; more work in parallel by DEVICES
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # repeatable to the last bit; use DEVICES for parallel work
 
 model='' trials='' fast='' options=("accelerator=${ACCELERATOR:-auto}")
 while (($#)); do

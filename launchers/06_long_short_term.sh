@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the study of long- and short-term dependencies and writes its tables and figures.
+# Runs the study of long- and short-term dependencies and writes its tables and figures.
 set -euo pipefail
 
 usage() {
@@ -7,18 +7,19 @@ usage() {
 usage: [SEEDS=0,1,2] [MODELS=...] [LOGS=folder] [DATASET=name] [JOBS=1]
        launchers/06_long_short_term.sh [--fast] [all|1..5] [override...]
 
-Runs the experiments of docs/long_short_term.md, all of them or one:
+Runs all experiments of docs/long_short_term.md, or one of them:
   1  ten consecutive tenths of the data, items with at least 20 and at least 2 rows
   2  the oldest 0 to 90 % of each user's training data dropped
   3  embedding sizes
   4  windows of 5, 10, 20 and 50 items
-  5  the models of 4 read shuffled and shortened histories
-each with and without user information (gru and user_gru; in 4 and 5 MODELS, which are gru, attention,
-dnc and their user_ forms), and writes tables and figures of all that is in LOGS
-(lightning_logs/long_short_term/DATASET). Runs that have finished there are left out and stopped ones
-go on, so the same command can be given again after a kill; JOBS processes share the runs.
-DATASET is lastfm-1k where its files are in the data folder, else ml-100k. Overrides are passed on to
-each training and need a LOGS of their own. --fast: a few tiny runs on made-up data.
+  5  the models of 4 on shuffled and shortened histories
+each with and without user information: gru and user_gru, and in 4 and 5 the MODELS (gru, attention,
+dnc and their user_ forms). Then it writes tables and figures of everything in LOGS
+(lightning_logs/long_short_term/DATASET): run folders, and ranks.parquet for runs without a folder.
+Finished run folders are skipped and stopped runs resumed, so after a kill give the same command
+again. JOBS processes share the runs.
+DATASET is lastfm-1k if its files are in the data folder, else ml-100k. Overrides apply to every run
+and need LOGS. --fast: a few tiny runs on synthetic data.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where.
 EOT
 }
@@ -52,7 +53,7 @@ every=${MODELS:-gru,user_gru,attention,user_attention,dnc,user_dnc}
 IFS=, read -ra named <<<"$every"
 for choice in "dataset/$DATASET" "${named[@]/#/model/}"; do
     if [[ ! -f configs/$choice.yaml ]]; then
-        echo "there is no ${choice/\// }; choose of $(commas "configs/${choice%%/*}"/*.yaml | sed 's|configs/[a-z]*/||g; s|\.yaml||g')" >&2
+        echo "there is no ${choice/\// }; choose one of $(commas "configs/${choice%%/*}"/*.yaml | sed 's|configs/[a-z]*/||g; s|\.yaml||g')" >&2
         exit 1
     fi
 done
@@ -61,14 +62,14 @@ dropped=0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9
 sizes=8,16,32,64,128
 lengths=(5 10 20 50)
 of_whole=() of_source=()
-[[ $DATASET == lastfm-1k ]] && of_source=(dataset.source.min_item_count=1) # the tenths leave out their own
+[[ $DATASET == lastfm-1k ]] && of_source=(dataset.source.min_item_count=1) # each tenth drops its own rare items
 if $fast; then
     DATASET=markov seeds=0 every=gru,user_attention folds=0,9 dropped=0.0,0.9 sizes=8,64 lengths=(5 20)
     of_whole=(dataset.num_users=50) of_source=(dataset.source.num_users=50)
     LOGS=${LOGS:-lightning_logs/long_short_term/fast_$(date +%Y-%m-%d_%H-%M-%S)_$$}
     overrides=(trainer.max_epochs=1 "${overrides[@]}")
 elif ((${#overrides[@]})) && [[ -z ${LOGS:-} ]]; then
-    echo "overrides make other runs than those in lightning_logs/long_short_term; set LOGS=folder" >&2
+    echo "runs with overrides must not be mixed with those in lightning_logs/long_short_term; set LOGS=folder" >&2
     exit 1
 fi
 logs=${LOGS:-lightning_logs/long_short_term/$DATASET}
@@ -76,7 +77,7 @@ mkdir -p "$logs"
 
 shopt -s nullglob
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-# Starts a command beside others; finish waits for all and fails if one of them did.
+# Starts a command in the background; finish waits for all of them and fails if one did.
 started=()
 start() {
     "$@" >>"$logs/train.log" &
@@ -89,8 +90,8 @@ finish() {
     return $status
 }
 
-# Trains models, "train MODEL,... override...", each in a folder named by what is varied; JOBS processes
-# are given all of the runs, and leave to each other what one is at work on.
+# Trains models, "train MODEL,... override...", each in a folder named by the varied settings. Each of JOBS
+# processes gets all of the runs and skips those that another process works on.
 train() {
     local command job
     command=(matinee train -m resume=true experiment=long_short_term "model=$1" "seed=$seeds"
@@ -120,7 +121,7 @@ embedding_size() {
 }
 sequence_length() {
     local length
-    for length in "${lengths[@]}"; do # each item twice an epoch, and as many items in a step
+    for length in "${lengths[@]}"; do # each item twice per epoch, and equally many items per step
         train "$every" "${whole[@]}" "data.length=$length" "data.stride=$((length / 2))" \
             "data.batch_size=$((1280 / length))"
     done

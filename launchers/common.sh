@@ -1,5 +1,5 @@
-# What the launchers share. Each defines usage, then sources this file with its own arguments.
-# It answers --help, takes --fast away into $fast, and works from the top of the checkout.
+# Functions of all launchers. A launcher defines usage, then sources this file with its own arguments.
+# The file answers --help, moves --fast into $fast and changes to the top folder of the checkout.
 # shellcheck shell=bash disable=SC2034  # variables are used by the launchers
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
@@ -20,7 +20,7 @@ if [[ ${LOGS:-} == *[\,={}\[\]\(\)\'\"\$\\]* ]]; then
     exit 1
 fi
 [[ -d .venv ]] && PATH="$PWD/.venv/bin:$PATH"
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small models are fastest so, and figures agree to the last bit
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # fastest for small models, and repeatable to the last bit
 device=("trainer=${ACCELERATOR:-auto}" "trainer.devices=${DEVICES:-1}")
 
 # Prints a command and runs it.
@@ -29,7 +29,7 @@ run() {
     "$@"
 }
 
-# Trains several runs below a folder, "train_all FOLDER override..."; they print into its train.log.
+# Trains several runs below a folder, "train_all FOLDER override..."; their output goes to its train.log.
 train_all() {
     local logs=$1
     shift
@@ -44,7 +44,7 @@ commas() {
     echo "$*"
 }
 
-# Sorts arguments into models, by name, and overrides, which hold a "=" or begin with "~".
+# Splits arguments into models and overrides, which contain "=" or begin with "~".
 models=()
 overrides=()
 sort_arguments() {
@@ -58,12 +58,12 @@ sort_arguments() {
     done
 }
 
-# Lists the models that are trained, which those in closed form are not.
+# Lists the models with trained weights, without the closed-form ones.
 trained_models() {
     grep -L -E 'networks\.(pairs\.averages|popularity)\.' configs/model/*.yaml | sed 's|.*/||; s|\.yaml$||'
 }
 
-# Finds the experiment of a model, which may be one already; prints nothing if there is none.
+# Prints the experiment of a model or experiment; nothing if there is none.
 experiment_of() {
     local name
     for name in "$1" "chronological/$1" "user_based/$1"; do
@@ -74,7 +74,7 @@ experiment_of() {
     done
 }
 
-# Runs a verb over $models: by their experiments, or, without one, in the place of pooling.
+# Runs a verb for $models: with their experiments, or in place of pooling if they have none.
 for_models() {
     local verb=$1 model found status=0 known=() others=()
     for model in "${models[@]}"; do

@@ -86,7 +86,7 @@ def test_sizes_are_swept_once_and_for_one_model(tmp_path: Path) -> None:
 
     done = launch(name, "popularityy", cwd=tmp_path)
     assert done.returncode == 1
-    assert "name one model that has an experiment" in done.stderr
+    assert "name one model with an experiment" in done.stderr
 
 
 def test_models_in_closed_form_are_not_trained(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_resample_draws_as_many(estimates: ModuleType) -> None:
 
 
 def test_intervals_cover_seeds_as_well_as_users(estimates: ModuleType) -> None:
-    """Where all users agree, only the seeds spread; the mean of three of them has a known error."""
+    """If all users agree, only the seeds vary; the mean of three of them has a known error."""
     users = np.repeat(np.arange(50), 4).astype(str)
     values = np.repeat(np.array([[0.1], [0.2], [0.6]]), 200, axis=1)
     cell = estimates.Cell(users, dict.fromkeys(estimates.MEASURES, values), {})
@@ -98,7 +98,7 @@ def test_intervals_cover_seeds_as_well_as_users(estimates: ModuleType) -> None:
     )
 
 
-def test_one_training_read_two_ways_shares_its_seeds(estimates: ModuleType) -> None:
+def test_one_training_with_two_kinds_of_histories_shares_its_seeds(estimates: ModuleType) -> None:
     """A constant distance has no spread, however far the seeds lie apart."""
     cell = made_up(estimates, 1)
     further = {name: values + 0.5 for name, values in cell.values.items()}
@@ -170,7 +170,7 @@ def test_every_measure_has_a_row_in_every_segment(
             assert row["windows"] == (80 if segment is None else cell.segments["some"].sum())
 
 
-def test_the_page_tells_what_the_tables_show() -> None:
+def test_the_page_states_what_the_tables_show() -> None:
     estimate = r"[-+]?\d\.\d+ \([-+]?\d\.\d+ to [-+]?\d\.\d+\)"
     pages = [ROOT / "README.md", ROOT / "docs" / "long_short_term.md"]
     words = re.sub(r"\s+", " ", "".join(page.read_text() for page in pages))
@@ -218,8 +218,12 @@ def test_the_launcher_trains_and_reads_changed_histories(ranks: ModuleType, tmp_
         (["seed=3"], {}, "set LOGS=folder"),
         (["4"], {"JOBS": "0"}, "JOBS is 0"),
         (["4"], {"SEEDS": "0,x"}, "SEEDS is 0,x"),
-        (["4"], {"MODELS": "gru,grru"}, "there is no model grru; choose of attention,"),
-        (["4"], {"DATASET": "lastfm"}, "there is no dataset lastfm; choose of counting,lastfm-1k,"),
+        (["4"], {"MODELS": "gru,grru"}, "there is no model grru; choose one of attention,"),
+        (
+            ["4"],
+            {"DATASET": "lastfm"},
+            "there is no dataset lastfm; choose one of counting,lastfm-1k,",
+        ),
         (["4"], {"LOGS": "one,two"}, "LOGS is one,two"),
     ],
 )

@@ -1,15 +1,30 @@
-"""The README's tables are those that the committed runs make."""
+"""The tables of the README and the docs show what the committed runs measured."""
 
+import json
 from pathlib import Path
 
+from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import report
 
 ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "lightning_logs"
 
 
-def test_tables_come_from_the_committed_runs() -> None:
+def rows_below(page: Path, heading: str) -> list[str]:
+    """Return the rows of the first table below a heading of a page, without its head."""
+    lines = page.read_text().split(heading, 1)[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    table = lines[start : lines.index("", start)]
+    return table[2:]
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_tables_come_from_the_reference_runs() -> None:
     readme = (ROOT / "README.md").read_text().splitlines()
-    reported = report([ROOT / "lightning_logs" / "reference"]).splitlines()
+    reported = report([LOGS / "reference"]).splitlines()
     shown = [line for line in readme if line in reported and line.startswith("| ")]
     rows = {line for line in reported if line.startswith("| ")}
     for model in ("mf_bias", "ncf", "gru", "attention", "popularity"):
@@ -17,3 +32,45 @@ def test_tables_come_from_the_committed_runs() -> None:
     stated = [line for line in readme if "±" in line and line.startswith("|")]
     assert stated
     assert all(line in rows for line in stated)
+    counting = rows_below(ROOT / "docs/next_item.md", "## Can the encoders count?")
+    assert len(counting) == 7 and set(counting) <= rows
+
+
+def test_the_table_of_losses_and_encoders_comes_from_the_grid() -> None:
+    page = ROOT / "docs/next_item.md"
+    heading = "## What matters more, the loss or the encoder?"
+    losses = ["pointwise", "bpr", "adaptive_hinge", "softmax"]
+    assert f"| encoder | {' | '.join(losses)} |" in page.read_text()
+    (comparison,), _ = compare([LOGS / "grid"])
+    measured = {}
+    for group in comparison.groups:
+        encoder, *overrides = group.label.split()
+        (loss,) = (entry.removeprefix("loss=") for entry in overrides if "loss=" in entry)
+        values = (group.mean("val/mrr"), group.mean("test/mrr"))
+        measured[encoder, loss] = " / ".join(f"{value:.4f}" for value in values)
+    stated = {
+        (encoder, loss): cell
+        for encoder, *row in map(cells, rows_below(page, heading))
+        for loss, cell in zip(losses, row, strict=True)
+    }
+    assert stated == measured and len(stated) == 20
+
+
+def test_the_best_combinations_come_from_the_searches() -> None:
+    rows = map(cells, rows_below(ROOT / "docs/search.md", "The best on validation:"))
+    stated = {row[0].strip("`"): row[1:] for row in rows}
+    found = {}
+    for path in (LOGS / "search/ml-100k").glob("*-cpu.jsonl"):
+        _, *trials = map(json.loads, path.read_text().splitlines())
+        assert len(trials) == 20
+        done = [trial for trial in trials if not trial["failure"]]
+        best = max(done, key=lambda trial: trial["validation_mrr"])
+        drawn = best["hyperparameters"]
+        found[path.stem.removesuffix("-cpu")] = [
+            f"{best['validation_mrr']:.4f}",
+            f"{best['test_mrr']:.4f}",
+            f"{drawn['loss']}, {drawn['embedding_dim']} dimensions, {drawn['n_iter']} epochs, "
+            f"rate {drawn['learning_rate']}",
+            str(len(trials) - len(done)),
+        ]
+    assert stated == found and len(found) == 6

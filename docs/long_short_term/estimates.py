@@ -28,20 +28,20 @@ MEASURES: dict[str, Callable[[Floats], Floats]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What one setting ranked."""
+    """The test windows of one setting, measured for each of its seeds."""
 
-    users: npt.NDArray[np.str_]  # whose windows they are, (windows,)
+    users: npt.NDArray[np.str_]  # the user of each window, (windows,)
     values: dict[str, Floats]  # by measure, (seeds, windows)
     segments: dict[str, npt.NDArray[np.bool_]]
 
     @property
     def seeds(self) -> int:
-        """How many trainings are behind it."""
+        """Number of seeds."""
         return len(next(iter(self.values.values())))
 
     @classmethod
     def of_seeds(cls, rows: Sequence[Row]) -> "Cell":
-        """Put the seeds of a setting together.
+        """Combine the rows of one setting, one for each seed.
 
         Raises:
             MatineeError: If they have different windows.
@@ -62,7 +62,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, a difference or a ratio, with the interval of its resamples."""
+    """A mean, a difference or a ratio, with its 95 % interval."""
 
     value: float
     low: float
@@ -96,13 +96,13 @@ class Study:
         return sorted({key[place] for key in self.cells if key[0] == "run"})
 
     def order(self, model: str, histories: str) -> Cell | None:
-        """Return the cell of a model that was read changed histories, or whole ones."""
+        """Return the cell of a model with changed histories, or with ``whole`` ones."""
         return (
             self.run(model) if histories == "whole" else self.cells.get(("order", model, histories))
         )
 
     def folds(self, model: str, least: int, fold: int | None = None) -> Cell | None:
-        """Return the cell of one tenth, or of all of them together."""
+        """Return the cell of one tenth, or of all tenths together."""
         every = [
             cell
             for key, cell in self.cells.items()
@@ -112,7 +112,7 @@ class Study:
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    """Say which cell a run or an evaluation belongs to."""
+    """Return the key of the cell that a run or an evaluation belongs to."""
     if row["fold"] is not None:
         return "fold", row["model"], row["min_item_count"], row["fold"]
     if row["histories"] is not None:
@@ -123,7 +123,7 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 def pooled(cells: Sequence[Cell]) -> Cell:
-    """Lay the windows of several cells one after the other, of as many seeds as all have."""
+    """Concatenate the windows of several cells, for the seeds that all of them have."""
     seeds = min(cell.seeds for cell in cells)
     return Cell(
         np.concatenate([cell.users for cell in cells]),
@@ -150,14 +150,15 @@ def estimate(
     segment: str | None = None,
     ratio: bool = False,
 ) -> Estimate:
-    """Estimate a mean, or how far it is from another cell's on the same windows.
+    """Estimate a mean, or its difference from that of another cell on the same windows.
 
     Args:
-        cell: What is measured.
-        against: What is subtracted, or divided by. Its seeds are drawn as those of ``cell``, which
-            is right for models of their own and needed for one model that read two kinds of histories.
+        cell: The cell to measure.
+        against: The cell to subtract, or to divide by. Its seeds are drawn like those of ``cell``. This
+            is valid for separately trained models, and necessary for one model with two kinds of
+            histories.
         measure: One of :data:`MEASURES`.
-        segment: Windows to look at; None takes all.
+        segment: The segment to measure; None measures all windows.
         ratio: Divide instead of subtracting.
     """
     if against is not None and not np.array_equal(cell.users, against.users):
@@ -188,7 +189,7 @@ def estimate(
 
 
 def p_value(cell: Cell, against: Cell, measure: str = "MRR@20") -> float:
-    """Wilcoxon's signed-rank test on the users' own means over windows and seeds."""
+    """Return the p-value of Wilcoxon's signed-rank test on each user's mean over windows and seeds."""
     users = np.unique(cell.users, return_inverse=True)[1]
     gain = cell.values[measure].mean(0) - against.values[measure].mean(0)
     return signed_rank((np.bincount(users, gain) / np.bincount(users)).round(12))

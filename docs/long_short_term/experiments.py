@@ -1,9 +1,8 @@
-"""Tables and figures of the study of long- and short-term dependencies, from its runs' result files.
+"""Tables and figures of the study of long- and short-term dependencies, from the ranks of its runs.
 
-``python docs/long_short_term/experiments.py FOLDER [all|1..5]`` reads what launchers/06_long_short_term.sh
-has trained below the folder, writes into it tables.md, estimates.csv with every measure in every segment, and
-a figure for each experiment, and prints the tables of one or of all. docs/long_short_term.md says what they
-show.
+``python docs/long_short_term/experiments.py FOLDER [all|1..5]`` reads the runs of a study from a folder. It
+writes tables.md, estimates.csv with every measure in every segment, and a figure for each experiment to the
+folder, and prints the tables of one experiment or of all. docs/long_short_term.md discusses the results.
 """
 
 import io
@@ -30,7 +29,7 @@ HISTORY = ("history=10-49", "history=50-199", "history=200+")
 MODELS = ("gru", "user_gru", "attention", "user_attention", "dnc", "user_dnc")
 ORDERS = {
     "whole": "all",
-    "last_in_place": "all, shuffled\nbut for the last",
+    "last_in_place": "all, shuffled\nexcept the last",
     "shuffled": "all, shuffled",
     "last_5": "the last 5",
     "last_2": "the last 2",
@@ -41,12 +40,13 @@ PAIRS = (("gru", "user_gru"), ("attention", "user_attention"), ("dnc", "user_dnc
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment shows.
+    """The results of an experiment.
 
     Attributes:
-        figure: All of it at a glance.
-        cells: Settings by what they are called; None where one was not trained.
-        comparisons: Tables of cells and what each is compared with, corrected for their number of rows.
+        figure: A figure of all settings.
+        cells: Settings with their labels; None if a setting was not trained.
+        comparisons: Tables with a label, a cell and the cell that it is compared with in each row. The
+            p-values of a table are corrected for its number of rows.
     """
 
     figure: Figure
@@ -55,12 +55,12 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The tables in Markdown; nothing if nothing can be compared."""
+        """The tables in Markdown; empty if nothing can be compared."""
         differences = [table for table in map(_differences_table, self.comparisons) if table]
-        return "\n\n".join([_figures_table(self.cells), *differences]) if differences else ""
+        return "\n\n".join([_measures_table(self.cells), *differences]) if differences else ""
 
     def rows(self, experiment: str) -> list[dict[str, Any]]:
-        """List every measure in every segment that has windows."""
+        """Return the estimates of every measure in every segment with windows."""
         return [
             {
                 "experiment": experiment,
@@ -79,8 +79,8 @@ class Result:
         ]
 
 
-def _figures_table(rows: list[tuple[str, Cell | None]]) -> str:
-    """Tabulate the measures of cells, and MRR@20 by segment."""
+def _measures_table(rows: list[tuple[str, Cell | None]]) -> str:
+    """Return the table of the measures of cells, and of MRR@20 by segment."""
     table = []
     for label, cell in rows:
         if cell is not None:
@@ -94,7 +94,7 @@ def _figures_table(rows: list[tuple[str, Cell | None]]) -> str:
 
 
 def _differences_table(rows: list[tuple[str, Cell | None, Cell | None]]) -> str:
-    """Tabulate differences of cells from others, p-values corrected for the number of rows."""
+    """Return the table of differences between cells, with corrected p-values."""
     known = [(label, one, two) for label, one, two in rows if one is not None and two is not None]
     if not known:
         return ""
@@ -112,7 +112,7 @@ def _differences_table(rows: list[tuple[str, Cell | None, Cell | None]]) -> str:
 
 
 def time_folds(study: Study) -> Result:
-    """(1) Tenths of the data: does user information help, with rare items and without?"""
+    """(1) Tenths of the data: does user information help, with and without rare items?"""
     figure, panels = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
     cells, differences = [], []
     for axes, least in zip(panels, (20, 2), strict=True):
@@ -185,7 +185,7 @@ def shrinking_history(study: Study) -> Result:
 
 
 def embedding_size(study: Study) -> Result:
-    """(3) The embedding size, with user information and without."""
+    """(3) The embedding size, with and without user information."""
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     sizes = study.swept("dim")
     cells, by_size = [], []
@@ -213,7 +213,7 @@ def embedding_size(study: Study) -> Result:
 
 
 def sequence_length(study: Study) -> Result:
-    """(4) The length of windows, by popularity of what comes next."""
+    """(4) The length of windows, by the popularity of the next item."""
     figure, panels = plt.subplots(2, 2, figsize=(8, 6.5), sharex=True, layout="constrained")
     lengths = study.swept("length")
     cells, by_length, by_user = [], [], []
@@ -226,7 +226,7 @@ def sequence_length(study: Study) -> Result:
         for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
             points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
             draw(axes, points, model, number)
-            axes.set(title=f"{segment or 'all'}, its own scale")
+            axes.set(title=f"{segment or 'all'} (own scale)")
             axes.set_xscale("log")
             axes.set_xticks(lengths, lengths)
             axes.minorticks_off()
@@ -239,14 +239,14 @@ def sequence_length(study: Study) -> Result:
     for axes in panels[:, 0]:
         axes.set_ylabel("MRR@20")
     for axes in panels[1]:
-        axes.set_xlabel("items of a window, the next one included")
+        axes.set_xlabel("items per window, including the next item")
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8, handlelength=5)
     return Result(figure, cells, [by_length, by_user])
 
 
 def order(study: Study) -> Result:
-    """(5) The same models, read shuffled and shortened histories."""
+    """(5) The same models on shuffled and shortened histories."""
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     cells, differences = [], []
     for number, model in enumerate(MODELS):
@@ -264,7 +264,7 @@ def order(study: Study) -> Result:
         draw(axes, points, model, number, linestyle="")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(1, len(ORDERS)), list(ORDERS.values())[1:])
-    axes.set(xlabel="what is read of 19 items", ylabel="MRR@20, relative to all", ylim=(0, None))
+    axes.set(xlabel="items that are read, of 19", ylabel="MRR@20, relative to all", ylim=(0, None))
     explain(axes, ncols=3, loc="lower left")
     return Result(figure, cells, [differences])
 
@@ -276,7 +276,7 @@ def draw(
     number: int = 0,
     linestyle: str | None = None,
 ) -> None:
-    """Draw estimates with their intervals; those of models that know the user have dashed lines."""
+    """Draw estimates with their intervals; models that know the user have dashed lines."""
     values = np.array([[e.value, e.value - e.low, e.high - e.value] for e in points.values()])
     if len(values):
         axes.errorbar(
@@ -293,13 +293,13 @@ def draw(
 
 
 def explain(axes: Axes, **place: Any) -> None:
-    """Add a legend, where something was drawn."""
+    """Add a legend if something was drawn."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, handlelength=3, **place)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG with 256 colours, a third of the size of one with all."""
+    """Write a figure as PNG with 256 colours, which takes a third of the space."""
     content = io.BytesIO()
     figure.savefig(content, dpi=90)
     Image.open(content).convert("RGB").quantize(256).save(path, optimize=True)
@@ -309,7 +309,7 @@ EXPERIMENTS = (time_folds, shrinking_history, embedding_size, sequence_length, o
 
 
 def main() -> None:
-    """Write tables and figures of the experiments that a folder holds; print one of them, or all."""
+    """Write tables and figures of the experiments in a folder; print one of them, or all."""
     if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(
             "name a folder of runs: python docs/long_short_term/experiments.py FOLDER [all|1..5]"

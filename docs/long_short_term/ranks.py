@@ -1,4 +1,4 @@
-"""The ranks that the runs of the study gave to the test items, in run folders or in one table.
+"""The ranks of the test items in the runs of the study, from run folders or from one table.
 
 ``python docs/long_short_term/ranks.py FOLDER`` packs the run folders that launchers/06_long_short_term.sh
 made in a folder into the table ``ranks.parquet``; experiments.py makes the same tables and figures from it.
@@ -43,13 +43,13 @@ WINDOWS = {"user": pa.list_(pa.string()), "rank": pa.list_(pa.float32())}
 def read_ranks(folder: Path) -> list[Row]:
     """Read all runs and evaluations of a study, in the order of their folders.
 
-    If a run folder and a row of ``ranks.parquet`` stand for the same folder, the run folder counts.
+    If there is both a run folder and a row of ``ranks.parquet`` for it, the run folder counts.
 
     Args:
         folder: The folder of the study.
 
     Raises:
-        MatineeError: If something cannot be read, or if ranks do not make the recorded MRR.
+        MatineeError: If a file cannot be read, or if ranks do not make the recorded MRR.
     """
     table = folder / RANKS
     rows = {row["folder"]: row for row in (_read_table(table) if table.exists() else ())}
@@ -119,7 +119,7 @@ def _read_folders(study: Path) -> Iterator[Row]:
 
 
 def _read_windows(study: Path, recorded: Path) -> Row:
-    """Read what a run or an evaluation ranked, user by user, in time order."""
+    """Read the ranks of a run or an evaluation, sorted by user and time."""
     folder = recorded.parent
     try:
         mrr = json.loads(recorded.read_text())["metrics"]["test/mrr"]

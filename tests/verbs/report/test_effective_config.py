@@ -1,4 +1,4 @@
-"""Which configs ask for the same work, whatever version composed them."""
+"""Which configs give the same results, whatever version composed them."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def asked(*overrides: str, lacking: tuple[str, ...] = ()) -> dict[str, Any]:
     return effective_config(plain)
 
 
-def test_a_lacking_key_has_the_default_of_its_file_and_no_other_value() -> None:
+def test_a_missing_key_gets_the_default_of_its_file_and_no_other_value() -> None:
     lacking = ("data.drop_oldest", "trainer.num_nodes", "model.encoder.num_layers")
     today = asked()
     assert asked(lacking=lacking) == today
@@ -30,7 +30,7 @@ def test_a_lacking_key_has_the_default_of_its_file_and_no_other_value() -> None:
         assert {key for key in changed if changed[key] != today[key]} == {change.partition("=")[0]}
 
 
-def test_a_lacking_key_of_which_the_files_disagree_is_a_difference() -> None:
+def test_a_missing_key_on_which_files_disagree_is_a_difference() -> None:
     """Of four trainers two have 32 bits and two have 16."""
     lacking = asked(lacking=("trainer.precision",))
     assert "trainer.precision" not in lacking and lacking != asked()
@@ -51,7 +51,7 @@ def test_a_key_that_follows_another_counts_where_it_does_not() -> None:
         "data.eval_batch_size=7", "dataset.data_dir=elsewhere",
     ],
 )  # fmt: skip
-def test_what_changes_no_figure_is_left_out(override: str) -> None:
+def test_keys_that_cannot_change_a_result_are_left_out(override: str) -> None:
     assert asked(override) == asked()
 
 
@@ -64,5 +64,5 @@ def test_what_changes_no_figure_is_left_out(override: str) -> None:
         "loss=bpr", "optimizer=adamw", "scheduler=none",
     ],
 )  # fmt: skip
-def test_what_changes_figures_counts(override: str) -> None:
+def test_keys_that_can_change_a_result_count(override: str) -> None:
     assert asked(override) != asked()

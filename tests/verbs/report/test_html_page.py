@@ -1,4 +1,4 @@
-"""The page: what is in it, and how a browser without a network shows it."""
+"""The HTML page: its content, and how a browser without a network shows it."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def reference_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-def test_the_page_holds_all_and_asks_for_nothing(reference_page: Path) -> None:
+def test_the_page_contains_everything_and_requests_nothing(reference_page: Path) -> None:
     page = Page(reference_page.read_text())
     assert len(page.ids) == len(set(page.ids))
     assert all(link.startswith(("#", "data:,")) for link in page.links)
@@ -212,7 +212,7 @@ def browse(file: Path) -> tuple[str, list[str]]:
 
 
 @in_browser
-def test_a_browser_has_nothing_to_complain_of(reference_page: Path) -> None:
+def test_a_browser_reports_no_errors(reference_page: Path) -> None:
     document, console = browse(reference_page)
     assert console == []
     assert '<button type="button">' in document and "disabled=" not in document
@@ -229,7 +229,7 @@ def test_no_other_script_runs(reference_page: Path, tmp_path: Path) -> None:
 
 @in_browser
 def test_the_page_fits_and_its_tables_sort(reference_page: Path, tmp_path: Path) -> None:
-    """On a desk and on a phone, which are frames here for windows cannot be that narrow."""
+    """On a desktop and on a phone; these are frames, because windows cannot be so narrow."""
     text = re.sub(r"<meta http-equiv[^>]*>", "", reference_page.read_text())
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"))
     (tmp_path / "frames.html").write_text(FRAMES)

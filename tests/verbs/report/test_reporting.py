@@ -24,7 +24,7 @@ from matinee.verbs.report.output import as_csv, report
 REFERENCE = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k"
 
 
-def test_seeds_are_aggregated_and_models_stand_apart(run, tmp_path: Path) -> None:
+def test_seeds_share_a_row_and_models_do_not(run, tmp_path: Path) -> None:
     results = [
         read_result(run(f"seed={seed}", "model=mf", "name=mf", folder=f"mf/{seed}"))["metrics"][
             "test/rmse"
@@ -48,13 +48,13 @@ def test_a_seed_counts_once(run, tmp_path: Path) -> None:
     assert "±" not in row
 
 
-def test_what_was_changed_is_told(run, tmp_path: Path) -> None:
+def test_overrides_are_part_of_the_label(run, tmp_path: Path) -> None:
     run("model=mf", "name=mf", folder="a")
     run("model=mf", "name=mf", "loss=huber", folder="b")
     assert "| mf trainer.max_epochs=2 loss=huber" in report([tmp_path])
 
 
-def test_published_figures_stand_beside_the_same_data_and_split_only() -> None:
+def test_published_metrics_are_shown_for_the_same_data_and_split_only() -> None:
     every = OmegaConf.load(config_dir() / "published.yaml")["ml-100k"]
     protocol = {
         "dataset": {"sha256": every.sha256},
@@ -136,7 +136,7 @@ def test_draws_of_one_split_share_a_table_but_a_split_that_draws_nothing_is_one(
     assert len(set(headings(text))) == 3
 
 
-def test_a_part_of_the_data_is_named_as_a_person_would(write_run, tmp_path: Path) -> None:
+def test_parts_of_the_data_are_counted_from_one(write_run, tmp_path: Path) -> None:
     for name, options in (
         ("a", {"fold": 2, "folds": 10, "min_item_count": 20}),
         ("b", {"fold": 2, "folds": 10, "min_item_count": 1}),
@@ -153,7 +153,7 @@ def test_a_part_of_the_data_is_named_as_a_person_would(write_run, tmp_path: Path
     ]
 
 
-def test_a_heading_tells_data_by_their_hash_and_rows_only_where_that_does_not(
+def test_a_heading_names_data_by_their_hash_and_rows_only_if_hashes_are_equal(
     write_run, tmp_path: Path
 ) -> None:
     for name, data in (("a", "one"), ("b", "one"), ("c", "two")):
@@ -181,7 +181,9 @@ def test_labels_tell_experiments_apart(write_run, tmp_path: Path) -> None:
         assert label in rows
 
 
-def test_epochs_are_told_and_what_changes_no_figure_is_not(write_run, tmp_path: Path) -> None:
+def test_labels_name_epochs_but_no_key_that_cannot_change_a_result(
+    write_run, tmp_path: Path
+) -> None:
     epochs = ("trainer.max_epochs=1", "trainer.devices=1", "trainer.precision=bf16-mixed")
     write_run("a", overrides=("experiment=chronological/mf", *epochs))
     quiet = ("dataset@dataset.source=ml-100k", "~callbacks.inspection", "++data.segments=[history]")
@@ -194,7 +196,7 @@ def test_epochs_are_told_and_what_changes_no_figure_is_not(write_run, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["chronological/mf_bias", "user_based/gru"])
-def test_a_run_of_today_replaces_that_of_an_earlier_version(tmp_path: Path, name: str) -> None:
+def test_a_run_of_this_version_replaces_that_of_an_earlier_one(tmp_path: Path, name: str) -> None:
     shutil.copytree(REFERENCE / name, tmp_path / "then")
     for folder in sorted(path.parent for path in (tmp_path / "then").rglob("result.json")):
         overrides = OmegaConf.load(folder / "overrides.yaml")
@@ -207,7 +209,7 @@ def test_a_run_of_today_replaces_that_of_an_earlier_version(tmp_path: Path, name
     assert remarks == ["1 run that a later one of the same seed replaces"]
 
 
-def test_published_figures_stay_with_a_model_whose_options_have_changed(tmp_path: Path) -> None:
+def test_published_metrics_stay_with_a_model_whose_options_have_changed(tmp_path: Path) -> None:
     for index, rate in enumerate((0.001, 0.002)):
         copied = shutil.copytree(REFERENCE / "chronological/mf_bias", tmp_path / str(index))
         for path in copied.rglob("config.yaml"):
@@ -220,14 +222,14 @@ def test_published_figures_stay_with_a_model_whose_options_have_changed(tmp_path
     assert report([tmp_path]).count("1.5070") == 2
 
 
-def test_the_best_on_validation_stands_last_whatever_its_digits(write_run, tmp_path: Path) -> None:
+def test_the_best_on_validation_is_last_whatever_its_digits(write_run, tmp_path: Path) -> None:
     for folder, validation in (("a", 9.5), ("b", 10.25), ("c", 0.875)):
         write_run(folder, model=folder, validation=validation)
     (comparison,), _ = compare([tmp_path])
     assert [experiment.label for experiment in comparison.groups] == ["b", "a", "c"]
 
 
-def test_what_is_left_out_is_told(write_run, tmp_path: Path) -> None:
+def test_runs_that_are_left_out_are_named(write_run, tmp_path: Path) -> None:
     write_run("a", errors={"u": [4.0], "v": [4.0]})
     write_run("b", errors={"u": [1.0], "v": [1.0]})
     stopped = write_run("c", model="ncf")
@@ -264,7 +266,7 @@ def test_broken_runs_are_named(
     assert str(tmp_path / "a" / name) in str(raised.value)
 
 
-def test_saved_figures_are_long_and_tidy(write_run, tmp_path: Path) -> None:
+def test_saved_metrics_are_long_and_tidy(write_run, tmp_path: Path) -> None:
     for seed, error in ((0, 1.0), (1, 4.0)):
         write_run(f"runs/{seed}", seed=seed, errors={"u": [error], "v": [error]})
     text = report([tmp_path / "runs"], save=tmp_path / "new/report")
@@ -315,7 +317,7 @@ def test_any_text_survives(write_run, tmp_path: Path) -> None:
     )
 
 
-def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
+def test_facts_describe_the_protocol(write_run, tmp_path: Path) -> None:
     for seed, rows in ((0, 1000), (1, 1200)):
         split = {
             "name": "random", "options": {"test_share": 0.2}, "fingerprint": f"{seed}",
@@ -335,11 +337,11 @@ def test_facts_say_what_the_figures_rest_on(write_run, tmp_path: Path) -> None:
 def test_of_a_hundred_runs_every_file_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 17):
+    for index, path in enumerate(sorted((REFERENCE / "random").rglob("result.json")) * 34):
         folder = tmp_path / f"{index:03}"
         shutil.copytree(path.parent, folder)
         overrides = folder / "overrides.yaml"
-        overrides.write_text(overrides.read_text() + f"- model.note={index // 6}\n")
+        overrides.write_text(overrides.read_text() + f"- model.note={index // 3}\n")
     read: Counter[tuple[str, str]] = Counter()
 
     def counting(module: ModuleType, name: str) -> None:
@@ -356,7 +358,7 @@ def test_of_a_hundred_runs_every_file_is_read_once(
     counting(significance, "read_user_sums")
     text = report([tmp_path])
     assert len(read) == 3 * 102 and set(read.values()) == {1}
-    assert text.count("| mf_bias model.note=") == 2 * 17
+    assert text.count("| mf_bias model.note=") == 2 * 34
 
 
 def asked(*arguments: str) -> None:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from matinee.errors import MatineeError
 from matinee.verbs.report.comparison import compare
+from matinee.verbs.report.run_files import find_run_files
 from matinee.verbs.report.significance import (
     Difference,
     UserSums,
@@ -49,12 +50,11 @@ def test_one_row_a_user_is_the_usual_paired_bootstrap() -> None:
 def test_reference_runs_against_scipy() -> None:
     """The biased factorization and the global mean, one seed, as a ratio of resampled sums."""
     folder = Path(__file__).resolve().parents[3] / "lightning_logs/reference/ml-100k/chronological"
-    arrays = []
-    for model in ("global_mean", "mf_bias"):
-        with np.load(min((folder / model).glob("*/per_user.npz"))) as run:
-            arrays.append(
-                (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
-            )
+    runs = {run.folder.parent.name: run.per_user() for run in find_run_files([folder])}
+    arrays = [
+        (run["count"].astype(float), run["count"] * run["rmse"] ** 2, run["user"])
+        for run in (runs["global_mean"], runs["mf_bias"])
+    ]
     (counts, ours, users), (_, theirs, _) = arrays
 
     def apart(a, b, n, axis):
@@ -121,8 +121,8 @@ def test_users_are_resampled_with_all_their_rows_in_all_draws(monkeypatch) -> No
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
 
 
-def test_equal_runs_differ_by_exactly_nothing() -> None:
-    """In every resample, whatever the order in which a matrix product adds."""
+def test_equal_runs_differ_by_exactly_zero() -> None:
+    """In every resample, although a matrix product may add its columns in different orders."""
     totals = np.random.default_rng(8).random((943, 3))
     drawn = np.random.default_rng(9).multinomial(943, np.full(943, 1 / 943), 400).astype(float)
 
@@ -135,7 +135,7 @@ def test_equal_runs_differ_by_exactly_nothing() -> None:
 
 
 def test_intervals_cover_the_truth_and_the_test_keeps_its_level(monkeypatch) -> None:
-    """Users differ in how many rows they have and how they are; no model is better."""
+    """Users differ in their rows and in their errors; no model is better."""
     monkeypatch.setattr("matinee.verbs.report.significance.RESAMPLES", 1000)
     rng = np.random.default_rng(3)
     covered, rejected = [], []
@@ -156,7 +156,7 @@ def test_intervals_cover_the_truth_and_the_test_keeps_its_level(monkeypatch) -> 
     assert shifted.low > 0 and shifted.p < 0.001
 
 
-def test_rows_of_a_user_are_no_sample_of_their_own() -> None:
+def test_rows_of_one_user_are_not_independent() -> None:
     """Thirty users with a hundred equal rows each say no more than thirty users with one."""
     values = np.random.default_rng(4).normal(size=30)
     zeros = np.zeros(30)
@@ -192,7 +192,7 @@ def test_zeros_are_ranked_but_take_no_side() -> None:
     assert signed_rank(values) == pytest.approx(2 * stats.norm.sf(abs(score)))
 
 
-def test_models_are_held_against_the_best_on_validation(write_run, tmp_path: Path) -> None:
+def test_models_are_compared_with_the_best_on_validation(write_run, tmp_path: Path) -> None:
     write_run("a", model="better on test", validation=1.1, errors={"x": [0.1], "y": [0.2]})
     write_run("b", model="chosen", validation=1.0, errors={"x": [0.4], "y": [0.5]})
     (comparison,), _ = compare([tmp_path])
@@ -216,7 +216,7 @@ def test_only_equal_draws_are_paired(write_run, tmp_path: Path) -> None:
     )
 
 
-def test_what_cannot_be_compared_is_told(write_run, tmp_path: Path) -> None:
+def test_models_that_cannot_be_compared_are_named(write_run, tmp_path: Path) -> None:
     write_run("best", model="best", validation=0.9)
     write_run("fine", model="fine")
     (write_run("gone", model="gone") / "per_user.npz").unlink()
@@ -271,7 +271,7 @@ def test_windows_are_averaged_by_user(write_run, tmp_path: Path) -> None:
 def test_a_metric_that_no_report_knows_is_compared_by_its_own_rule(
     write_run, tmp_path: Path
 ) -> None:
-    """Root mean cubes, higher is better: order, figures and differences come from the record alone."""
+    """Root mean cubes, higher is better: order, metrics and differences come from the record alone."""
     for name, values in {"low": [1.0, 2.0], "high": [2.0, 3.0]}.items():
         folder = write_run(name, model=name)
         path = folder / "result.json"

@@ -1,4 +1,4 @@
-"""A sweep's table holds what its runs recorded, by value."""
+"""The table of a sweep shows what its runs recorded, by value."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_values_seeds_and_sizes_are_tabulated(run, tmp_path: Path) -> None:
     assert (tmp_path / "runs/by_embedding_dim.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_what_is_no_sweep_is_refused(run, tmp_path: Path) -> None:
+def test_runs_that_are_no_sweep_are_refused(run, tmp_path: Path) -> None:
     run("model=mf", "name=mf", "trainer.max_epochs=1", folder="mf")
     with pytest.raises(MatineeError, match=r"model\.depth of .* is None"):
         sweep_table([tmp_path], "model.depth")

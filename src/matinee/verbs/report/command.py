@@ -1,4 +1,4 @@
-"""The command line of ``matinee report``; nothing heavy is imported before it is understood."""
+"""The command line of ``matinee report``; it is parsed before anything slow is imported."""
 
 import argparse
 import difflib
@@ -9,18 +9,18 @@ from typing import NoReturn
 from matinee.errors import MatineeError
 
 HELP = """\
-The tables of all finished runs below the folders: one for each protocol, for figures with other
-data, splits or rules do not belong in one column.
+Print the tables of all finished runs below the folders. Each protocol has a table of its own,
+because results on other data or splits, or under other rules, cannot be compared.
 
-Seeds of one experiment are aggregated (mean and standard deviation); of two runs of one seed the
-later one counts. Figures that others have published for the same data and split stand beside
-ours. A second table compares each model with the best on validation: the difference on test, an
-interval from resampled users, and a signed-rank test.
+Seeds of one experiment share a row (mean and standard deviation). Of two runs with one seed the
+later one counts. Published results on the same data and split are shown beside ours. A second
+table compares each model with the best on validation: the difference on test, an interval from
+resampled users, and a signed-rank test.
 """
 
 
 def run(argv: list[str]) -> None:
-    """Print the tables that the arguments ask for, and say which files were written."""
+    """Print the tables that the arguments ask for, and the names of written files."""
     parser = _Parser(
         prog="matinee report",
         usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] [--pack FOLDER]\n"
@@ -29,25 +29,25 @@ def run(argv: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "folders", nargs="*", type=Path, default=[Path("lightning_logs")], metavar="FOLDER",
-        help="where the runs are, at any depth (lightning_logs)",
+        help="folders with runs, at any depth (lightning_logs)",
     )  # fmt: skip
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER",
-        help="write the tables to report.md and every figure to report.csv, one a row",
+        help="write the tables to report.md and every metric to report.csv",
     )  # fmt: skip
     parser.add_argument(
         "--html", type=Path, metavar="FILE",
-        help="write one page with tables, figures and curves; it needs no network",
+        help="write an HTML page with tables and figures; it needs no network",
     )  # fmt: skip
     parser.add_argument(
         "--pack", type=Path, metavar="FOLDER",
-        help="add the runs to FOLDER/runs.parquet, one file that stands for many run folders:\n"
-        "below FOLDER, report reads it as it reads them, and checkpoints are not in it",
+        help="add the runs to FOLDER/runs.parquet, a file that replaces many run folders; it has\n"
+        "all that report reads, but no checkpoints",
     )  # fmt: skip
     parser.add_argument(
         "--by", metavar="KEY",
-        help="only the runs of one model by a key that was swept, such as model.embedding_dim;\n"
-        "table and figure are also written into the first folder, as by_KEY.csv, .md and .png",
+        help="tabulate the runs of one model by a config key, such as model.embedding_dim;\n"
+        "writes by_KEY.csv, .md and .png to the first folder",
     )  # fmt: skip
     asked = parser.parse_intermixed_args(argv)
     if asked.by is not None:
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> None:
 
         if asked.save or asked.html or asked.pack:
             raise MatineeError(
-                "--by goes with no other option; leave --save, --html and --pack out."
+                "--by cannot be combined with other options; leave --save, --html and --pack out."
             )
         print(sweep(asked.folders, asked.by))
         return

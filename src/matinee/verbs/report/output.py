@@ -48,7 +48,8 @@ def report(
     """
     if html is not None and html.is_dir():
         raise MatineeError(f"{html} is a folder; name a file such as {html / 'report.html'}.")
-    comparisons, left_out = compare([Path(folder) for folder in folders])
+    paths = [Path(folder) for folder in folders]
+    comparisons, left_out = compare(paths)
     tested = [differences(comparison) for comparison in comparisons]
     sections = [_section(c, *results) for c, results in zip(comparisons, tested, strict=True)]
     if any(found for found, _ in tested):
@@ -68,7 +69,7 @@ def report(
         write_whole(html, lambda file: file.write(whole))
     if packed is not None:
         make_folder(packed)
-        pack(find_run_files([Path(folder) for folder in folders]), packed)
+        pack(find_run_files(paths), packed)
     return text
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// A click on a heading sorts its table by that column; another click turns the order round.
+// A click on a heading sorts the table by that column; a second click reverses the order.
 for (const button of document.querySelectorAll("th button")) {
   button.disabled = false;
   button.addEventListener("click", () => {
