@@ -477,7 +477,7 @@ def test_dropping_the_oldest_leaves_the_evaluation(compose_train) -> None:
             "data.drop_oldest=0.999",
             r"no user of train has 2 items after drop_oldest=0\.999",
         ),
-        ("data.min_length=99", r"data\.min_length is 99 and windows have at most length="),
+        ("data.min_length=99", r"min_length is 99 and windows have at most length="),
     ]:
         with pytest.raises(MatineeError, match=sentence):
             building.build(compose_train(*options, override))
