@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -41,7 +41,7 @@ class OwnConfigs(SearchPathPlugin):
             search_path.append("matinee.parts", f"file://{folder}")
 
 
-class CheckedFiles(FileConfigSource):
+class FileConfigSource(file_config_source.FileConfigSource):
     """Loads configs from a folder, and checks those that are not matinee's own before.
 
     Raises:
@@ -86,7 +86,8 @@ def check_own_configs() -> None:
     """Make Hydra search the folders of allowed packages, and check files that are not matinee's own."""
     plugins = Plugins.instance()
     plugins.register(OwnConfigs)
-    SourcesRegistry.instance().types["file"] = CheckedFiles
+    # where a launcher starts workers, Hydra registers its own class again; one of the same name stays
+    SourcesRegistry.instance().types["file"] = FileConfigSource
 
 
 def _default_groups(tree: Any) -> list[str]:
