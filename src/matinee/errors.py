@@ -6,7 +6,12 @@ class MatineeError(Exception):
 
     The command line prints the sentence without a traceback and exits with status 1. Any other exception
     is a bug of matinee and keeps its traceback.
+
+    Attributes:
+        located: Whether the sentence begins with the config path of the part that raised it.
     """
+
+    located = False
 
 
 class Diverged(MatineeError, ValueError):  # noqa: N818 - the name says what happened

@@ -257,6 +257,7 @@ IN_A_CONFIG = {  # experiments that would make Hydra run, write or find somethin
     "target": "# @package _global_\nmodel: {_target_: os.mkdir, path: MARKER}\n",
     "indirect target": "# @package _global_\nmodel: {_target_: '${name}'}\nname: os.mkdir\n",
     "interpolated text": "# @package _global_\nmodel: {_target_: 'os.${name}'}\nname: mkdir\n",
+    "nothing": "# @package _global_\nname: ${nothing.here}\n",
     "choice": "# @package _global_\ndefaults: [override /model: '${oc.env:HOME}']\n",
 }
 

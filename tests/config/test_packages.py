@@ -311,7 +311,7 @@ def test_the_package_of_the_docs_trains(
     small = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.inspection=null", "logger=none"]
     run = matinee.train("experiment=ema", *data, *small, f"run_folder={tmp_path / 'run'}")
     check_encoder(importlib.import_module("mylab.encoders").EMA)
-    assert matinee.load_run(run).task.network.encoder.decay == 0.8
+    assert matinee.load_run(run).task.network.encoder.decay == 0.5
     assert set(compose("experiment=ema", "logger=tracked").logger) == {"tensorboard", "wandb"}
     with pytest.raises(MatineeError, match=r"^model\.encoder\.decay is 2; give a number between"):
         matinee.train("experiment=ema", *data, *small, "model.encoder.decay=2")

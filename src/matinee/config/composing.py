@@ -81,7 +81,11 @@ def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequenc
         choices: The choice of each group.
         overrides: The overrides that composed the config.
     """
-    if config.get("name", "") is not None:  # it has a name, or the verb has no names
+    if (
+        "name" not in config
+        or OmegaConf.is_interpolation(config, "name")
+        or config.name is not None
+    ):
         return
     named = choices.get("experiment")
     if named is None or any(entry.startswith(("model=", "split=")) for entry in overrides):

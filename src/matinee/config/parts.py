@@ -88,13 +88,16 @@ def blame(path: str, parameters: Container[str] = ()) -> Iterator[None]:
     try:
         yield
     except (*REFUSALS, MatineeError) as error:
-        known = isinstance(error, MatineeError)
+        kind = type(error) if isinstance(error, MatineeError) else MatineeError
+        if isinstance(error, MatineeError) and error.located:
+            raise
         message = str(error) or type(error).__name__
         named = ABOUT_A_PARAMETER.match(message)
         if named and named[1] in parameters:
-            kind = type(error) if isinstance(error, MatineeError) else MatineeError
-            raise kind(f"{path}.{message}") from error
-        if known:
+            located = kind(f"{path}.{message}")
+            located.located = True
+            raise located from error
+        if isinstance(error, MatineeError):
             raise
         raise MatineeError(f"{path} cannot be built: {message}") from error
 

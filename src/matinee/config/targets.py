@@ -47,6 +47,10 @@ LIBRARIES = {  # by group; without parts that write outside a run folder or call
     },
     "trainer": {"lightning.pytorch": "Trainer"},
 }
+TOOLS = {  # dependencies of matinee that hold no parts
+    "filelock", "hydra", "jinja2", "matplotlib", "numpy", "omegaconf", "optuna", "pandas", "pyarrow",
+    "scipy", "tensorboard", "torchmetrics", "tqdm", "yaml",
+}  # fmt: skip
 
 
 def group_of(path: str) -> str:
@@ -93,7 +97,7 @@ def find_target(target: Any, path: str) -> Any:
         near = suggest(target, choices) or suggest(target.rsplit(".", 1)[-1], known)
         hint = near or f"choose one of {', '.join(sorted(choices))}."
         raise MatineeError(f"{full_key}={target} is not allowed there; {hint}")
-    if top in sys.stdlib_module_names:
+    if top in sys.stdlib_module_names | TOOLS:
         raise MatineeError(
             f"{full_key}={target} is not allowed to be called from a config; name a part of matinee or "
             "of your own package."
