@@ -187,10 +187,16 @@ def test_take_by_index_slice_and_mask():
 
 
 @pytest.mark.parametrize(
-    ("length", "stride", "min_length"), [(0, 1, 1), (3, 0, 1), (3, 1, 0), (3, 1, 4)]
+    ("length", "stride", "min_length", "refused"),
+    [
+        (0, 1, 1, "length is 0"),
+        (3, 0, 1, "stride is 0"),
+        (3, 1, 0, "min_length is 0"),
+        (3, 1, 4, "min_length is 4 and length is 3"),
+    ],
 )
-def test_refused_window_options(length, stride, min_length):
-    with pytest.raises(MatineeError, match="windows"):
+def test_refused_window_options(length, stride, min_length, refused):
+    with pytest.raises(MatineeError, match=refused):
         cut_windows(histories_of([1]), length, stride, min_length)
 
 
