@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verbs[verb](rest)
         sys.stdout.flush()
     except MatineeError as error:
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
         _fail(str(error))
     except Stopped as stopped:
         _fail(str(stopped), stopped.status)
@@ -203,26 +205,42 @@ def _with_table(
 
 def _evaluate(argv: list[str]) -> None:
     from matinee.config.composing import with_config
+    from matinee.config.typed import take_typed
+
+    values: dict[str, Any] = {}
+    if not {"-m", "--multirun"} & set(argv):  # which separate several runs by commas
+        argv, values = take_typed(argv, {"run": (str, "FOLDER")})
 
     def run(config: Any) -> None:
         from matinee.verbs.evaluate import evaluate_again
 
+        for key, value in values.items():
+            config[key] = value
         evaluate_again(config)
 
-    with_config("evaluate", argv, run)
+    with_config("evaluate", [*argv, *(f"{key}=typed" for key in values)], run)
 
 
 def _recommend(argv: list[str]) -> None:
+    from matinee.config import typed
     from matinee.config.composing import with_config
+
+    parsers = {
+        "run": (str, "FOLDER"),
+        "user": (typed.word, "ID"),
+        "history": (typed.words, "[ITEM, ...]"),
+        "ratings": (typed.ratings, "{ITEM: RATING, ...}"),
+    }
+    argv, values = typed.take_typed(argv, parsers)
 
     def run(config: Any) -> None:
         from matinee.display.markdown import print_table
         from matinee.verbs.recommend import answer
 
-        table = answer(config)
+        table = answer(typed.with_values(config, values))
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
-    with_config("recommend", argv, run)
+    with_config("recommend", [*argv, *(f"{key}=typed" for key in values)], run)
 
 
 def _report(argv: list[str]) -> None:
