@@ -225,7 +225,7 @@ def _recommend(argv: list[str]) -> None:
     from matinee.config import typed
     from matinee.config.composing import with_config
 
-    parsers = {
+    parsers: dict[str, tuple[typed.Parser, str]] = {
         "run": (str, "FOLDER"),
         "user": (typed.word, "ID"),
         "history": (typed.words, "[ITEM, ...]"),

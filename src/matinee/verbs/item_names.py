@@ -31,8 +31,8 @@ class ItemNames:
     def __init__(self, interactions: Interactions) -> None:
         self.interactions = interactions
         self._by_title: dict[str, list[int]] = defaultdict(list)
-        for item, title in interactions.items["title"].str.casefold().items():
-            self._by_title[title].append(int(item))
+        for item, title in enumerate(interactions.items["title"].str.casefold(), start=1):
+            self._by_title[title].append(item)
 
     def find(self, names: Sequence[Any]) -> npt.NDArray[np.int32]:
         """Find the items that are meant.
@@ -78,7 +78,7 @@ class ItemNames:
         return {item for item in same if self._with_year(item).casefold() == wanted}
 
     def _with_year(self, item: int) -> str:
-        return with_year(self.interactions.items.loc[item])
+        return with_year(self.interactions.items.iloc[item - 1])
 
     def _ambiguous(self, name: str, found: list[int]) -> MatineeError:
         raw_ids = self.interactions.items["raw_id"]
