@@ -22,7 +22,7 @@ from matinee.verbs.item_names import ItemNames
 def answer(config: Any) -> pd.DataFrame:
     """Return the recommendations for a composed ``recommend`` config."""
     folder = asked_folder(config.run)
-    experiment = load_run(folder, config.checkpoint)
+    experiment = load_run(folder, config.checkpoint, dataset=config.dataset)
     if not (folder / RESULT).exists():
         print(f"{folder} has not finished; using its best epoch so far.", file=sys.stderr)
     return recommend(
