@@ -14,6 +14,6 @@ def load(sha256: str | None = None) -> Interactions:
         MatineeError: Always.
     """
     raise MatineeError(
-        f"the data of this run were handed over in Python (SHA-256 {str(sha256)[:12]}...); hand them over again, "
-        "as in matinee.load_run(folder, dataset=interactions)."
+        f"the data of this run were handed over in Python (SHA-256 {str(sha256)[:12]}...); hand them over "
+        "again, as in matinee.load_run(folder, dataset=interactions)."
     )
