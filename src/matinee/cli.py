@@ -28,6 +28,7 @@ Verbs:
   recommend  the best new items for a user, known or new
   report     the tables of several runs, what differs for sure, and a page with figures
   search     many runs over a space of hyperparameters; goes on where it was stopped
+  describe   what there is to know of a dataset, and what looks wrong, before training
 
 Start here:
   matinee train                                    a factorization of MovieLens 100K, ratings in time order
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "recommend": _recommend,
         "report": _report,
         "search": _search,
+        "describe": _describe,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -241,6 +243,23 @@ def _recommend(argv: list[str]) -> None:
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
     with_config("recommend", [*argv, *(f"{key}=typed" for key in values)], run)
+
+
+def _describe(argv: list[str]) -> None:
+    from matinee.config.composing import with_config
+
+    if "--html" in argv[:-1]:  # as report takes it
+        place = argv.index("--html")
+        argv = [*argv[:place], f"html={argv[place + 1]}", *argv[place + 2 :]]
+
+    def run(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from matinee.verbs.describe import describe_dataset
+
+        print(describe_dataset(config, HydraConfig.get().runtime.choices["dataset"]))
+
+    with_config("describe", argv, run)
 
 
 def _report(argv: list[str]) -> None:
