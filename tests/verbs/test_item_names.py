@@ -14,7 +14,7 @@ FILMS = {10: "300", 300: "Quiz Show", 42: "Jackie", 7: "42", 5: "Alien", 6: "Ali
 @pytest.fixture
 def names() -> ItemNames:
     items = pd.DataFrame({"raw_id": list(FILMS), "title": list(FILMS.values())})
-    items["year"] = [2006, 1994, 2016, 2013, 1979, 2003, None]
+    items["year"] = pd.array([2006, 1994, 2016, 2013, 1979, 2003, None], "Int16")
     log = Interactions.from_table({"user": [1] * len(FILMS), "item": list(FILMS)}, items=items)
     return ItemNames(log)
 

@@ -109,6 +109,6 @@ def _entries(text: str, brackets: str, pattern: re.Pattern[str]) -> list[re.Matc
 
 
 def _unquoted(entry: str) -> str:
-    if len(entry) > 1 and entry[0] in "\"'" and entry[-1] == entry[0]:
+    if re.fullmatch(_QUOTED, entry):
         return re.sub(r"\\(.)", r"\1", entry[1:-1])
     return entry

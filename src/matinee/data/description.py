@@ -206,7 +206,8 @@ def _crowds(table: pd.DataFrame, counts: NDArray[np.int64], name: str) -> Iterat
     most = int(counts.argmax())
     share = counts[most] / counts.sum()
     if share >= _LARGE_SHARE and len(counts) >= 2 / _LARGE_SHARE:
-        yield f"{name} {table['raw_id'].iloc[most]!r} has {_percent(share)} of all rows."
+        (raw_id,) = table["raw_id"].iloc[[most]].tolist()
+        yield f"{name} {raw_id!r} has {_percent(share)} of all rows."
 
 
 def _like_ids(table: pd.DataFrame, name: str) -> Iterator[str]:
