@@ -70,7 +70,7 @@ def test_train_ends_with_its_folder_and_the_others_take_it(
     assert "user 'nobody' is not in the data" in failed(
         matinee("recommend", f"run={folder}", "user=nobody", cwd=tmp_path)
     )
-    assert "item 9 is not in the data" in failed(
+    assert "item '9' is not in the data" in failed(
         matinee("recommend", f"run={folder}", "ratings={9: 5}", cwd=tmp_path)
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lightning_logs"], "no stray files"
@@ -124,6 +124,13 @@ def test_a_multirun_runs_all_and_fails_if_one_does(
         (["evaluate", "run=nowhere"], "nowhere is no run folder"),
         (["evaluate"], "run=... is missing"),
         (["recommend", "run=nowhere", "user=1"], "nowhere is no run folder"),
+        (["recommend", "run=1_000"], "1_000 is no run folder"),
+        (["evaluate", "run=1.10"], "1.10 is no run folder"),
+        (["recommend", "run=x", "history=50"], "history is '50'; write 'history=[ITEM, ...]'"),
+        (["recommend", "run=x", "history=[1,,2]"], "write 'history=[ITEM, ...]'"),
+        (["recommend", "run=x", "ratings={50}"], "write 'ratings={ITEM: RATING, ...}'"),
+        (["recommend", "run=x", "ratings={1: good}"], "write 'ratings={ITEM: RATING, ...}'"),
+        (["recommend", "run=x", "ratings={1: 2, 1: 3}"], "ratings names '1' twice"),
         (["report", "nowhere"], "there is no folder nowhere"),
     ],
 )

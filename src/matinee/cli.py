@@ -28,6 +28,7 @@ Verbs:
   recommend  recommend items to a user of the data or to a new user
   report     compare runs: tables, significant differences, and an HTML page with figures
   search     search a space of hyperparameters; the same command continues a stopped search
+  describe   describe a dataset before training, and report what looks wrong
 
 Start here:
   matinee train                                    matrix factorization of MovieLens 100K, split in time order
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "recommend": _recommend,
         "report": _report,
         "search": _search,
+        "describe": _describe,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -76,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verbs[verb](rest)
         sys.stdout.flush()
     except MatineeError as error:
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
         _fail(str(error))
     except Stopped as stopped:
         _fail(str(stopped), stopped.status)
@@ -203,26 +207,59 @@ def _with_table(
 
 def _evaluate(argv: list[str]) -> None:
     from matinee.config.composing import with_config
+    from matinee.config.typed import take_typed
+
+    values: dict[str, Any] = {}
+    if not {"-m", "--multirun"} & set(argv):  # which separate several runs by commas
+        argv, values = take_typed(argv, {"run": (str, "FOLDER")})
 
     def run(config: Any) -> None:
         from matinee.verbs.evaluate import evaluate_again
 
+        for key, value in values.items():
+            config[key] = value
         evaluate_again(config)
 
-    with_config("evaluate", argv, run)
+    with_config("evaluate", [*argv, *(f"{key}=typed" for key in values)], run)
 
 
 def _recommend(argv: list[str]) -> None:
+    from matinee.config import typed
     from matinee.config.composing import with_config
+
+    parsers: dict[str, tuple[typed.Parser, str]] = {
+        "run": (str, "FOLDER"),
+        "user": (typed.word, "ID"),
+        "history": (typed.words, "[ITEM, ...]"),
+        "ratings": (typed.ratings, "{ITEM: RATING, ...}"),
+    }
+    argv, values = typed.take_typed(argv, parsers)
 
     def run(config: Any) -> None:
         from matinee.display.markdown import print_table
         from matinee.verbs.recommend import answer
 
-        table = answer(config)
+        table = answer(typed.with_values(config, values))
         print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
-    with_config("recommend", argv, run)
+    with_config("recommend", [*argv, *(f"{key}=typed" for key in values)], run)
+
+
+def _describe(argv: list[str]) -> None:
+    from matinee.config.composing import with_config
+
+    if "--html" in argv[:-1]:  # as report takes it
+        place = argv.index("--html")
+        argv = [*argv[:place], f"html={argv[place + 1]}", *argv[place + 2 :]]
+
+    def run(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from matinee.verbs.describe import describe_dataset
+
+        print(describe_dataset(config, HydraConfig.get().runtime.choices["dataset"]))
+
+    with_config("describe", argv, run)
 
 
 def _report(argv: list[str]) -> None:

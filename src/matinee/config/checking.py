@@ -27,6 +27,7 @@ from matinee.errors import MatineeError
 
 OPEN = {"callbacks", "logger"}  # groups of any number of named parts; null switches one off
 OPTIONAL = {"sampler", "scheduler"}  # groups that may be empty
+LEFT_OUT = {("describe", "split")}  # optional groups of a verb
 MARKS = {"_target_", "_partial_"}  # keys that are not parameters
 FILLED_IN = {  # parameters that the data, the run or the environment determine
     "model": {"num_users", "num_items", "initial_score"},
@@ -76,7 +77,9 @@ def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig
     """
     raw: Any = OmegaConf.to_container(config, resolve=False)
     tree = resolve(raw, hydra)
-    _Check(tree, origins(raw)).check(*top_level(verb))
+    groups, keys = top_level(verb)
+    present = [group for group in groups if group in tree or (verb, group) not in LEFT_OUT]
+    _Check(tree, origins(raw)).check(present, keys)
     follow_headline(tree)
     checked = OmegaConf.create(tree)
     OmegaConf.set_struct(checked, True)

@@ -156,6 +156,43 @@ def metric_by(
     return figure
 
 
+def long_tail(counts: NDArray[np.int64], x_label: str) -> Figure:
+    """Draw how many rows each user or item has, on logarithmic axes.
+
+    Args:
+        counts: Numbers of rows, the largest first, (n,).
+        x_label: What the places are.
+    """
+    figure, axes = _axes(x_label, "rows")
+    places = np.unique(np.geomspace(1, len(counts), 400).astype(np.int64))  # as dense as pixels
+    axes.plot(
+        places, counts[places - 1], color=COLOURS[0], marker="." if len(counts) < 50 else None
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    return figure
+
+
+def histogram(values: FloatArray, x_label: str) -> Figure:
+    """Draw how many rows have each value, or each range of values where there are many.
+
+    Args:
+        values: The values, (rows,).
+        x_label: What they are.
+    """
+    figure, axes = _axes(x_label, "rows")
+    levels, counts = np.unique(values, return_counts=True)
+    if len(levels) <= 20:
+        axes.bar(np.arange(len(levels)), counts, color=COLOURS[0])
+        axes.set_xticks(np.arange(len(levels)), [f"{level:g}" for level in levels])
+    else:
+        axes.hist(values, bins=40, color=COLOURS[0])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    return figure
+
+
 def _doubling(number: int) -> str:
     if number < 2:
         return str(number)

@@ -1,7 +1,7 @@
 """Building: make the data and the task that a config describes, or those of a finished run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from matinee.config.parts import blame, make_part
 from matinee.contracts import DataModule
+from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
 from matinee.files import checkpoint_path
@@ -26,17 +27,18 @@ class Experiment:
     task: LightningTask[Any]
 
 
-def build(config: DictConfig) -> Experiment:
+def build(config: DictConfig, dataset: Interactions | None = None) -> Experiment:
     """Make the data and the task of a config, without training or writing anything.
 
     Args:
         config: A composed ``train`` config, with ``run_folder`` set or not.
+        dataset: The data; None makes those that the config describes.
 
     Raises:
         MatineeError: If a part of the config cannot be built; the message names it and the reason.
     """
     pl.seed_everything(config.seed, verbose=False)
-    interactions = make_part(config, "dataset")
+    interactions = make_part(config, "dataset") if dataset is None else dataset
     split = make_part(config, "split")(interactions)
     datamodule = make_part(config, "data")(interactions, split)
     groups = ("model", "loss", "sampler", "optimizer", "scheduler")
@@ -52,6 +54,7 @@ def load_run(
     checkpoint: str = "best",
     segments: Sequence[str] | None = None,
     histories: str | None = None,
+    dataset: Interactions | Mapping[str, str | None] | None = None,
 ) -> Experiment:
     """Rebuild a run's data and task and load its weights.
 
@@ -61,6 +64,9 @@ def load_run(
         segments: Subsets to measure, see :mod:`matinee.data.segments`; None takes those of the run.
         histories: Changed histories to predict from, see :mod:`matinee.batches.perturbation`; None
             changes nothing.
+        dataset: The data of the run, if they were passed in Python; or where its files are now, if they have
+            moved: new values for keys of its dataset, such as ``{"path": "data/ratings.csv"}``. The data
+            must have the fingerprint of the run.
 
     Returns:
         The experiment, its task in evaluation mode.
@@ -75,12 +81,40 @@ def load_run(
     config = load_config(folder)
     if segments is not None:
         config.data.segments = segments
-    experiment = build(config)
+    handed_over = dataset if isinstance(dataset, Interactions) else None
+    if handed_over is None and dataset is not None:
+        move_dataset(config, dataset)
+    experiment = build(config, handed_over)
     check_protocol(folder, experiment.datamodule.protocol)
     load_weights(experiment.task, checkpoint_path(folder, checkpoint))
     if histories is not None:
         experiment.datamodule.perturb(histories)
     return experiment
+
+
+def move_dataset(config: DictConfig, places: Any) -> None:
+    """Say where the files of a dataset are now.
+
+    Args:
+        config: A config, which gets the new places.
+        places: Values by keys of its dataset; None leaves a key as it is.
+
+    Raises:
+        MatineeError: If the dataset has no such key, or the places are no mapping.
+    """
+    if not isinstance(places, Mapping):
+        raise MatineeError(
+            f"dataset is {places!r}; give interactions, or dataset.path of its files."
+        )
+    for key, place in places.items():
+        if place is None:
+            continue
+        if key not in config.dataset:
+            raise MatineeError(
+                f"dataset.{key} does not belong to this run's dataset, whose keys are "
+                f"{', '.join(str(known) for known in config.dataset if known != '_target_')}."
+            )
+        config.dataset[key] = str(Path(place).expanduser().absolute())
 
 
 def load_weights(task: LightningTask[Any], path: Path) -> None:

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
+from matinee.data.interactions import Interactions
 from matinee.errors import AtWork, MatineeError, Stopped
 from matinee.experiment.building import Experiment, build, load_weights
 from matinee.experiment.measuring import evaluate, write_per_user
@@ -37,10 +38,13 @@ from matinee.files import checkpoint_path, remove_parts
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.processes import is_first_process, take_part
 
+FILES = ("path", "validation_path", "test_path", "data_dir")  # keys of datasets that name files
 Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
 
 
-def train(config: DictConfig, overrides: Sequence[str]) -> Path:
+def train(
+    config: DictConfig, overrides: Sequence[str], dataset: Interactions | None = None
+) -> Path:
     """Fit, measure and record one run.
 
     With several processes, the first one does all of this; the others take part in the fit and exit.
@@ -48,6 +52,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     Args:
         config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
+        dataset: The data; None makes those that the config describes.
 
     Returns:
         The run folder.
@@ -56,13 +61,19 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         Stopped: If a signal ended the fit; it can be resumed.
         MatineeError: For any error the user can fix; a run without a checkpoint leaves no folder.
     """
-    return _train(config, overrides, sole_writer)
+    return _train(config, overrides, sole_writer, dataset)
 
 
-def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
+def _train(
+    config: DictConfig,
+    overrides: Sequence[str],
+    hold: Hold,
+    dataset: Interactions | None = None,
+) -> Path:
     config = check_config(config, "train")
+    name_places(config.dataset)
     started = time.perf_counter()
-    experiment = build(config)
+    experiment = build(config, dataset)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
@@ -83,8 +94,21 @@ def _train(config: DictConfig, overrides: Sequence[str], hold: Hold) -> Path:
     return folder
 
 
-def resume(folder: Path) -> Path:
+def name_places(dataset: DictConfig) -> None:
+    """Make the file paths of a dataset absolute, so that its run works from any folder."""
+    for key, value in dataset.items():
+        if isinstance(value, DictConfig):
+            name_places(value)
+        elif key in FILES and isinstance(value, str):
+            dataset[key] = str(Path(value).expanduser().absolute())
+
+
+def resume(folder: Path, dataset: Interactions | None = None) -> Path:
     """Resume a stopped run from its last checkpoint; a finished run is not changed.
+
+    Args:
+        folder: The run folder.
+        dataset: The data of the run, if they were handed over in Python.
 
     Raises:
         AtWork: If another process works on the run.
@@ -95,16 +119,16 @@ def resume(folder: Path) -> Path:
     if not (folder / RESULT).exists():
         hold: Hold = sole_writer if is_first_process() else nullcontext
         with hold(folder):
-            _go_on(folder)
+            _go_on(folder, dataset)
     read_result(folder)
     return folder
 
 
-def _go_on(folder: Path) -> None:
+def _go_on(folder: Path, dataset: Interactions | None = None) -> None:
     if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
         return
     started = time.perf_counter()
-    experiment = build(load_config(folder))
+    experiment = build(load_config(folder), dataset)
     check_protocol(folder, experiment.datamodule.protocol)
     if not is_first_process():
         _help(experiment, folder)
@@ -132,6 +156,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
     if config.run_folder is None:
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
     config = check_config(config, "train")
+    name_places(config.dataset)
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)

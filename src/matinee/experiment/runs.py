@@ -10,6 +10,7 @@ import pandas as pd
 
 from matinee.batches import PARTS
 from matinee.config.composing import compose
+from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment import measuring, running
 from matinee.experiment.building import Experiment
@@ -82,29 +83,39 @@ class Run(os.PathLike[str]):
             raise MatineeError(f"{path} cannot be read ({error}); restore it.") from error
 
 
-def train(*overrides: str) -> Run:
+def train(*overrides: str, dataset: Interactions | None = None) -> Run:
     """Train, evaluate and record one run, as ``matinee train`` does.
 
     Args:
         overrides: What would follow ``matinee train``, such as ``"experiment=user_based/gru"``.
+        dataset: The data, such as ``Interactions.from_frame(frame, "user", "item")``; None takes those that
+            the overrides name. The run records their fingerprint, and needs them again wherever it is
+            loaded or resumed.
 
     Raises:
         Stopped: If a signal ended the training; :func:`resume` continues it.
         MatineeError: If an override is wrong, the training fails, or the run cannot be written.
     """
-    return Run(running.train(compose(*overrides), overrides))
+    if dataset is not None:
+        if any(entry.startswith("dataset") for entry in overrides):
+            raise MatineeError(
+                "dataset is given twice, as interactions and as an override; give one."
+            )
+        overrides = ("dataset=in_memory", f"dataset.sha256={dataset.fingerprint}", *overrides)
+    return Run(running.train(compose(*overrides), overrides, dataset))
 
 
-def resume(run: str | os.PathLike[str]) -> Run:
+def resume(run: str | os.PathLike[str], dataset: Interactions | None = None) -> Run:
     """Continue a run that was stopped, from its last checkpoint; a finished run stays as it is.
 
     Args:
         run: The run folder.
+        dataset: The data of the run, if they were handed over in Python.
 
     Raises:
         MatineeError: If the folder holds no run, or it cannot be continued.
     """
-    return Run(running.resume(Path(run)))
+    return Run(running.resume(Path(run), dataset))
 
 
 def evaluate(experiment: Experiment, stages: Sequence[str] = tuple(PARTS)) -> pd.DataFrame:

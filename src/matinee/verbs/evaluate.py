@@ -38,7 +38,9 @@ def evaluate_again(config: Any) -> None:
     result = read_result(folder)
     recorded = result["metrics"]
     histories = None if config.histories is None else str(config.histories)
-    loaded = building.load_run(folder, config.checkpoint, config.segments, histories)
+    loaded = building.load_run(
+        folder, config.checkpoint, config.segments, histories, config.dataset
+    )
     asked = {key: str(config[key]) for key in QUESTION}
     output = None if config.output is None else claim_output(config.output, asked)
     loaded.config.trainer = config.trainer

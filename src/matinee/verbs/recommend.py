@@ -1,16 +1,14 @@
 """``matinee recommend``: recommend items to one user with the scores that evaluation uses."""
 
-import difflib
-import re
 import sys
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from matinee.data.catalogues import with_year
@@ -18,23 +16,18 @@ from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
+from matinee.verbs.item_names import ItemNames
 
 
 def answer(config: Any) -> pd.DataFrame:
     """Return the recommendations for a composed ``recommend`` config."""
-    for name, kind, form in (
-        ("ratings", DictConfig, "{item: rating}"),
-        ("history", ListConfig, "[item, ...]"),
-    ):
-        if config[name] is not None and not isinstance(config[name], kind):
-            raise MatineeError(f"{name} is {config[name]!r}; write '{name}={form}'.")
     folder = asked_folder(config.run)
-    experiment = load_run(folder, config.checkpoint)
+    experiment = load_run(folder, config.checkpoint, dataset=config.dataset)
     if not (folder / RESULT).exists():
         print(f"{folder} has not finished; using its best epoch so far.", file=sys.stderr)
-    ratings = None if config.ratings is None else dict(config.ratings)
-    history = None if config.history is None else list(config.history)
-    return recommend(experiment, config.user, ratings, history, config.top_k, config.repeat)
+    return recommend(
+        experiment, config.user, config.ratings, config.history, config.top_k, config.repeat
+    )
 
 
 @torch.no_grad()
@@ -51,7 +44,8 @@ def recommend(
     Args:
         experiment: A loaded run.
         user: Raw id of a user of the data; None for a new user.
-        ratings: Ratings of a new user by raw item id or title; for rating models.
+        ratings: Ratings of a new user by raw item id or title, see
+            :class:`matinee.verbs.item_names.ItemNames`; for rating models.
         history: Items of a new user, oldest first, as raw ids or titles; for sequence models.
         top_k: Number of items, at least 1; fewer are returned if the catalogue is smaller.
         repeat: Whether to include items that the user has already met.
@@ -64,7 +58,7 @@ def recommend(
         MatineeError: If the user or an item is not in the data, a rating is outside the scale, ``top_k``
             is not positive, the model cannot use the input, or no item is left.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
     given = [
         name
@@ -82,7 +76,7 @@ def recommend(
     met = interactions.item_ids[interactions.user_ids == user_id]  # in time order
     values = None
     if history is not None:
-        met = _item_ids(interactions, history)
+        met = ItemNames(interactions).find(list(history))
     if ratings is not None:
         met, values = _rated(interactions, ratings)
     scores = task.score_items(experiment.datamodule, user_id, met, values)
@@ -104,8 +98,13 @@ def predict_ratings(
         Predicted ratings on the scale of the data, float32, (n,).
 
     Raises:
-        MatineeError: If the run's model does not predict ratings.
+        MatineeError: If the run's model does not predict ratings, or there are not as many users as items.
     """
+    users, items = list(users), list(items)
+    if len(users) != len(items):
+        raise MatineeError(
+            f"there are {len(users)} users and {len(items)} items; give one user and one item for each pair."
+        )
     interactions = experiment.datamodule.interactions
     user_ids = torch.from_numpy(interactions.encode_users(users))
     item_ids = torch.from_numpy(interactions.encode_items(items))
@@ -125,49 +124,20 @@ def _user_id(interactions: Interactions, user: Any) -> int:
     return user_id
 
 
-def _item_ids(interactions: Interactions, names: Sequence[Any]) -> Any:
-    """Find items by raw id or else by title, with or without year, ignoring case."""
-    item_ids = interactions.encode_items(names)
-    if (item_ids == 0).any():
-        titles = interactions.items["title"].str.casefold()
-        for place in np.flatnonzero(item_ids == 0).tolist():
-            name = str(names[place]).casefold()
-            title = re.sub(r" \(\d{4}\)$", "", name)
-            matches = titles.index[titles == name]
-            if len(matches) == 0 and title != name:
-                same = titles.index[titles == title]
-                named = [
-                    with_year(interactions.items.loc[item]).casefold() == name for item in same
-                ]
-                matches = same[named]
-            if len(matches) > 1:
-                raw_ids = ", ".join(map(str, interactions.items.loc[matches, "raw_id"]))
-                raise MatineeError(
-                    f"{len(matches)} items have the title {names[place]!r}; give one of their ids: {raw_ids}."
-                )
-            if len(matches) == 0:
-                near = difflib.get_close_matches(name, titles, n=1)
-                like = interactions.items["title"][titles == near[0]].iloc[0] if near else ""
-                hint = f"did you mean {like!r}?" if near else "give raw ids or titles of the data."
-                raise MatineeError(f"item {names[place]!r} is not in the data; {hint}")
-            item_ids[place] = matches[0]
-    return item_ids
-
-
 def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
     """Return the items that a new user rated, and the ratings, (n,) each."""
     assert interactions.rating_scale is not None  # only tasks of rated data take ratings
     low, high = interactions.rating_scale
     for name, rating in ratings.items():
         if (
-            isinstance(rating, bool)
-            or not isinstance(rating, int | float)
+            isinstance(rating, bool | np.bool_)
+            or not isinstance(rating, Real)
             or not low <= rating <= high
         ):
             raise MatineeError(
                 f"the rating {rating!r} of item {name!r} is outside the scale {low:g} to {high:g}."
             )
-    item_ids = _item_ids(interactions, list(ratings))
+    item_ids = ItemNames(interactions).find(list(ratings))
     if len(np.unique(item_ids)) < len(item_ids):
         raise MatineeError("an item is rated twice; give one rating per item.")
     return item_ids, torch.tensor([float(rating) for rating in ratings.values()])

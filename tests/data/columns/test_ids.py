@@ -128,13 +128,24 @@ def test_floats_that_may_have_merged_ids_are_refused(column, row, value):
 
 
 @pytest.mark.parametrize(
-    "word", ["", " ", "NULL", "null", "\\N", "NA", "N/A", "NaN", "nan", "None", "<NA>", " NULL "]
+    "word", ["", " ", "NULL", "\\N", "NA", "N/A", "NaN", "nan", "None", "<NA>", " NULL "]
 )
 def test_missing_ids_are_refused(word):
     with pytest.raises(MatineeError, match=r"row 2, column 'user': .*missing"):
         users(["7", word, "8"])
     with pytest.raises(MatineeError, match=r"row 2, column 'user': .*missing"):
         users(["x", word, "8"])
+
+
+def test_null_is_an_id_among_texts_alone(capsys):
+    assert users(["x", "null"])[0] == ["x", "null"]
+    assert "'null' is read as the id of a user." in capsys.readouterr().err
+    for column in (["7", "null", "8"], ["null", "8"], ["null"], [7, "null"]):
+        with pytest.raises(MatineeError, match=r"'null' among integers stands for a missing value"):
+            users(column)
+    with pytest.raises(MatineeError, match=r"row 2, .*'null' stands for a missing value"):
+        users(["7", "null"], id_type="integer")
+    assert users(["7", "null"], id_type="text")[0] == ["7", "null"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ Every source, file or data frame, goes through these rules; none of them guesses
 **Missing.** Nulls, NaN, empty and blank cells and the words ``NULL null \N NA N/A n/a #N/A <NA> NaN nan
 NaT None none`` are missing values. They are refused in ids, ratings and times.
 
+Only among ids that are text otherwise, ``null`` is an id, and standard error says so.
+
 **Ids.** If every id of a column is written as an integer, as in ``42``, ``-7`` or ``42.0``, and all of them
 fit in int64 or in uint64, they are integers. Otherwise all of them are text, exactly as written, so
 that ``007`` and ``7`` are two ids. Blanks around an id do not belong to it. Two ids of a text column that

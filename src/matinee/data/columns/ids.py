@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.texts import (
     MISSING_PROBLEM,
+    NULL,
     TEXT,
     about,
     as_text,
@@ -34,6 +35,9 @@ FLOAT_LIMITS = {16: 2**11, 32: 2**24, 64: 2**53}
 _INTEGER = r"^(0|-?[1-9][0-9]*)(\.0)?$"  # as it is written, apart from ".0"
 _ANY_INTEGER = r"^[+-]?[0-9]+(\.0+)?$"
 _WHOLE_DECIMAL = r"^-?[0-9]+\.0+$"
+_WORD_PROBLEM = (
+    "stands for a missing value; fill it or remove the row, or set id_type=text if it is an id"
+)
 _FEW_ENTRIES = 2**16
 _SLICE = 2**20
 
@@ -152,22 +156,15 @@ class Ids:
         wrong = [(is_blank, MISSING_PROBLEM)]
         if self.id_type != "text":
             word = is_missing(bare) & ~is_blank
-            wrong.append(
-                (
-                    word,
-                    "{!r} stands for a missing value; fill it or remove the row, or set "
-                    "id_type=text if it is an id",
-                )
-            )
+            if self.id_type == "auto":  # null is decided on when all ids are known
+                word &= to_mask(pc.fill_null(pc.not_equal(bare, NULL), True))
+            wrong.append((word, f"{{!r}} {_WORD_PROBLEM}"))
             if self.id_type == "integer":
                 other = ~matches(bare, _ANY_INTEGER) & ~is_blank & ~word
                 wrong.append((other, "{!r} is not an integer; correct it or set id_type=auto"))
         checked = (pc.fill_null(texts, ""), [(mask, told) for mask, told in wrong if mask.any()])
-        self._last = (
-            key,
-            dictionary,
-            checked,
-        )  # the dictionary is held, or its address could be used anew
+        # The dictionary is held, or its address could be used anew.
+        self._last = (key, dictionary, checked)
         return checked
 
     def append(self, parsed: ParsedIds) -> None:
@@ -314,7 +311,11 @@ def _ranks(texts: pa.Array, id_type: IdType, refuse: _Refusal) -> tuple[NDArray[
     bare = trimmed(texts)
     if id_type == "auto" and (pair := _equal_pair(bare)) is not None:
         raise refuse.pair(*pair, "in the blanks around them")
-    if matches(bare, _INTEGER if id_type == "auto" else _ANY_INTEGER).all():
+    is_integer = matches(bare, _INTEGER if id_type == "auto" else _ANY_INTEGER)
+    is_null = to_mask(pc.equal(bare, NULL))
+    if is_null.any() and (is_integer | is_null).all():
+        raise refuse.error(int(np.argmax(is_null)), f"{NULL!r} among integers {_WORD_PROBLEM}")
+    if is_integer.all():
         digits = pc.replace_substring_regex(bare, r"(^\+)|(\.0+$)", "")
         digits = pc.replace_substring_regex(digits, "^-(0+)$", r"\1")
         for kind in (pa.int64(), pa.uint64()):

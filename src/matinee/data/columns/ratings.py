@@ -76,7 +76,8 @@ class Ratings:
         values: NDArray[np.float32] = (
             column.cast(pa.float32(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
         )
-        return values, faults + self._range_faults(values, cell(written))
+        shown = cell(written) if is_text(written.type) else lambda row: values[row]
+        return values, faults + self._range_faults(values, shown)
 
     def _range_faults(self, values: NDArray[np.float32], written: Any) -> list[Fault]:
         faults = []

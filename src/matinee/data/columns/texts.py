@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+NULL = "null"
 MISSING = (
-    *("", "NULL", "null", "\\N", "NA", "N/A", "n/a", "#N/A", "<NA>"),
+    *("", "NULL", NULL, "\\N", "NA", "N/A", "n/a", "#N/A", "<NA>"),
     *("NaN", "nan", "NaT", "None", "none"),
 )
 TEXT = pa.large_string()
