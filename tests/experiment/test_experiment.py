@@ -267,6 +267,9 @@ def test_resuming_with_other_data_is_refused(
     ("overrides", "sentence"),
     [
         (["trainer.max_epochs=0", "scheduler=none"], "max_epochs is 0"),
+        (["+trainer.limit_train_batches=0"], "limit_train_batches is 0"),
+        (["+trainer.limit_val_batches=0.0"], "limit_val_batches is 0"),
+        (["+trainer.max_steps=0"], "max_steps is 0"),
         (["callbacks.metrics=null"], "callbacks.metrics cannot be left out"),
         (["callbacks.checkpoints=null"], "callbacks.checkpoints cannot be left out"),
         (["callbacks.early_stopping.monitor=val/rmsse"], "early_stopping.monitor is not logged"),

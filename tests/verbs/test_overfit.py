@@ -41,6 +41,16 @@ def test_rating_models_learn_a_batch(composed, model: str) -> None:
     assert result.metrics["val/rmse"] <= math.sqrt(result.threshold) + 0.02
 
 
+def test_a_batch_of_equal_ratings_is_memorized(composed, tmp_path: Path) -> None:
+    equal = tmp_path / "equal.csv"
+    rows = [f"{user},{item},3,{user * 10 + item}\n" for user in range(8) for item in range(6)]
+    equal.write_text("".join(["user,item,rating,timestamp\n", *rows]))
+    columns = [f"dataset.{name}={name}" for name in ("user", "item", "rating", "timestamp")]
+    result = overfit(composed(f"dataset.path={equal}", *columns, "dataset.title=null"))
+    assert result.final <= result.threshold > 0
+    assert result.passed, result.faults
+
+
 @pytest.mark.parametrize("loss", ["mae", "huber", "star_classification"])
 def test_every_rating_loss_learns_the_ratings(composed, loss: str) -> None:
     assert overfit(composed(f"loss={loss}")).passed

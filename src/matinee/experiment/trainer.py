@@ -64,6 +64,9 @@ def make_trainer(
     epochs = config.trainer.get("max_epochs")
     if epochs is None or epochs < 1:
         raise MatineeError(f"trainer.max_epochs is {epochs}; give a whole number of at least 1.")
+    for option in ("limit_train_batches", "limit_val_batches", "max_steps"):
+        if folder is not None and config.trainer.get(option) == 0:
+            raise MatineeError(f"trainer.{option} is 0, so no epoch can be selected; leave it out.")
     wanted = _wanted_hardware(config)
     if folder is None or alone:
         first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1

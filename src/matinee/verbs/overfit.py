@@ -223,7 +223,11 @@ class _UntilMemorized(Callback):
     ) -> None:
         self.losses.append(self.task.memorization_error(outputs))
         if len(self.losses) == 1:
-            self.threshold = min(self.task.memorization_tolerance, self.losses[0] / 10)
+            tolerance = self.task.memorization_tolerance
+            # a batch that starts within the tolerance, such as one of equal ratings, is memorized
+            self.threshold = (
+                tolerance if self.losses[0] <= tolerance else min(tolerance, self.losses[0] / 10)
+            )
         memorized = len(self.losses) >= LAST and np.mean(self.losses[-LAST:]) <= self.threshold
         if memorized and not self.task.memorization_fault(batch):
             trainer.should_stop = True

@@ -274,9 +274,9 @@ class RatingTask(LightningTask[RatingDataModule]):
 
     @property
     def memorization_tolerance(self) -> float:
-        """The squared error of ratings that are off by 1/40 of the scale."""
+        """The squared error of ratings that are off by 1/40 of the scale, or of 1 where all are equal."""
         lowest, highest = self.rating_scale
-        return float((TOLERANCE * (highest - lowest)) ** 2)
+        return float((TOLERANCE * ((highest - lowest) or 1.0)) ** 2)
 
     def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
         """Compute the mean squared error of a step in rating units, whatever the loss."""
