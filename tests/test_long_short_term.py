@@ -222,7 +222,7 @@ def test_the_launcher_trains_and_reads_changed_histories(ranks: ModuleType, tmp_
         (
             ["4"],
             {"DATASET": "lastfm"},
-            "there is no dataset lastfm; choose one of counting,lastfm-1k,",
+            "there is no dataset lastfm; choose one of counting,in_memory,lastfm-1k,",
         ),
         (["4"], {"LOGS": "one,two"}, "LOGS is one,two"),
     ],

@@ -59,7 +59,7 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
         ([f"run={folder}", "segments=[5]"], "data.segments is [5]; give a list of names"),
         ([f"run={folder}", "segments=nonsense"], "data.segments is 'nonsense'; give a list"),
         ([f"run={folder}", "segments={a: 1}"], "data.segments is {'a': 1}; give a list"),
-        (["run=null"], "run is None; name a run folder"),
+        (["run=null"], "null is no run folder"),
     ):
         assert sentence in refused(capsys, *arguments)
     assert (folder / "per_user.npz").read_bytes() == before
