@@ -19,7 +19,7 @@
 # and the metrics that `matinee evaluate` prints. Then it looks at where the model is right and
 # where it is wrong.
 #
-# To use a run of your own, set `run` to its folder and skip the training.
+# To use a run of your own, set `run = matinee.Run(FOLDER)` and skip the training.
 
 # %%
 import json
@@ -33,15 +33,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from matinee.config.composing import compose
+import matinee
 from matinee.data.catalogues import with_year
 from matinee.display import plotting
-from matinee.experiment import building, measuring, running
-from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import make_trainer, without_advice
-from matinee.files import checkpoint_path
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
-from matinee.verbs.recommend import predict_ratings
 
 # %matplotlib inline
 torch.set_num_threads(1)  # small models are fastest with one thread
@@ -56,8 +52,8 @@ torch.set_num_threads(1)  # small models are fastest with one thread
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
 overrides = ["experiment=random/mf_bias", "name=mf_bias", f"log_dir={scratch.name}", *quiet]
-run = running.train(compose(*overrides, "trainer.accelerator=cpu"), overrides)
-sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+run = matinee.train(*overrides, "trainer.accelerator=cpu")
+sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
 
 # %% [markdown]
 # ## Contents of a checkpoint
@@ -66,7 +62,7 @@ sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 # with `weights_only=True`.
 
 # %%
-checkpoint = torch.load(checkpoint_path(run, "best"), weights_only=True)
+checkpoint = torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)
 state = checkpoint["state_dict"]
 pd.DataFrame(
     [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in state.items()],
@@ -110,7 +106,7 @@ predictor.load_state_dict(state)
 # `config.yaml`, loads the best epoch, and rejects data or a split that are not those of the run.
 
 # %%
-loaded = building.load_run(run)
+loaded = matinee.load_run(run)
 user_ids, item_ids, ratings = loaded.datamodule.columns("test")
 with torch.no_grad():
     by_hand = predictor(user_ids, item_ids)
@@ -127,13 +123,13 @@ with without_advice():  # hide Lightning's advice about loaders
     )
 torch.testing.assert_close(by_trainer, by_hand, rtol=0, atol=0)
 
-metrics = measuring.evaluate(loaded, trainer).metrics  # what `matinee evaluate` does
+evaluated = matinee.evaluate(loaded)  # what `matinee evaluate` does
 errors = (by_hand - ratings).double()
 table = pd.DataFrame(
     {
         "by hand": [errors.square().mean().sqrt().item(), errors.abs().mean().item()],
-        "matinee evaluate": [metrics["test/rmse"], metrics["test/mae"]],
-        "result.json": [read_result(run)["metrics"][name] for name in ("test/rmse", "test/mae")],
+        "matinee evaluate": evaluated.loc["test", ["rmse", "mae"]].tolist(),
+        "result.json": run.metrics().loc["test", ["rmse", "mae"]].tolist(),
     },
     index=["test RMSE (stars)", "test MAE (stars)"],
 )
@@ -145,7 +141,7 @@ table.round(6)
 # is `predict_ratings`; an id that the data do not contain counts as unknown.
 
 # %%
-predict_ratings(loaded, users=[196, 196, 10**6], items=[50, 242, 50])
+matinee.predict_ratings(loaded, users=[196, 196, 10**6], items=[50, 242, 50])
 
 # %% [markdown]
 # ## Where the model is wrong
@@ -222,7 +218,7 @@ plt.show()
 # The raw ids are stored in the same file, in the order of the rows.
 
 # %%
-exported = run / "predictor.pt2"
+exported = run.folder / "predictor.pt2"
 # an example of size 2: size 1 would be exported as a constant
 example = (user_ids[:2], item_ids[:2])
 batch = torch.export.Dim("batch", min=1)
@@ -258,7 +254,7 @@ done = subprocess.run(
     input=json.dumps(asked), capture_output=True, text=True, check=True,
 )  # fmt: skip
 answered = json.loads(done.stdout)
-np.testing.assert_allclose(answered, predict_ratings(loaded, *asked), rtol=1e-6)
+np.testing.assert_allclose(answered, matinee.predict_ratings(loaded, *asked), rtol=1e-6)
 answered
 
 # %% [markdown]

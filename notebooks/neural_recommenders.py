@@ -33,12 +33,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from matinee.config.composing import compose
+import matinee
 from matinee.config.folders import config_dir
 from matinee.data.sources.movielens import load
 from matinee.display.plotting import COLOURS
-from matinee.experiment import running
-from matinee.experiment.run_folder import read_result
 from matinee.verbs.report import comparison
 
 torch.set_num_threads(1)  # small models are fastest with one thread
@@ -47,11 +45,11 @@ scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 
 # %%
-def train(*overrides: str) -> dict[str, float]:
-    """Train as `matinee train OVERRIDES` does, but without a logger; return the metrics."""
+def train(*overrides: str) -> float:
+    """Train as `matinee train OVERRIDES` does, but without a logger; return the test MRR."""
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}", "name=live"]
-    return read_result(running.train(compose(*words), words))["metrics"]
+    return float(matinee.train(*words).metrics().loc["test", "mrr"])
 
 
 def read_table(name: str, heading: str) -> pd.DataFrame:
@@ -170,7 +168,7 @@ histories = pd.DataFrame(
         "live, short and small": {
             model: train(
                 f"experiment=user_based/{model}", *short, *(small if model != "popularity" else ())
-            )["test/mrr"]
+            )
             for model in models
         },
     }
@@ -237,10 +235,10 @@ counting = pd.DataFrame(
     {
         "published": published,
         "live: softmax, 10 epochs": {
-            model: train(f"experiment=counting/{model}")["test/mrr"] for model in models
+            model: train(f"experiment=counting/{model}") for model in models
         },
         "live: pointwise, 2 epochs": {
-            model: train(f"experiment=counting/{model}", *hasty)["test/mrr"]
+            model: train(f"experiment=counting/{model}", *hasty)
             for model in ("pooling", "lstm", "gru")
         },
     }

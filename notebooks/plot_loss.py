@@ -30,20 +30,19 @@ import pandas as pd
 import torch
 from matplotlib.ticker import MaxNLocator
 
-from matinee.config.composing import compose
+import matinee
 from matinee.display.plotting import COLOURS, save_figure
-from matinee.experiment import running
-from matinee.experiment.run_folder import load_config
 
 torch.set_num_threads(1)  # small models are fastest with one thread
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 
-def train(*overrides: str) -> Path:
-    """Train as `matinee train OVERRIDES` does, but without a logger; return the run folder."""
+def train(name: str, *overrides: str, seed: int = 0) -> pd.DataFrame:
+    """Train as `matinee train OVERRIDES` does, but without a logger; return the metrics by epoch."""
     quiet = ["callbacks.progress_bar=null", "callbacks.inspection=null", "logger=none"]
     words = [*overrides, *quiet, "trainer.accelerator=cpu", f"log_dir={scratch.name}"]
-    return running.train(compose(*words), words)
+    history = matinee.train(f"name={name}", f"seed={seed}", *words).history()
+    return history.assign(name=name, seed=seed, epoch=history.epoch + 1)  # epochs count from 1
 
 
 # %% [markdown]
@@ -54,25 +53,14 @@ def train(*overrides: str) -> Path:
 # -m experiment=random/mf,random/mf_bias,random/ncf seed=0,1`.
 
 # %%
-folders = [
-    train(f"experiment=random/{model}", f"seed={seed}", f"name={model}", "trainer.max_epochs=15")
-    for model in ("mf", "mf_bias", "ncf")
-    for seed in (0, 1)
-]
-
-
-# %%
-def read_curves(folders: list[Path]) -> pd.DataFrame:
-    """Join the `metrics.csv` of runs; epochs count from 1."""
-    tables = []
-    for folder in folders:
-        config = load_config(folder)
-        table = pd.read_csv(folder / "metrics.csv").assign(name=config.name, seed=config.seed)
-        tables.append(table.assign(epoch=table.epoch + 1))
-    return pd.concat(tables, ignore_index=True)
-
-
-curves = read_curves(folders)
+curves = pd.concat(
+    [
+        train(model, f"experiment=random/{model}", "trainer.max_epochs=15", seed=seed)
+        for model in ("mf", "mf_bias", "ncf")
+        for seed in (0, 1)
+    ],
+    ignore_index=True,
+)
 curves[curves.epoch.isin([1, 2, 15])].groupby(["name", "epoch"])[
     ["train/loss", "train/rmse", "val/rmse"]
 ].mean().round(3)
@@ -124,11 +112,10 @@ plt.show()
 
 # %%
 penalties = {"no penalty": 0, "configured": 0.1, "too strong": 0.5}
-folders = [
-    train("experiment=random/mf_bias", f"task.l2={l2}", f"name={name}")
-    for name, l2 in penalties.items()
-]
-penalised = read_curves(folders)
+penalised = pd.concat(
+    [train(name, "experiment=random/mf_bias", f"task.l2={l2}") for name, l2 in penalties.items()],
+    ignore_index=True,
+)
 
 # %%
 figure, panels = plt.subplots(
@@ -187,11 +174,10 @@ gaps.round(3)
 # %%
 rates = {"too low": 0.0002, "right": 0.005, "too high": 0.2}
 without_scheduler = ["experiment=random/mf_bias", "scheduler=none", "trainer.max_epochs=12"]
-folders = [
-    train(*without_scheduler, f"optimizer.lr={rate}", f"name={name}")
-    for name, rate in rates.items()
-]
-paced = read_curves(folders)
+paced = pd.concat(
+    [train(name, *without_scheduler, f"optimizer.lr={rate}") for name, rate in rates.items()],
+    ignore_index=True,
+)
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
