@@ -8,6 +8,7 @@ returned.
 from matinee.data.splits.given import given
 from matinee.data.splits.rows import chronological, random
 from matinee.data.splits.split import Rows, Split, warm_ids
+from matinee.data.splits.timeline import global_timeline
 from matinee.data.splits.users import leave_last_out, user_based, user_tail
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Split",
     "chronological",
     "given",
+    "global_timeline",
     "leave_last_out",
     "random",
     "user_based",

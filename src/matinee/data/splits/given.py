@@ -9,6 +9,7 @@ import numpy as np
 
 from matinee.data.interactions import Interactions
 from matinee.data.splits.split import Split, check_parts, check_share, warm_ids
+from matinee.data.splits.users import is_last_of_two
 from matinee.errors import MatineeError
 
 CutValidation = Literal["random", "last"]
@@ -60,24 +61,12 @@ def given(
             is_held_out = np.zeros(len(train), np.bool_)
             is_held_out[order[: round(len(train) * validation_share)]] = True
         else:
-            is_held_out = _is_last_of_two(interactions.user_ids[train])
+            is_held_out = is_last_of_two(interactions.user_ids[train])
         train, validated = train[~is_held_out], train[is_held_out]
     split = Split("given", options, train, validated, test)
     check_parts(split)
     _report(interactions, split)
     return split
-
-
-def _is_last_of_two(
-    user_ids: np.ndarray[Any, np.dtype[np.int32]],
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Mark the last row of every user who has at least two."""
-    last = np.zeros(int(user_ids.max(initial=0)) + 1, np.int64)
-    last[user_ids] = np.arange(len(user_ids))
-    counts = np.bincount(user_ids, minlength=len(last))
-    is_last = np.zeros(len(user_ids), np.bool_)
-    is_last[last[counts > 1]] = True
-    return is_last
 
 
 def _report(interactions: Interactions, split: Split) -> None:

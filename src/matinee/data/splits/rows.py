@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matinee.data.interactions import Interactions
 from matinee.data.splits.split import Split, check_parts, check_share
@@ -36,14 +37,8 @@ def chronological(interactions: Interactions, quantile: float = 0.8) -> Split:
         )
     check_share(quantile, "quantile")
     timestamps = interactions.timestamps
-
-    def rows_until_quantile(count: int) -> int:
-        # The interpolated moment is at or after this row and before the next later one.
-        row = int(Fraction(str(quantile)) * (count - 1))
-        return int(np.searchsorted(timestamps[:count], timestamps[row], side="right"))
-
-    test_start = rows_until_quantile(len(interactions))
-    validation_start = rows_until_quantile(test_start)
+    test_start = rows_until_quantile(timestamps, quantile)
+    validation_start = rows_until_quantile(timestamps[:test_start], quantile)
     split = Split(
         name="chronological",
         options={"quantile": quantile},
@@ -56,6 +51,13 @@ def chronological(interactions: Interactions, quantile: float = 0.8) -> Split:
     if any(part.max() >= later.min() for part, later in pairwise(times)):
         raise AssertionError("a chronological part reaches past its successor")
     return split
+
+
+def rows_until_quantile(timestamps: NDArray[np.int64], quantile: float) -> int:
+    """Count the rows at or before a quantile of ascending times, interpolated between two neighbours."""
+    # The interpolated moment is at or after this row and before the next later one.
+    row = int(Fraction(str(quantile)) * (len(timestamps) - 1))
+    return int(np.searchsorted(timestamps, timestamps[row], side="right"))
 
 
 def random(

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matinee.data.interactions import Interactions
 from matinee.data.splits.split import Rows, Split, check_parts, check_shares
@@ -35,8 +36,7 @@ def user_based(
         MatineeError: If a share is out of range, train is left no share, or a part has nobody.
     """
     check_shares(validation_share, test_share)
-    draws = np.array([0.0, *(_hashed(raw, seed) for raw in interactions.users["raw_id"])])
-    draws = draws[interactions.user_ids]
+    draws = draws_of_users(interactions, seed)[interactions.user_ids]
     held_out = test_share + validation_share
     split = Split(
         name="user_based",
@@ -118,6 +118,21 @@ def user_tail(
     check_parts(split)
     _assert_order_within_users(interactions, split)
     return split
+
+
+def draws_of_users(interactions: Interactions, seed: int) -> NDArray[np.float64]:
+    """Draw a number in [0, 1) for each user from its raw id and the seed alone, (num_users + 1,)."""
+    return np.array([0.0, *(_hashed(raw, seed) for raw in interactions.users["raw_id"])])
+
+
+def is_last_of_two(user_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Mark the last row of every user who has at least two, given the users of rows in time order."""
+    last = np.zeros(int(user_ids.max(initial=0)) + 1, np.int64)
+    last[user_ids] = np.arange(len(user_ids))
+    counts = np.bincount(user_ids, minlength=len(last))
+    is_last = np.zeros(len(user_ids), np.bool_)
+    is_last[last[counts > 1]] = True
+    return is_last
 
 
 def _hashed(raw_id: Any, seed: int) -> float:
