@@ -18,6 +18,23 @@ class Diverged(MatineeError, ValueError):  # noqa: N818 - the name says what hap
     """Training diverged: a loss or a score is not finite."""
 
 
+class NotWritten(MatineeError):  # noqa: N818 - the name says what happened
+    """A file could not be written; an earlier file of that name is untouched.
+
+    Args:
+        what: The file and the reason.
+        then: What to do after disk space is free.
+    """
+
+    def __init__(self, what: str, then: str = "start it again") -> None:
+        super().__init__(what, then)  # both, so that it can be pickled for another process
+        self.what = what
+        self.then = then
+
+    def __str__(self) -> str:
+        return f"{self.what}; free disk space, then {self.then}."
+
+
 class AtWork(MatineeError):  # noqa: N818 - the name says what happens
     """Another process works on a run folder."""
 

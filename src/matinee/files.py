@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from matinee.errors import MatineeError
+from matinee.errors import NotWritten
 
 
 @contextmanager
@@ -31,15 +31,23 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         write: Writes its content.
 
     Raises:
-        MatineeError: If it cannot be written; an earlier file of that name is untouched.
+        NotWritten: If it cannot be written; an earlier file of that name is untouched.
+    """
+    with writing(path), part_file(path) as part, part.open("wb") as file:
+        write(file)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Report that a file, or a file of a folder, cannot be written.
+
+    Raises:
+        NotWritten: In place of an ``OSError``.
     """
     try:
-        with part_file(path) as part, part.open("wb") as file:
-            write(file)
+        yield
     except OSError as error:
-        raise MatineeError(
-            f"{path} could not be written ({error}); free disk space, then start it again."
-        ) from error
+        raise NotWritten(f"{path} could not be written ({error})") from error
 
 
 def remove_parts(folder: Path, of: str = "*") -> None:

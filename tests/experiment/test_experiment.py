@@ -438,15 +438,21 @@ def test_an_epoch_without_its_checkpoint_is_written_again(run) -> None:
     assert [row.split(",")[0] for row in written[1:]] == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
-def test_a_broken_table_of_epochs_is_reported(finished, content: str) -> None:
+@pytest.mark.parametrize("epochs", [2, 3])
+@pytest.mark.parametrize("content", [None, "", "epoch,step\n0,1\n", "a,b\n1,2\n1,2\n"])
+def test_a_missing_or_broken_table_of_epochs_is_rebuilt(
+    finished, content: str | None, epochs: int
+) -> None:
     folder = finished("model=mf")
+    table = folder / "metrics.csv"
+    before = table.read_text().splitlines()
     (folder / "result.json").unlink()
     config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 3"))
-    (folder / "metrics.csv").write_text(content)
-    with pytest.raises(MatineeError, match=r"metrics\.csv"):
-        running.resume(folder)
+    (folder / "config.yaml").write_text(config.replace("max_epochs: 2", f"max_epochs: {epochs}"))
+    table.unlink() if content is None else table.write_text(content)
+    running.resume(folder)
+    assert table.read_text().splitlines()[:3] == before
+    assert len(table.read_text().splitlines()) == 1 + epochs
 
 
 def test_one_process_at_a_time_trains_in_a_folder(

@@ -91,7 +91,7 @@ def test_a_stopped_run_resumes_and_one_without_a_checkpoint_restarts(
 
 @pytest.mark.parametrize(
     ("whole", "part"),
-    [([], CONFIG), ([CONFIG], None), ([CONFIG], OVERRIDES), ([CONFIG, OVERRIDES], PROTOCOL)],
+    [([], None), ([], OVERRIDES), ([OVERRIDES], PROTOCOL), ([OVERRIDES, PROTOCOL], CONFIG)],
 )
 def test_a_run_killed_while_writing_its_first_files_restarts(
     compose_train, tmp_path: Path, whole: list[str], part: str | None
@@ -99,15 +99,14 @@ def test_a_run_killed_while_writing_its_first_files_restarts(
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / CONFIG).touch()
-    if CONFIG in whole:
-        write_yaml(folder / CONFIG, compose_train(*options(folder)))
-    if OVERRIDES in whole:
-        write_yaml(folder / OVERRIDES, [])
+    for name in whole:
+        (folder / name).write_text("{}")
     if part:
         (folder / f".{part}.0123abcd.part").write_text("ha")
-    if whole:
-        with pytest.raises(MatineeError, match="seed=0, not 1"):
-            running.train_or_resume(compose_train(*options(folder, "seed=1")), [])
+    with pytest.raises(MatineeError, match=f"run_folder={folder} resume=true"):
+        running.resume(folder)
+    with pytest.raises(MatineeError, match="resume=true if its run was killed"):
+        running.train(compose_train(*options(folder)), [])
     assert running.train_or_resume(compose_train(*options(folder)), []) == folder
     assert read_result(folder)
     assert not list(folder.glob(".*.part"))

@@ -121,13 +121,19 @@ def load_weights(task: LightningTask[Any], path: Path) -> None:
     """Load a checkpoint's weights into a task and set it to evaluation mode.
 
     Raises:
-        MatineeError: If the checkpoint is broken or does not fit the task.
+        MatineeError: If the checkpoint is broken, does not fit the task or holds weights that are not
+            finite.
     """
     try:
         task.load_state_dict(read_checkpoint(path)["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise MatineeError(
             f"the checkpoint {path} does not fit the model that its config.yaml describes; "
             "restore both from one run."
         ) from error
+    for name, weight in task.named_parameters():
+        if not weight.isfinite().all():
+            raise MatineeError(
+                f"the checkpoint {path} has weights that are not finite ({name}); restore it or train again."
+            )
     task.eval()

@@ -1,5 +1,6 @@
 """Measuring: compute the metrics of a task with its current weights, and record them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ def evaluate(
         experiment: Data and task.
         trainer: One that measures only.
         stages: One or more of ``train``, ``val`` and ``test``.
+
+    Raises:
+        MatineeError: If a metric is not finite.
     """
     metrics: dict[str, float] = {}
     per_user: dict[str, Any] = {}
@@ -53,6 +57,10 @@ def evaluate(
                 raise KeyboardInterrupt from stop
         figures, per_user = experiment.task.measure(predictions, experiment.datamodule, stage)
         metrics |= {f"{stage}/{metric}": value for metric, value in figures.items()}
+    if broken := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise MatineeError(
+            f"{broken[0]} is {metrics[broken[0]]}; check the data and the weights of this epoch."
+        )
     return Measured(metrics, per_user, predictions)
 
 

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from matinee.config.targets import used_packages
 from matinee.config.trees import check_plain, differences, flatten, read_yaml
 from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
+from matinee.experiment.result_form import misfit
 from matinee.files import write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
@@ -41,10 +42,10 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
     if wanted is not None:
         folder = Path(wanted)
         if folder.is_dir() and any(folder.iterdir()):
-            raise MatineeError(
-                f"run_folder={folder} is not empty; name another, or go on with it: "
-                f"matinee train resume={folder}"
-            )
+            begun, claimed = has_begun(folder), (folder / CONFIG).is_file()
+            hint = f", or go on with it: matinee train resume={folder}" * begun
+            hint = hint or ", or add resume=true if its run was killed" * claimed
+            raise MatineeError(f"run_folder={folder} is not empty; name another{hint}.")
         candidates = [folder]
     else:
         stem = parent / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -68,6 +69,12 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
     raise MatineeError(f"{candidates[0]} is taken and no folder; set run_folder=...")
 
 
+def has_begun(folder: Path) -> bool:
+    """Return whether a folder holds a run that has begun: its config is written after the other files."""
+    path = folder / CONFIG
+    return path.is_file() and path.stat().st_size > 0
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process; the lock ends with the process.
@@ -77,7 +84,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         MatineeError: If the parent folder cannot be written.
     """
     path = folder.resolve()
-    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
+    lock = FileLock(_lock_path(folder), blocking=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -94,6 +101,18 @@ def sole_writer(folder: Path) -> Iterator[None]:
             missing_ok=True
         )  # filelock notices if another process has opened it
         lock.release()
+
+
+def remove_lock(folder: Path) -> None:
+    """Remove the lock that a killed process has left; it locks nothing."""
+    if _lock_path(folder).exists():
+        with suppress(MatineeError), sole_writer(folder):
+            pass
+
+
+def _lock_path(folder: Path) -> Path:
+    path = folder.resolve()
+    return path.with_name(f".{path.name}.lock")
 
 
 def check_same(folder: Path, config: DictConfig) -> None:
@@ -198,6 +217,11 @@ def read_config(folder: Path, text: str | None = None) -> DictConfig:
         raise MatineeError(
             f"{folder} is no run folder: {path} is missing; name one that train printed."
         )
+    if text is None and not has_begun(folder):
+        raise MatineeError(
+            f"{path} is empty, because the run was killed before it began; repeat its command with "
+            f"run_folder={folder} resume=true."
+        )
     tree = read_yaml(path, text)
     if not isinstance(tree, dict) or not tree:
         raise MatineeError(f"{path} is no config; restore it or train again.")
@@ -217,7 +241,7 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
 
     Raises:
         MatineeError: If the run has not finished, or the file is broken or holds metrics that are
-            not numbers.
+            not finite numbers.
     """
     path = folder / RESULT
     if text is None and not path.is_file():
@@ -226,31 +250,17 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
         )
     try:
         result: dict[str, Any] = json.loads(path.read_text() if text is None else text)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
-    parts = ("metrics", "protocol", "environment")
-    whole = isinstance(result, dict) and all(isinstance(result.get(p), dict) for p in parts)
-    if not whole or not all(map(_is_number, result["metrics"].values())):
-        raise MatineeError(f"{path} is no result of a run; restore it or train again.")
+    if found := misfit(result):
+        raise MatineeError(f"{path} is no result of a run ({found}); restore it or train again.")
     return result
 
 
-def headline_of(result: Mapping[str, Any], folder: Path) -> Headline:
-    """Return the headline metric that a result records.
-
-    Raises:
-        MatineeError: If the result records none.
-    """
-    try:
-        return Headline(**result["headline"])
-    except (KeyError, TypeError) as error:
-        raise MatineeError(
-            f"{folder / RESULT} names no headline metric; restore it or train again."
-        ) from error
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def headline_of(result: Mapping[str, Any]) -> Headline:
+    """Return the headline metric that a result records."""
+    recorded = result["headline"]
+    return Headline(recorded["metric"], recorded["higher_is_better"], recorded.get("power") or 1)
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

@@ -3,8 +3,8 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.data.interactions import Interactions
-from matinee.errors import AtWork, MatineeError, Stopped
+from matinee.errors import AtWork, MatineeError, NotWritten, Stopped
 from matinee.experiment.building import Experiment, build, load_weights
 from matinee.experiment.measuring import evaluate, write_per_user
 from matinee.experiment.run_folder import (
@@ -26,15 +26,17 @@ from matinee.experiment.run_folder import (
     check_same,
     claim_folder,
     environment,
+    has_begun,
     load_config,
     read_checkpoint,
     read_result,
+    remove_lock,
     sole_writer,
     write_json,
     write_yaml,
 )
 from matinee.experiment.trainer import fit, make_trainer
-from matinee.files import checkpoint_path, remove_parts
+from matinee.files import checkpoint_path, remove_parts, writing
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.processes import is_first_process, take_part
 
@@ -58,7 +60,8 @@ def train(
         The run folder.
 
     Raises:
-        Stopped: If a signal ended the fit; it can be resumed.
+        Stopped: If a signal ended the run; it can be resumed.
+        NotWritten: If the disk is full.
         MatineeError: For any error the user can fix; a run without a checkpoint leaves no folder.
     """
     return _train(config, overrides, sole_writer, dataset)
@@ -81,15 +84,15 @@ def _train(
         try:
             config.run_folder = str(folder)
             trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
-            write_yaml(folder / CONFIG, config)
             write_yaml(folder / OVERRIDES, list(overrides))
             write_json(folder / PROTOCOL, experiment.datamodule.protocol)
+            write_yaml(folder / CONFIG, config)  # last, for a run with a config can be resumed
             _fit_and_record(experiment, trainer, folder, started)
         except Stopped:
             raise
         except BaseException:
             if not checkpoint_path(folder, "last").exists():
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
     return folder
 
@@ -116,7 +119,9 @@ def resume(folder: Path, dataset: Interactions | None = None) -> Path:
             have changed since it began.
     """
     load_config(folder)
-    if not (folder / RESULT).exists():
+    if (folder / RESULT).exists():
+        remove_lock(folder)
+    else:
         hold: Hold = sole_writer if is_first_process() else nullcontext
         with hold(folder):
             _go_on(folder, dataset)
@@ -162,37 +167,63 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
         return train(config, overrides)
     try:
         with sole_writer(folder):
-            if (folder / PROTOCOL).exists():
+            if has_begun(folder):
                 check_same(folder, config)
                 _go_on(folder)
                 read_result(folder)
                 return folder
-            _clear_what_a_kill_left(folder, config)
+            _clear_what_a_kill_left(folder)
             return _train(config, overrides, nullcontext)
     except AtWork:
         return None
 
 
-def _clear_what_a_kill_left(folder: Path, config: DictConfig) -> None:
-    """Remove a run that was killed before its fit began; keep anything else."""
+def _clear_what_a_kill_left(folder: Path) -> None:
+    """Remove a run that was killed before its config was written; keep anything else."""
     for name in (CONFIG, OVERRIDES, PROTOCOL):
         remove_parts(folder, name)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if CONFIG in found and found <= {CONFIG, OVERRIDES}:
-        if (folder / CONFIG).stat().st_size:  # else it was claimed and no more
-            check_same(folder, config)
+    if CONFIG in found and found <= {CONFIG, OVERRIDES, PROTOCOL}:
         shutil.rmtree(folder)
 
 
 def _fit_and_record(
     experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
 ) -> None:
-    config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
+    config = experiment.config
     device = trainer.strategy.root_device.type
     device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
     print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
     prepared = time.perf_counter()
-    _fit(experiment, trainer, folder)
+    with _resumable(folder):
+        _fit(experiment, trainer, folder)
+        _record(experiment, trainer, folder, started, prepared)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Name the command that continues a run which has a checkpoint.
+
+    Raises:
+        Stopped: If Ctrl-C ended the run.
+        NotWritten: If a file could not be written.
+    """
+    command = f"'matinee train resume={folder}'"
+    try:
+        yield
+    except (KeyboardInterrupt, NotWritten) as error:
+        if not checkpoint_path(folder, "last").exists():
+            raise
+        if isinstance(error, NotWritten):
+            raise NotWritten(error.what, f"go on with {command}") from error
+        raise Stopped(command, status=130) from error
+
+
+def _record(
+    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float, prepared: float
+) -> None:
+    """Measure the best epoch and write its metrics; ``result.json``, the last file, completes the run."""
+    config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
     fitted = time.perf_counter()
     checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     seconds = checkpoints.seconds
@@ -220,24 +251,42 @@ def _fit_and_record(
         },
     }
     write_per_user(experiment, folder, measured.per_user)
-    write_json(folder / RESULT, result)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     text = OmegaConf.to_yaml(config)
     run = MeasuredRun(task, datamodule, measured.predictions, result, plain, text)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RunCallback):
-            callback.on_measured(trainer, run)
+    with writing(folder):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunCallback):
+                callback.on_measured(trainer, run)
+    write_json(folder / RESULT, result)
 
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
     last = checkpoint_path(folder, "last")
     if last.exists():  # read it first, for a clear message if it is broken
-        if "loops" not in read_checkpoint(last):
-            raise MatineeError(f"{last} holds weights alone and cannot be resumed; train again.")
+        _check_resumable(last, trainer)
         load_weights(experiment.task, last)
         experiment.task.train()
     checkpoint = last if last.exists() else None
     fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
+
+
+def _check_resumable(path: Path, trainer: pl.Trainer) -> None:
+    """Refuse a checkpoint that lacks the state of a callback: Lightning would begin it anew.
+
+    Raises:
+        MatineeError: Also if the checkpoint cannot be read or holds weights alone.
+    """
+    checkpoint = read_checkpoint(path)
+    if "loops" not in checkpoint:
+        raise MatineeError(f"{path} holds weights alone and cannot be resumed; train again.")
+    states = checkpoint.get("callbacks")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        known = isinstance(states, Mapping) and isinstance(states.get(callback.state_key), Mapping)
+        if callback.state_dict() and not known:
+            raise MatineeError(
+                f"{path} lacks the state of {type(callback).__name__}; restore it or train again."
+            )
 
 
 def _help(experiment: Experiment, folder: Path) -> NoReturn:

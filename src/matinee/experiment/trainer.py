@@ -21,13 +21,20 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.config.parts import blame, make_part
 from matinee.contracts import DataModule
 from matinee.errors import MatineeError, Stopped
-from matinee.training.callbacks import AtomicCheckpointIO, StopTogether, UnfusedOptimizers
+from matinee.files import writing
+from matinee.training.callbacks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    StopTogether,
+    UnfusedOptimizers,
+)
 from matinee.training.devices import DataParallel, hardware
 from matinee.training.loaders import Loaders
 from matinee.training.processes import is_first_process
 from matinee.training.tasks.base import LightningTask
 
 LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 HARDWARE = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 
 # Lightning logs advertisements and devices
@@ -177,11 +184,17 @@ def fit(
 
     Raises:
         Stopped: If SIGTERM or Ctrl-C ended the fit; its state is saved.
-        MatineeError: If the fit fails, or the folder cannot be written.
+        NotWritten: If the folder cannot be written.
+        MatineeError: If the fit fails, or the checkpoint cannot be restored.
     """
     interrupted = threading.Event()
     try:
-        with without_advice(), _interrupt_between_steps(interrupted):
+        with (
+            _restoring(trainer, checkpoint),
+            writing(folder),
+            without_advice(),
+            _interrupt_between_steps(interrupted),
+        ):
             trainer.fit(
                 task,
                 datamodule=Loaders(datamodule),
@@ -193,14 +206,6 @@ def fit(
         raise Stopped(command, status=130 if interrupted.is_set() else 143) from stop
     except (MisconfigurationException, ArithmeticError) as error:
         raise MatineeError(f"the fit cannot go on: {error}") from error
-    except KeyError as error:
-        if checkpoint is None:
-            raise
-        raise MatineeError(f"{checkpoint} lacks {error}; restore it or train again.") from error
-    except OSError as error:
-        raise MatineeError(
-            f"{folder} could not be written ({error}); free disk space, then resume."
-        ) from error
     except RuntimeError as error:
         if trainer.world_size > 1 and LOST.search(str(error)):
             raise MatineeError(
@@ -210,6 +215,23 @@ def fit(
         if "Early stopping conditioned" not in str(error):
             raise
         raise MatineeError(f"callbacks.early_stopping.monitor is not logged: {error}") from error
+
+
+@contextmanager
+def _restoring(trainer: pl.Trainer, checkpoint: Path | None) -> Iterator[None]:
+    """Blame the checkpoint for what goes wrong before the training that continues it."""
+    try:
+        yield
+    except MatineeError:
+        raise
+    except (*MALFORMED, MisconfigurationException) as error:
+        callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
+        trains = any(isinstance(one, Checkpoints) and one.trains for one in callbacks)
+        if checkpoint is None or trains:
+            raise
+        raise MatineeError(
+            f"{checkpoint} does not hold what its run needs to go on ({error!r}); restore it or train again."
+        ) from error
 
 
 def probe(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

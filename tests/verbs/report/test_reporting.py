@@ -249,7 +249,7 @@ def test_runs_that_are_left_out_are_named(write_run, tmp_path: Path) -> None:
         (
             "result.json",
             '{"metrics": {}, "protocol": {}, "environment": {}}',
-            "lacks part of a run's protocol",
+            "is no result of a run .headline is missing",
         ),
         ("result.json", "[", "is no JSON"),
         ("config.yaml", "seed: 1", "is no whole config"),

@@ -299,5 +299,5 @@ def test_runs_with_other_headlines_are_not_compared(write_run, tmp_path: Path) -
     assert len(compare([tmp_path])[0]) == 2
     del result["headline"]
     path.write_text(json.dumps(result))
-    with pytest.raises(MatineeError, match="names no headline metric"):
+    with pytest.raises(MatineeError, match="headline is missing"):
         compare([tmp_path])

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.apply_func import apply_to_collection
 
-from matinee.errors import MatineeError
+from matinee.errors import MatineeError, NotWritten
 from matinee.files import checkpoint_path, part_file
 
 
@@ -27,6 +27,11 @@ class Checkpoints(Checkpoint):
         monitor: Name of the logged metric that decides which epoch is the best; None takes the last
             epoch.
         mode: Whether a lower or a higher value is better, ``min`` or ``max``.
+
+    Attributes:
+        best_score: The monitored value of the best epoch.
+        best_epoch: The best epoch, from 0.
+        trains: Whether training has started, so that a checkpoint to resume from has been restored.
     """
 
     def __init__(self, monitor: str | None, mode: str) -> None:
@@ -36,6 +41,7 @@ class Checkpoints(Checkpoint):
         self.sign = 1.0 if mode == "min" else -1.0
         self.best_score: float | None = None
         self.best_epoch: int | None = None
+        self.trains = False
         self._stopped = False
         self._began = time.perf_counter()
 
@@ -50,6 +56,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop again if the resumed run had stopped early: Lightning's loops forget it."""
+        self.trains = True
         trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,41 +102,34 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch and the state of the fit as a whole."""
-        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
-        self._stopped = state_dict.get("stopped", False)
-        self._began -= state_dict.get("seconds", 0.0)
+        score, epoch = state_dict["best_score"], state_dict["best_epoch"]
+        self.best_score = None if score is None else float(score)
+        self.best_epoch = None if epoch is None else int(epoch)
+        self._stopped = bool(state_dict["stopped"])
+        self._began -= float(state_dict["seconds"])
 
 
 class EpochTable(Callback):
-    """Writes ``metrics.csv`` in the run folder: a row per epoch, a column per logged metric."""
+    """Writes ``metrics.csv`` in the run folder: a row per epoch, a column per logged metric.
+
+    The rows are part of the checkpoint, so a resumed run writes the file again as it was.
+    """
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the rows that a resumed run has already written, without those it will write again.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows."""
+        return {"rows": self._rows}
 
-        Raises:
-            MatineeError: If they are not the epochs before the checkpoint.
-        """
-        path = self._path(trainer)
-        if trainer.current_epoch == 0 or not trainer.is_global_zero:
-            return
-        try:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))[: trainer.current_epoch]
-            epochs = [int(row["epoch"]) for row in rows]
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise MatineeError(
-                f"{path} is broken ({error!r}); restore it or train again."
-            ) from error
-        if epochs != list(range(trainer.current_epoch)):
-            raise MatineeError(
-                f"{path} holds the epochs {epochs} and the checkpoint {trainer.current_epoch} of "
-                "them; restore it or train again."
-            )
-        self._rows = list(rows)
-        self._write(path)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the rows."""
+        self._rows = [dict(row) for row in state_dict["rows"]]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the rows of the checkpoint that is resumed, also if no epoch is left to train."""
+        if self._rows and trainer.is_global_zero:
+            self._write(self._path(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the row of the epoch."""
@@ -168,7 +168,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint atomically.
 
         Raises:
-            MatineeError: If it cannot be written; an earlier file of that name is untouched.
+            NotWritten: If it cannot be written; an earlier file of that name is untouched.
         """
         path = Path(path)
         checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
@@ -177,7 +177,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with part_file(path) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)  # given the path, torch would store the temporary name
         except (OSError, RuntimeError) as error:
-            raise MatineeError(
-                f"the checkpoint {path} could not be written ({error}); "
-                "free disk space or choose another run_folder=... and resume."
-            ) from error
+            raise NotWritten(f"the checkpoint {path} could not be written ({error})") from error

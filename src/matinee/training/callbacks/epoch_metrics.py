@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from matinee.errors import Diverged
+from matinee.files import checkpoint_path
 from matinee.training.processes import gathered
 from matinee.training.tasks.base import LightningTask
 
@@ -76,7 +77,8 @@ class EpochMetrics(Callback):
         self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
         """Restore the sums of an epoch that was saved in its middle, in the first process."""
-        self._sums = dict(checkpoint["train_sums"]) if trainer.is_global_zero else {}
+        sums = {name: float(value) for name, value in checkpoint["train_sums"].items()}
+        self._sums = sums if trainer.is_global_zero else {}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last pass."""
@@ -137,7 +139,8 @@ def finite_losses(losses: list[Tensor], trainer: pl.Trainer) -> Tensor:
 
 
 def _diverged(what: str, value: float, trainer: pl.Trainer, step: int) -> str:
+    kept = checkpoint_path(trainer.default_root_dir, "last").exists()
     return (
         f"{what} became {value} at step {step} (epoch {trainer.current_epoch}); lower optimizer.lr or "
-        "check the data. The checkpoints of earlier epochs are kept."
+        f"check the data.{' The checkpoints of earlier epochs are kept.' * kept}"
     )

@@ -72,7 +72,7 @@ class Inspection(RunCallback):
                 writer.add_figure(f"test/{name}", figure, epoch, close=False)
             for name, (vectors, labels) in embeddings(run.task.network, run.datamodule).items():
                 written = Path(logger.log_dir) / f"{epoch:05d}" / name
-                shutil.rmtree(written, ignore_errors=True)  # a resumed run may have left it
+                shutil.rmtree(written, ignore_errors=True)  # a killed process may have left it
                 writer.add_embedding(
                     vectors.astype(np.float64).round(4),  # they are written as decimals
                     metadata=labels.to_numpy().tolist(),

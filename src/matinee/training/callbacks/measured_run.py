@@ -19,7 +19,7 @@ class MeasuredRun:
         task: The task with the weights of the best epoch.
         datamodule: Its data.
         predictions: What ``predict_step`` returned for test, batch by batch.
-        result: What ``result.json`` holds.
+        result: What ``result.json`` will hold.
         config: The config as plain values.
         config_text: The config as YAML.
     """
@@ -33,9 +33,10 @@ class MeasuredRun:
 
 
 class RunCallback(Callback):
-    """A callback that is also called once after the fit, when the run has been measured.
+    """A callback that is also called after the fit, when the run has been measured.
 
-    An experiment calls :meth:`on_measured` of every such callback after ``result.json`` is written.
+    An experiment calls :meth:`on_measured` of every such callback before it writes ``result.json``, which
+    completes the run. If the process is killed in between, a resume calls it again.
     """
 
     def on_measured(self, trainer: pl.Trainer, run: MeasuredRun) -> None:

@@ -125,7 +125,9 @@ def _protocol_key(run: Run) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _name(dataset: Mapping[str, Any]) -> str:
+def _name(dataset: Any) -> str:
+    if not isinstance(dataset, Mapping):
+        return "made up"
     reader = str(dataset.get("_target_")).removeprefix("matinee.data.sources.")
     if reader.startswith("subset."):
         return _part(dataset)
@@ -133,14 +135,15 @@ def _name(dataset: Mapping[str, Any]) -> str:
         return "lastfm-1k"
     if reader.startswith("synthetic."):
         return reader.removeprefix("synthetic.")
-    return str(dataset.get("name") or Path(dataset.get("path") or "made up").name)
+    return str(dataset.get("name") or Path(str(dataset.get("path") or "made up")).name)
 
 
 def _part(dataset: Mapping[str, Any]) -> str:
     """Name a part of another data set; the oldest is part 1."""
     folds, least = dataset.get("folds", 1), dataset.get("min_item_count", 1)
-    name = _name(dataset["source"])
-    words = name if folds == 1 else f"part {dataset.get('fold', 0) + 1} of {folds} of {name}"
+    name, fold = _name(dataset.get("source")), dataset.get("fold", 0)
+    number = fold + 1 if isinstance(fold, int) else fold
+    words = name if folds == 1 else f"part {number} of {folds} of {name}"
     return words if least == 1 else f"{words}, items of {least} rows and more"
 
 

@@ -37,7 +37,7 @@ def effective_config(config: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in flatten(config).items() if _counts(key, value)}
     for group, node in config.items():
         if isinstance(node, Mapping):
-            given = _completed(given, group)
+            given = _completed(given, str(group))
     return given
 
 
@@ -68,7 +68,7 @@ def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
 @cache
 def _choices(group: str) -> list[dict[str, Any]]:
     """Read the current files of a group that name a target, as dotted keys."""
-    trees = read_choices(group)
+    trees = read_choices(group) if group.isidentifier() else []
     flat = [{f"{group}.{key}": value for key, value in flatten(tree).items()} for tree in trees]
     choices = [{key: value for key, value in c.items() if _counts(key, value)} for c in flat]
     return [choice for choice in choices if any(map(_names_target, choice))]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from matinee.verbs.report.effective_config import IGNORED, effective_config
 from matinee.verbs.report.run_files import RunFiles, find_run_files
 
 NAMED = {"experiment", "model", "split", "trainer", "seed"}  # in a label, heading or column
+PARTS_READ = {"dataset": dict, "split": dict, "name": str, "seed": int}  # of a config
 DEFAULTS = {"trainer.devices=1", "trainer.num_nodes=1"}  # launchers always pass them
 
 
@@ -52,12 +54,8 @@ class Run:
 
     @property
     def headline(self) -> Headline:
-        """The metric by which the task of the run selects models.
-
-        Raises:
-            MatineeError: If the result names none.
-        """
-        return headline_of(self.result, self.folder)
+        """The metric by which the task of the run selects models."""
+        return headline_of(self.result)
 
     @property
     def label(self) -> str:
@@ -69,11 +67,14 @@ class Run:
         """Return a metric after each epoch from ``metrics.csv``; empty if it is not there.
 
         Raises:
-            MatineeError: If the file is broken.
+            MatineeError: If the file is broken or a value is not finite.
         """
         rows = csv.DictReader(io.StringIO(self.files.text(METRICS) or ""))
         try:
-            return [float(row[metric]) for row in rows if row.get(metric)]
+            values = [float(row[metric]) for row in rows if row.get(metric)]
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"{metric} is not finite")
+            return values
         except (ValueError, csv.Error) as error:
             path = self.folder / METRICS
             raise MatineeError(f"{path} cannot be read ({error}); remove or restore it.") from error
@@ -143,19 +144,14 @@ def _read(files: RunFiles) -> Run:
     folder = files.folder
     config: Any = OmegaConf.to_container(read_config(folder, files.text(CONFIG)))
     result = read_result(folder, files.text(RESULT))
-    protocol, seconds = result["protocol"], result["environment"].get("seconds")
-    parts = (
-        (protocol.get("dataset"), {"sha256", "rows"}),
-        (protocol.get("split"), {"name", "options", "fingerprint"}),
-        (seconds, {"fit"}),
-    )
-    whole = all(isinstance(part, dict) and keys <= set(part) for part, keys in parts)
-    if not whole:
-        raise MatineeError(
-            f"{folder / RESULT} lacks part of a run's protocol; restore it or train again."
-        )
-    if not {"dataset", "split", "name", "seed"} <= set(config):
-        raise MatineeError(f"{folder / CONFIG} is no whole config; restore it or train again.")
+    for key, kind in PARTS_READ.items():
+        if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
+            raise MatineeError(
+                f"{folder / CONFIG} is no whole config ({key} is {config.get(key)!r}); restore it or train "
+                "again."
+            )
     text = files.text(OVERRIDES)
-    overrides = [] if text is None else read_yaml(folder / OVERRIDES, text)
+    overrides = read_yaml(folder / OVERRIDES, text) if text else []
+    if not isinstance(overrides, list):
+        raise MatineeError(f"{folder / OVERRIDES} is no list; restore it or remove it.")
     return Run(files, config, [str(entry) for entry in overrides], result)

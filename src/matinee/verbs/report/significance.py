@@ -30,6 +30,7 @@ from matinee.verbs.report.comparison import Comparison, RunGroup
 from matinee.verbs.report.runs import Run
 
 Floats = npt.NDArray[np.float64]
+LARGEST = 1e12  # count or value of a user; sums of more would lose digits
 RESAMPLES = 10_000
 BLOCK_SIZE = 2**22  # users drawn at a time, over all resamples of a block
 
@@ -245,18 +246,35 @@ def read_user_sums(run: Run) -> UserSums:
     arrays = run.files.per_user()
     try:
         names = arrays["user"]
-        counts = arrays["count"] if "count" in arrays else np.ones(len(names))  # else windows
-        totals = counts * arrays[metric] ** power
-        users, rows = np.unique(names, return_inverse=True)
-        sums = UserSums(users, _summed(rows, counts), _summed(rows, totals), power)
+        if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
+            raise ValueError("user holds no ids")
+        values = _numbers(arrays, metric, names)
+        # without counts, the rows are windows
+        counts = _numbers(arrays, "count", names) if "count" in arrays else np.ones(len(names))
+        if counts.min() < 1 or max(counts.max(), np.abs(values).max()) > LARGEST:
+            raise ValueError("count or a value is out of range")
     except (ValueError, KeyError) as error:
         raise MatineeError(f"{path} cannot be read ({error}).") from error
+    users, rows = np.unique(names, return_inverse=True)
+    with np.errstate(over="ignore"):  # an infinite sum does not make the recorded metric
+        totals = counts * values**power
+    sums = UserSums(users, _summed(rows, counts), _summed(rows, totals), power)
     recorded = run.result["metrics"].get(f"test/{metric}", float("nan"))
     if not np.isclose(sums.metric, recorded, rtol=1e-5):
         raise MatineeError(
             f"{path} makes a test {metric} of {sums.metric:.6f}, not {recorded:.6f}."
         )
     return sums
+
+
+def _numbers(arrays: Mapping[str, npt.NDArray[Any]], name: str, users: Any) -> Floats:
+    """Return an array of finite numbers, one for each entry of ``users``."""
+    values = arrays[name]
+    if values.shape != users.shape or values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} is not one number for each user")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} is not finite")
+    return values.astype(np.float64)
 
 
 def _summed(rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> Floats:

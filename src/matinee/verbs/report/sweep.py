@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from matinee.config.trees import flatten
-from matinee.contracts import Headline
 from matinee.display.markdown import as_markdown
 from matinee.display.metrics import metric_title
 from matinee.display.plotting import save_figure, sweep_curve
 from matinee.errors import MatineeError
+from matinee.experiment.run_folder import headline_of
 from matinee.files import write_whole
 from matinee.verbs.report.runs import find_runs, without_seeds
 from matinee.verbs.report.tables import columns
@@ -64,16 +64,16 @@ def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
 
 def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
     row: dict[str, Any] = {key: value}
-    for metric in columns(Headline(**results[0]["headline"])):
+    for metric in columns(headline_of(results[0])):
         values = [run["metrics"][metric] for run in results if metric in run["metrics"]]
         if values:
             row[metric] = float(np.mean(values))
             row[f"{metric} sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
     seconds = [run["environment"]["seconds"]["fit"] for run in results]
-    sizes = {run["fit"]["parameters"] for run in results}
+    sizes = [run["fit"]["parameters"] for run in results if run.get("fit")]
     return {
         **row,
-        "parameters": max(sizes),
+        "parameters": max(sizes, default=0),
         "fit_seconds": np.median(seconds),
         "runs": len(results),
     }
@@ -95,6 +95,8 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     table = sweep_table(folders, key)
     shown = pd.DataFrame({key: table[key].map("{:g}".format)})
     metrics = [str(name) for name in table if f"{name} sd" in table]
+    if not metrics:
+        raise MatineeError("the runs record no metric that a table shows; name other runs.")
     for metric in metrics:
         shown[metric_title(metric)] = [
             _mean_and_deviation(*pair)
