@@ -207,23 +207,21 @@ def test_a_part_that_writes_files_is_no_argument_of_another(
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_data_folder_that_only_the_run_names_gets_no_copies(
-    ratings_csv: Path, run: Callable[..., Path], table_overrides: list[str], nested: bool,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("MATINEE_DATA", str(tmp_path / "mine"))
-    named = [entry.replace("dataset.", "dataset.source.") for entry in table_overrides]
-    named[0] = "dataset@dataset.source=table"
-    folder = run(*(["dataset=subset", *named] if nested else []), folder="theirs")
-    text = (folder / "config.yaml").read_text()
-    outside = tmp_path / "outside"
-    (folder / "config.yaml").write_text(text.replace("data_dir: null", f"data_dir: {outside}"))
+    finished: Callable[..., Path], tmp_path: Path, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, outside = finished(), tmp_path / "outside"
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dataset"]["data_dir"] = str(outside)
+    if nested:
+        reader = "matinee.data.sources.subset.load"
+        config["dataset"] = {"_target_": reader, "source": config["dataset"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     for verb in VERBS:
         if verb == "resume":
             (folder / "result.json").unlink()
         assert f"the run names {outside}" in failed(matinee(*VERBS[verb](folder)))
     assert not outside.exists()
-    if not nested:
-        assert matinee("recommend", f"run={folder}", f"dataset.data_dir={outside}").returncode == 0
+    assert matinee("recommend", f"run={folder}", f"dataset.data_dir={outside}").returncode == nested
     monkeypatch.setenv("MATINEE_DATA", str(outside))
     assert matinee("recommend", f"run={folder}").returncode == 0
 
