@@ -160,6 +160,13 @@ TARGETS = [
     "matinee.verbs.search.spaces.Space",
     "matinee.experiment.running.train",
     "matinee.cli.main",
+    "matinee.files.os.system",
+    "matinee.config.trees.yaml.unsafe_load",
+    "torch.nn.Module.register_forward_hook",
+    "torch.optim.Adam.load_state_dict",
+    "torch..optim.Adam",
+    "os.mkdir ",
+    "",
 ]
 PLACES = [
     "model",
@@ -177,6 +184,46 @@ def test_a_target_that_is_not_listed_is_refused(plain: dict[str, Any], place: st
         config = changed(plain, {place: {"_target_": target, "path": "MARKER"}})
         with pytest.raises(MatineeError, match=f"{place}._target_={target} is not allowed"):
             check_config(OmegaConf.create(config), "train")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "matinee.data.sources.table.load",  # leaves a copy of the data in its data_dir
+        "matinee.data.sources.movielens.load",
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.loggers.CSVLogger",
+        "lightning.pytorch.profilers.SimpleProfiler",
+    ],
+)
+@pytest.mark.parametrize("place", ["model.embedding_dim", "optimizer.lr", "callbacks.metrics.x"])
+def test_a_part_that_writes_files_is_no_argument_of_another(
+    plain: dict[str, Any], place: str, target: str
+) -> None:
+    config = changed(plain, {place: {"_target_": target, "data_dir": "/tmp/outside"}})
+    with pytest.raises(MatineeError, match=r"is not allowed there|unknown key"):
+        check_config(OmegaConf.create(config), "train")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_data_folder_that_only_the_run_names_gets_no_copies(
+    finished: Callable[..., Path], tmp_path: Path, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, outside = finished(), tmp_path / "outside"
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dataset"]["data_dir"] = str(outside)
+    if nested:
+        reader = "matinee.data.sources.subset.load"
+        config["dataset"] = {"_target_": reader, "source": config["dataset"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    for verb in VERBS:
+        if verb == "resume":
+            (folder / "result.json").unlink()
+        assert f"the run names {outside}" in failed(matinee(*VERBS[verb](folder)))
+    assert not outside.exists()
+    assert matinee("recommend", f"run={folder}", f"dataset.data_dir={outside}").returncode == nested
+    monkeypatch.setenv("MATINEE_DATA", str(outside))
+    assert matinee("recommend", f"run={folder}").returncode == 0
 
 
 def test_what_was_never_checked_is_not_built_either(marker: Path) -> None:
@@ -252,6 +299,14 @@ IN_A_CONFIG = {  # experiments that would make Hydra run, write or find somethin
     "log_dir": "# @package _global_\nlog_dir: MARKER\n",
     "run_folder": "# @package _global_\nrun_folder: MARKER\n",
     "name": "# @package _global_\nname: ../../MARKER\n",
+    "data_dir": "# @package _global_\ndataset: {data_dir: MARKER}\n",
+    "data_dir of a source": "# @package dataset.source\ndata_dir: MARKER\n",
+    "interpolated group": "# @package _global_\ndefaults: ['/${name}/callbacks: bait']\nname: hydra\n",
+    "interpolated package": "# @package ${name}.callbacks\nbait: MARKER\n",
+    "merged key": f"# @package _global_\na: &a {{hydra: {{callbacks: {{bait: {BAIT}}}}}}}\n<<: *a\n",
+    "another file": "# @package _global_\ndefaults: ['file://MARKER']\n",
+    "itself": "# @package _global_\ndefaults: [bait]\n",
+    "many defaults": f"# @package _global_\ndefaults: [{', '.join(['/bait: x'] * 3000)}]\n",
     "environment value": "# @package _global_\nname: ${oc.env:HOME}\n",
     "resolver": "# @package _global_\nmodel: '${oc.create:{_target_: os.mkdir, path: MARKER}}'\n",
     "target": "# @package _global_\nmodel: {_target_: os.mkdir, path: MARKER}\n",
@@ -330,6 +385,7 @@ BOMBS = {
     "deep indentation": "\n".join(" " * n + "a:" for n in range(900)),
     "many values": "a: [" + "1, " * 300_000 + "1]",
     "long text": "a: " + "x" * 3_000_000,
+    "long value": "name: '${now:" + "%Y" * 10_000 + "}'",
     "no end": "a: [1, 2\n",
     "python": "a: !!python/object/apply:os.mkdir [MARKER]",
     "control characters": "a: \x00\x01",

@@ -23,7 +23,12 @@ from matinee.config.suggesting import explain, missing_key, suggest
 from matinee.config.trees import dotted_keys, read_yaml
 from matinee.errors import MatineeError, Stopped
 
-UNCOMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # raised for wrong overrides
+UNCOMPOSED = (  # raised for wrong overrides
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    RecursionError,
+)
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
 REFUSED = (
     "config_name",
@@ -196,6 +201,8 @@ def _hydra() -> Iterator[None]:
 
 def _explained(error: Exception, verb: str, overrides: Sequence[str]) -> MatineeError:
     """Explain in one sentence why the overrides cannot be composed."""
+    if isinstance(error, RecursionError):
+        return MatineeError("a config includes itself, maybe through others; correct its defaults.")
     try:
         parsed = OverridesParser.create().parse_overrides([*overrides])
     except HydraException:

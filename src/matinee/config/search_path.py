@@ -2,8 +2,8 @@
 
 Hydra looks in matinee's own folder first, then in the folders ``configs`` of allowed packages, then in the
 folders of ``--config-dir`` and ``hydra.searchpath``. A file of the latter two kinds has a limited size. It
-must not configure Hydra, which would run code before any check, and must not set where a run is
-written.
+must not configure Hydra, which would run code before any check, and must not set where a run or its data
+are written.
 """
 
 import re
@@ -19,10 +19,11 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from matinee.config.folders import config_dir, config_folders
-from matinee.config.trees import check_interpolations, read_yaml
+from matinee.config.trees import check_interpolations, leaves, read_yaml
 from matinee.errors import MatineeError
 
 PLACES = {"log_dir", "run_folder"}  # keys for the command line only
+MAX_DEFAULTS = 100  # configs that a file includes
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -69,13 +70,17 @@ class FileConfigSource(file_config_source.FileConfigSource):
             check_interpolations(tree)
         except MatineeError as error:
             raise MatineeError(f"in {file}, {error}") from error
+        if len(_default_groups(tree)) > MAX_DEFAULTS:
+            raise MatineeError(f"{file} has more than {MAX_DEFAULTS} defaults; leave some out.")
         found = super().load_config(config_path)
         places = [config_path, found.header["package"] or "", *_default_groups(tree)]
         if "hydra" in tree or any("hydra" in re.split(r"\W", place) for place in places):
             raise MatineeError(
                 f"{file} configures Hydra, which only the command line may do; remove hydra from it."
             )
-        if named := PLACES & ({*tree} | {*places}):
+        named = PLACES & ({*tree} | {*places})
+        named |= {path for path, value in leaves(tree) if _is_data_dir(path) and value is not None}
+        if named:
             raise MatineeError(
                 f"{file} sets {min(named)}, which only the command line may do; remove it."
             )
@@ -88,6 +93,10 @@ def check_own_configs() -> None:
     plugins.register(OwnConfigs)
     # where a launcher starts workers, Hydra registers its own class again; one of the same name stays
     SourcesRegistry.instance().types["file"] = FileConfigSource
+
+
+def _is_data_dir(path: str) -> bool:
+    return path.rsplit(".", 1)[-1] == "data_dir"
 
 
 def _default_groups(tree: Any) -> list[str]:

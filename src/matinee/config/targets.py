@@ -47,6 +47,9 @@ LIBRARIES = {  # by group; without parts that write outside a run folder or call
     },
     "trainer": {"lightning.pytorch": "Trainer"},
 }
+APART = {  # groups whose parts read or write files; they are no arguments of other parts
+    "callbacks", "dataset", "logger", "profiler", "source", "space", "strategy", "trainer",
+}  # fmt: skip
 TOOLS = {  # dependencies of matinee that hold no parts
     "filelock", "hydra", "jinja2", "matplotlib", "numpy", "omegaconf", "optuna", "pandas", "pyarrow",
     "scipy", "tensorboard", "torchmetrics", "tqdm", "yaml",
@@ -129,10 +132,12 @@ def used_packages(tree: Any) -> dict[str, str | None]:
 
 
 def _choices(path: str) -> set[str]:
-    """Return the targets allowed at a path: those of its group, or all if it is an argument of a part."""
+    """Return the targets allowed at a path: those of its group; for an argument, all but :data:`APART`."""
     shipped = _shipped()
     group = group_of(path)
-    return shipped[group] if group in shipped else set().union(*shipped.values())
+    if group in shipped:
+        return shipped[group]
+    return set().union(*(shipped[other] for other in shipped.keys() - APART))
 
 
 @cache
@@ -146,6 +151,7 @@ def _shipped() -> dict[str, set[str]]:
         group = file.parent.name
         for path, target in targets_of(yaml.load(file.read_text(), Loader=Loader), group):
             found.setdefault(group_of(path), set()).add(target)
+    found["source"] = found["dataset"]  # of a subset
     return found
 
 

@@ -19,6 +19,7 @@ from omegaconf._utils import get_yaml_loader
 from matinee.errors import MatineeError
 
 MAX_CHARACTERS = 1_000_000
+MAX_TEXT = 10_000  # characters of one value or key
 MAX_NODES = 10_000  # values of one config, with aliases expanded
 MAX_DEPTH = 30
 MISSING = "???"  # the value of a required key
@@ -72,6 +73,8 @@ def check_size(text: str) -> None:
             anchors[names.pop()] = size
             sizes[-1] += size
         elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > MAX_TEXT:
+                raise ValueError(f"it holds a text of more than {MAX_TEXT:,} characters")
             anchors[event.anchor or ""] = 1
             sizes[-1] += 1
         elif isinstance(event, yaml.AliasEvent):

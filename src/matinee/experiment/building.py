@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from matinee.config.parts import blame, make_part
 from matinee.contracts import DataModule
 from matinee.data.interactions import Interactions
+from matinee.data.sources.fetch import cache_dir
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
 from matinee.files import checkpoint_path
@@ -82,8 +83,10 @@ def load_run(
     if segments is not None:
         config.data.segments = segments
     handed_over = dataset if isinstance(dataset, Interactions) else None
-    if handed_over is None and dataset is not None:
-        move_dataset(config, dataset)
+    if handed_over is None:
+        places = {} if dataset is None else dataset
+        move_dataset(config, places)
+        check_data_dir(config.dataset, places.get("data_dir"))  # type: ignore[union-attr]
     experiment = build(config, handed_over)
     check_protocol(folder, experiment.datamodule.protocol)
     load_weights(experiment.task, checkpoint_path(folder, checkpoint))
@@ -115,6 +118,27 @@ def move_dataset(config: DictConfig, places: Any) -> None:
                 f"{', '.join(str(known) for known in config.dataset if known != '_target_')}."
             )
         config.dataset[key] = str(Path(place).expanduser().absolute())
+
+
+def check_data_dir(dataset: Any, given: Any = None) -> None:
+    """Reject a data folder that only a run folder names, because copies of the data are written there.
+
+    Args:
+        dataset: The dataset of the run.
+        given: The data folder that the user names, or None.
+
+    Raises:
+        MatineeError: If the dataset has a data folder that is neither this one nor :func:`cache_dir`.
+    """
+    own = [Path(folder).expanduser().absolute() for folder in (cache_dir(), given) if folder]
+    for key, value in dataset.items():
+        if isinstance(value, DictConfig):
+            check_data_dir(value, given)
+        elif key == "data_dir" and value is not None and Path(value) not in own:
+            raise MatineeError(
+                f"the run names {value} as its data_dir, which is not your data folder; if you trust it, add "
+                "dataset.data_dir=... to the command or set MATINEE_DATA."
+            )
 
 
 def load_weights(task: LightningTask[Any], path: Path) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from matinee.config.checking import check_config
 from matinee.data.interactions import Interactions
 from matinee.errors import AtWork, MatineeError, NotWritten, Stopped
-from matinee.experiment.building import Experiment, build, load_weights
+from matinee.experiment.building import Experiment, build, check_data_dir, load_weights
 from matinee.experiment.measuring import evaluate, write_per_user
 from matinee.experiment.run_folder import (
     CONFIG,
@@ -118,7 +118,9 @@ def resume(folder: Path, dataset: Interactions | None = None) -> Path:
         MatineeError: If the folder holds no run, its checkpoint cannot be read, or its data or split
             have changed since it began.
     """
-    load_config(folder)
+    config = load_config(folder)
+    if dataset is None:
+        check_data_dir(config.dataset)
     if (folder / RESULT).exists():
         remove_lock(folder)
     else:
