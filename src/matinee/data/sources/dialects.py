@@ -15,7 +15,9 @@ from matinee.errors import MatineeError
 
 Quoting = Literal["none", "quotes", "multiline"]
 
-HEADER_AGAIN = "the row repeats the header; remove it, or set header=true if the file has one beside column_names"
+HEADER_AGAIN = (
+    "the row repeats the header; remove it, or set header=true if the file has a header of its own"
+)
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".inter": "\t"}
 PARQUET = (".parquet", ".pq")
 
