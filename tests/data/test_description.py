@@ -121,6 +121,18 @@ OTHERS = [f"x{row}" for row in range(38)]
             "2 item ids differ only by leading zeros, such as '007' and '7'.",
         ),
         (
+            {"item": ["\u00e1", "a\u0301", *OTHERS]},
+            "2 item ids differ only by Unicode form or invisible characters, such as 'a\u0301' and '\u00e1'.",
+        ),
+        (
+            {"item": ["x\u200b", "x", *OTHERS]},
+            "2 item ids differ only by Unicode form or invisible characters, such as 'x' and 'x\\u200b'.",
+        ),
+        (
+            {"item": ["movieId", *range(39)]},
+            "1 item ids are no integers, as the others are, such as 'movieId'.",
+        ),
+        (
             {"title": ["Alien", "Alien", *OTHERS]},
             "2 items share their title with another item, such as 'Alien'.",
         ),

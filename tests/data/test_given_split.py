@@ -66,6 +66,7 @@ def test_validation_may_be_the_last_row_of_each_user():
 
 def test_unknown_ids_and_leaks_are_reported(capsys):
     log = frame(["train", "validation", "train", "test"], times=[1, 2, 3, 4])
+    capsys.readouterr()
     given(log)
     assert capsys.readouterr().err.splitlines() == [
         "split=given: of 1 rows of validation, 1 are of users and 1 of items that train does not know; "
@@ -118,6 +119,28 @@ def test_data_without_parts_and_parts_that_are_none():
         given(Interactions.from_table({"user": [1], "item": [1]}))
     with pytest.raises(MatineeError, match="row 2, column 'part': 'dev' is no part"):
         frame(["train", "dev"])
+
+
+def test_repeated_pairs_are_reported(capsys):
+    table = {"user": [1, 1, 2, 1], "item": [2, 3, 2, 2], "part": ["train", "train", "test", "test"]}
+    given(Interactions.from_table(table, duplicates="keep"), validation_share=0.5)
+    told = capsys.readouterr().err.splitlines()
+    assert "repeat" not in told[0]
+    log = Interactions.from_table(
+        {**table, "part": ["train", "val", "test", "test"]}, duplicates="keep"
+    )
+    given(log)
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("split=given: of 2 rows of test, 1 are of users and 0 of items")
+    assert told[-1].endswith("; 1 rows repeat a pair of user and item of train.")
+
+
+def test_a_file_belongs_to_one_part(tmp_path):
+    for name, row in (("a.csv", "1,2"), ("b.csv", "1,3")):
+        (tmp_path / name).write_text(f"u,i\n{row}\n")
+    for path in (tmp_path, tmp_path / "*.csv", tmp_path / "b.csv"):
+        with pytest.raises(MatineeError, match=r"b\.csv belongs to path and to test_path"):
+            load(path, "u", "i", test_path=tmp_path / "b.csv", duplicates="keep")
 
 
 def test_a_column_and_files_exclude_each_other(tmp_path):

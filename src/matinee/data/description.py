@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from matinee.data.splits import Split, warm_ids
 MOST_VALUES = 20  # of ratings that are shown one by one
 
 _LARGE_SHARE = 0.1  # of all rows, for one user or item
+_FEW = 0.05  # of all ids
 _QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
 _YEAR = 365.25 * 86_400
 
@@ -215,7 +217,9 @@ def _like_ids(table: pd.DataFrame, name: str) -> Iterator[str]:
     if pd.api.types.is_integer_dtype(raw):
         return
     texts = raw.astype(str)
+    yield from _few_words(texts, name)
     for what, alike in (
+        ("Unicode form or invisible characters", texts.map(_visible)),
         ("blanks", texts.str.split().str.join(" ")),
         ("upper and lower case", texts.str.casefold()),
         ("leading zeros", pd.Series([text.lstrip("0") for text in texts], texts.index)),
@@ -225,6 +229,20 @@ def _like_ids(table: pd.DataFrame, name: str) -> Iterator[str]:
             first = alike[again].iloc[0]
             pair = " and ".join(repr(text) for text in texts[again & (alike == first)][:2])
             yield f"{int(again.sum()):,} {name} ids differ only by {what}, such as {pair}."
+
+
+def _visible(text: str) -> str:
+    """Return a text whose characters are written in one way, without those that cannot be seen."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(c for c in composed if unicodedata.category(c) not in ("Cf", "Cc"))
+
+
+def _few_words(texts: pd.Series, name: str) -> Iterator[str]:
+    """Tell of few ids that are no integers among many that are."""
+    other = ~texts.str.fullmatch("0|-?[1-9][0-9]*")
+    number = int(other.sum())
+    if 0 < number <= len(texts) * _FEW:
+        yield f"{number:,} {name} ids are no integers, as the others are, such as {texts[other].iloc[0]!r}."
 
 
 def _like_titles(items: pd.DataFrame) -> Iterator[str]:

@@ -78,6 +78,7 @@ def test_ids_that_shall_be_integers():
         (pa.array([3.0, 1.0], pa.float32()), [3, 1]),
         (pa.array([Decimal(3), Decimal(1)], pa.decimal128(38, 0)), [3, 1]),
         (pa.array([Decimal(3), Decimal(1)], pa.decimal256(76, 0)), [3, 1]),
+        (pa.array([Decimal("3.00"), Decimal("1.00")], pa.decimal128(10, 2)), [3, 1]),
         (pa.array(["3", "1"], pa.string_view()), [3, 1]),
         (pa.array(["b", "a"], pa.string_view()), ["b", "a"]),
         (pa.array([b"b", b"a"], pa.large_binary()), ["b", "a"]),
@@ -149,6 +150,24 @@ def test_null_is_an_id_among_texts_alone(capsys):
 
 
 @pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        (["7", "x", "8"], "1 of 3 user ids are no integers, such as 'x', so all are read as text"),
+        (["7", str(2**64)], None),
+        (["x", "y"], None),
+        (['"7"', '"8"'], 'quotation marks are part of user ids, such as "7"; set quoting=quotes'),
+        (["7", "8"], None),
+    ],
+)
+def test_what_is_unusual_is_told(capsys, written, note):
+    users(written)
+    told = capsys.readouterr().err
+    assert f"the table: {note}" in told if note else told == ""
+    users(written, id_type="text")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     "column", [[1, None], ["a", None], pa.array([None, None]), ["a", float("nan")]]
 )
 def test_nulls_are_refused_whatever_ids_are(column):
@@ -177,6 +196,9 @@ def test_nulls_are_refused_whatever_ids_are(column):
         (["7", str(2**64)], {"id_type": "integer"}, r"row 2, .*does not fit in 64 bits"),
         (["-7", str(2**63)], {"id_type": "integer"}, r"row 2, .*does not fit in 64 bits"),
         ([1.5], {}, r"row 1, .*1\.5 is not an integer"),
+        ([Decimal("1.00"), Decimal("1.50")], {}, r"row 2, .*1\.50 is not an integer"),
+        (["7", "1.23457E+15"], {}, r"row 2, .*'1\.23457E\+15' is a shortened number"),
+        (["1.2345678901234568e+18"], {}, r"row 1, .*is a shortened number, .*id_type=text"),
         (pa.array([[1]]), {}, "column 'user': ids are of type list"),
         (pa.array([b"\xff"]), {}, "column 'user': .*UTF"),
         (pa.array([1], pa.timestamp("s")), {}, "column 'user': ids are of type timestamp"),

@@ -188,6 +188,8 @@ def test_decimals_of_any_stated_unit():
         ([20_140_407, 20_140_408], r"row 1, .*20140407, like all others, looks like a date"),
         ([20_140_407_235_959], r"looks like a date without separators"),
         ([201_404_072_359], r"looks like a date without separators"),
+        ([2_014_040_723], r"looks like a date without separators"),
+        ([20_140_407_235_959_123], r"looks like a date without separators"),
         (["5", "1970-01-02"], "row 2, .*several ways"),
         (["1970-01-02", "5"], "row 2, .*several ways"),
         (["1.0000000001"], "finer than a nanosecond"),
@@ -224,7 +226,31 @@ def test_times_that_are_refused(column, message):
         times(column)
 
 
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        (["2020-10-25T02:30:00", "2020-10-25T02:10:00Z"], "some times have a zone and others none"),
+        (["2020-10-25", "2020-10-25T02:10:00+01:00"], "some times have a zone and others none"),
+        (["2020-10-25", "2020-10-25T02:10"], None),
+        (["2020-10-25T02:30:00Z", "2020-10-25T02:10:00 UTC"], None),
+        ([2019, 2020], "all times are within a year of 1970, read as seconds"),
+        (["43831.5", "43832.25"], "all times are within a year of 1970"),
+        (["1.5e9", "1.6E+09"], "all times are multiples of 10,000 seconds"),
+        (["1.5889e12", "1.5890e12"], "all times are multiples of 10,000 seconds"),
+        ([1_588_888_888_900] * 2, "all times are equal"),
+        ([86_400 * 15_000, 86_400 * 15_001], None),
+        ([1_500_000_001, 5], None),
+        ([1_500_000_000], None),
+    ],
+)
+def test_what_is_unusual_is_told(capsys, written, note):
+    times(written)
+    told = capsys.readouterr().err
+    assert f"the table: {note}" in told if note else told == ""
+
+
 def test_a_date_without_separators_needs_all_of_them():
+    assert times([2_014_040_724, 2_014_040_701])[1] == "s"
     assert times([20_140_407, 20_149_999])[1] == "s"
     assert times([20_140_407, 5])[1] == "s"
 

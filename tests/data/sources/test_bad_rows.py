@@ -29,7 +29,7 @@ def text(bad: dict[int, str], num_rows: int = 1000) -> str:
 
 
 BAD = {
-    7: "u,i,r,t",
+    7: "u,i,good,t",
     100: "u1,i,5",
     400: ",i,1,2",
     401: "u1,i,,2",
@@ -47,7 +47,7 @@ def test_an_error_names_the_first_and_shows_five(tmp_path, monkeypatch, block):
     with pytest.raises(MatineeError) as caught:
         load(path, **COLUMNS, rating_scale=[0, 5])
     assert str(caught.value) == (
-        f"{path}, line 7, column 'r': 'r' is not a number; correct it. "
+        f"{path}, line 7, column 'r': 'good' is not a number; correct it. "
         "6 more rows are bad; bad_rows=skip leaves such rows out."
     )
     (table,) = caught.value.__notes__
@@ -75,7 +75,7 @@ def test_bad_rows_are_left_out_and_counted(tmp_path, monkeypatch, capsys, block)
     assert log.items["raw_id"][log.item_ids].tolist() == [f"i{row}" for row in kept]
     told = capsys.readouterr().err.splitlines()
     assert told[0] == f"{path}: read 993 of 1,000 rows, refused 7."
-    assert told[-1] == "and 2 more"
+    assert told[7] == "and 2 more"
     again = load(path, **COLUMNS, rating_scale=[0, 5], bad_rows="skip")
     assert again.source == log.source
 

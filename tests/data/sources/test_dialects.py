@@ -204,8 +204,51 @@ def test_a_control_character_beside_a_long_delimiter(tmp_path):
         read(tmp_path, "user::item\n1::2\x1f\n", delimiter="::")
 
 
-def test_the_first_line_of_a_block_keeps_its_marks(tmp_path, monkeypatch):
-    """As where two files that begin with a byte order mark were joined."""
-    monkeypatch.setattr(streams, "_BLOCK", 8)
-    text = "\ufeffuser,item\n1,2\n\ufeff3,4\n"
-    assert read(tmp_path, text) == [("1", 2), ("\ufeff3", 4)]
+@pytest.mark.parametrize("block", [8, 4096])
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("\ufeffu,i\n1,2\n\ufeff3,4\n", 3, "byte order mark, as where files were joined"),
+        ("\ufeffu,i\n1,2\n\ufeffu,i\n3,4\n", 3, "byte order mark"),
+        ('u,i\n1,2\n3,"a\nb"\n\ufeff3,4\n', 5, "byte order mark"),
+        ("u,i\n1,2\nu,i\n3,4\n", 3, "the row repeats the header; remove it"),
+        ('"u","i"\n1,2\n"u","i"\n3,4\n', 3, "the row repeats the header"),
+        ("u,i\n1,2\n3\0,4\n", 3, "the line holds a NUL byte"),
+        ("u,i\n1,2\n3,4\n\0\0\0", 4, "the line holds a NUL byte"),
+    ],
+)
+def test_lines_that_are_no_rows(tmp_path, monkeypatch, block, text, line, problem):
+    monkeypatch.setattr(streams, "_BLOCK", block)
+    options = {"user": "u", "item": "i"}
+    with pytest.raises(MatineeError, match=rf"line {line}: .*{problem}"):
+        read(tmp_path, text, **options)
+    kept = read(tmp_path, text, **options, bad_rows="skip")
+    wrong = text.split("\n")[line - 1]
+    assert kept == read(tmp_path, text.replace(f"\n{wrong}", "", 1), "other.csv", **options)
+
+
+def test_a_header_beside_column_names(tmp_path):
+    text = "user,item\na,b\n"
+    with pytest.raises(MatineeError, match=r"line 1: the row repeats the header.*set header=true"):
+        read(tmp_path, text, column_names=["user", "item"])
+    assert read(tmp_path, text, column_names=["user", "item"], header=True) == [("a", "b")]
+
+
+def test_what_looks_like_a_header_inside_a_field_is_text(tmp_path):
+    text = 'user,item\n1,"a\nuser,item\nb"\n'
+    assert read(tmp_path, text, quoting="multiline") == [(1, "a\nuser,item\nb")]
+
+
+def test_quoted_names_between_tabs(tmp_path):
+    text = '"user"\t"item"\n"a"\t"b"\n'
+    with pytest.raises(MatineeError, match=r"has no column 'user'; .*set quoting=quotes"):
+        read(tmp_path, text, "log.tsv")
+    assert read(tmp_path, text, "log.tsv", quoting="quotes") == [("a", "b")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_marks_of_other_encodings(tmp_path, encoding):
+    data = "user,item\n1,2\n".encode(encoding)
+    with pytest.raises(MatineeError, match=f"set encoding={encoding}"):
+        read(tmp_path, data)
+    assert read(tmp_path, data, encoding=encoding) == [(1, 2)]

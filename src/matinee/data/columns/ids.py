@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from matinee.data.columns.texts import (
     TEXT,
     about,
     as_text,
+    cell,
     is_missing,
     is_text,
     matches,
@@ -35,6 +37,7 @@ FLOAT_LIMITS = {16: 2**11, 32: 2**24, 64: 2**53}
 _INTEGER = r"^(0|-?[1-9][0-9]*)(\.0)?$"  # as it is written, apart from ".0"
 _ANY_INTEGER = r"^[+-]?[0-9]+(\.0+)?$"
 _WHOLE_DECIMAL = r"^-?[0-9]+\.0+$"
+_SHORTENED = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,}$"  # as spreadsheets and pandas write large floats
 _WORD_PROBLEM = (
     "stands for a missing value; fill it or remove the row, or set id_type=text if it is an id"
 )
@@ -76,10 +79,14 @@ class Ids:
         name: ``user`` or ``item``.
         id_type: How ids are read, see `matinee.data.columns`.
         capacity: Number of rows to expect.
+
+    Attributes:
+        notes: What a person should know of how the ids were read.
     """
 
     def __init__(self, name: str, id_type: IdType, capacity: int = 0) -> None:
         self.name, self.id_type, self._capacity = name, id_type, capacity
+        self.notes: list[str] = []
         self._integers = GrowingArray(np.int64)
         self._codes = GrowingArray(np.int32)
         self._chunks: list[bool] = []  # whether each chunk holds integers, and
@@ -100,7 +107,9 @@ class Ids:
         if pa.types.is_dictionary(kind) and not is_text(kind.value_type):
             column = column.dictionary_decode()
             kind = column.type
-        if pa.types.is_null(kind) or pa.types.is_decimal(kind):
+        if pa.types.is_decimal(kind):
+            return self._parse_decimals(column)
+        if pa.types.is_null(kind):
             column = column.cast(TEXT)
             kind = TEXT
         if pa.types.is_dictionary(kind) or is_text(kind):
@@ -122,6 +131,16 @@ class Ids:
             parsed, _ = self._parse_texts(column.cast(TEXT))
             return parsed, faults
         return ParsedIds(values.astype(np.int64, copy=False)), faults
+
+    def _parse_decimals(self, column: pa.Array) -> tuple[ParsedIds, list[Fault]]:
+        """Read decimals, which are ids if they are whole."""
+        digits = pc.replace_substring_regex(column.cast(TEXT), r"\.0*$", "")
+        parsed, faults = self._parse_texts(digits)
+        fraction = matches(digits, r"\.")
+        if fraction.any():
+            problem = "the id {} is not an integer; store ids as integers or text"
+            faults.append(Fault(fraction, cell(column), about(cell(column), problem)))
+        return parsed, faults
 
     def _parse_texts(self, column: pa.Array) -> tuple[ParsedIds, list[Fault]]:
         if not pa.types.is_dictionary(column.type):
@@ -232,6 +251,8 @@ class Ids:
         refuse = _Refusal(self.name, texts, used, codes, locations)
         ranks = np.zeros(len(is_used), np.int32)
         ranks[used], raw = _ranks(texts, self.id_type, refuse)
+        if isinstance(raw, list) and self.id_type == "auto":
+            self.notes = list(_notes(self.name, texts))
         _translate(codes, ranks)
         return codes, raw
 
@@ -330,6 +351,13 @@ def _ranks(texts: pa.Array, id_type: IdType, refuse: _Refusal) -> tuple[NDArray[
             raise refuse.error(
                 index, f"the id {bare[index].as_py()} does not fit in 64 bits; set id_type=text"
             )
+    if id_type == "auto" and (shortened := matches(bare, _SHORTENED)).any():
+        index = int(np.argmax(shortened))
+        raise refuse.error(
+            index,
+            f"the id {bare[index].as_py()!r} is a shortened number, for which several ids may have "
+            "become one; store ids as integers or text, or set id_type=text if it is an id",
+        )
     is_whole = matches(bare, _WHOLE_DECIMAL)
     if is_whole.any():
         shortened = pc.if_else(
@@ -338,6 +366,27 @@ def _ranks(texts: pa.Array, id_type: IdType, refuse: _Refusal) -> tuple[NDArray[
         if (pair := _equal_pair(shortened)) is not None:
             raise refuse.pair(*pair, "in zeros after the point")
     return _sorted_texts(bare)
+
+
+def _notes(name: str, texts: pa.Array) -> Iterator[str]:
+    """Tell what is unusual about distinct ids that are read as text."""
+    bare = trimmed(texts)
+    is_null = to_mask(pc.equal(bare, NULL))
+    if is_null.any():
+        yield f"{NULL!r} is read as the id of a {name}"
+    other = ~matches(bare, _INTEGER) & ~is_null
+    if 0 < np.count_nonzero(other) < len(bare):
+        example = bare[int(np.argmax(other))].as_py()
+        yield (
+            f"{np.count_nonzero(other):,} of {len(bare):,} {name} ids are no integers, such as {example!r}, "
+            "so all are read as text; set id_type=text if this is right"
+        )
+    quoted = matches(bare, '^".*"$')
+    if quoted.any():
+        example = bare[int(np.argmax(quoted))].as_py()
+        yield (
+            f"quotation marks are part of {name} ids, such as {example}; set quoting=quotes if they are not"
+        )
 
 
 def _fits(digits: pa.Array) -> NDArray[np.bool_]:

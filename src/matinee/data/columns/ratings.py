@@ -76,7 +76,7 @@ class Ratings:
         values: NDArray[np.float32] = (
             column.cast(pa.float32(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
         )
-        shown = cell(written) if is_text(written.type) else lambda row: values[row]
+        shown = cell(written) if is_text(written.type) else lambda row: str(values[row])
         return values, faults + self._range_faults(values, shown)
 
     def _range_faults(self, values: NDArray[np.float32], written: Any) -> list[Fault]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.ids import Ids, IdType, ParsedIds, RawIds
 from matinee.data.columns.ratings import Ratings
-from matinee.data.columns.texts import NULL, TEXT, as_text, cell, is_text, plain, to_mask, trimmed
+from matinee.data.columns.texts import TEXT, as_text, cell, is_text, plain, to_mask, trimmed
 from matinee.data.columns.time_cells import ParsedTimes, TimeUnit
 from matinee.data.columns.times import Times
 from matinee.data.source_location import BadRow, BadRows, Fault, Locations, Stretch
@@ -232,9 +232,6 @@ class RowReader:
         readers = self._readers
         user_ids, raw_users = readers["user"].finish(self.locations)
         item_ids, raw_items = readers["item"].finish(self.locations)
-        for name, raw in (("user", raw_users), ("item", raw_items)):
-            if isinstance(raw, list) and self.rules.id_type == "auto" and NULL in raw:
-                print(f"{self.source}: {NULL!r} is read as the id of a {name}.", file=sys.stderr)
         ratings = scale = timestamps = None
         unit: TimeUnit = "s"
         if "rating" in readers:
@@ -242,6 +239,9 @@ class RowReader:
         if "timestamp" in readers:
             timestamps, unit = readers["timestamp"].finish(self.locations)
         parts = readers["part"].finish() if "part" in readers else None
+        for name in ("user", "item", "timestamp"):
+            for note in readers[name].notes if name in readers else ():
+                print(f"{self.source}: {note}.", file=sys.stderr)
         return TypedColumns(
             *(user_ids, raw_users, item_ids, raw_items, ratings, scale, timestamps, unit, parts),
             titles=self._joined_titles(item_ids),

@@ -31,6 +31,7 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 DIGITS: dict[TimeUnit, int] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+SEVERAL_WAYS = "times are written in several ways, as numbers and as dates; write all in one way"
 TOO_FINE = "is finer than a nanosecond, the finest difference that is kept; round it"
 
 _EXAMPLE = "write seconds since 1970 or ISO 8601, such as 2001-02-03T04:05:06Z"
@@ -51,11 +52,13 @@ class ParsedTimes(NamedTuple):
     """Times of a chunk as integers, each of 10**-digits of their unit; shape (rows,).
 
     Those of a ``calendar`` count seconds since 1970-01-01 UTC; the unit of others is not yet known.
+    ``zoned`` holds whether texts have a time zone, for both kinds if there are both.
     """
 
     values: NDArray[np.int64]
     digits: int
     calendar: bool
+    zoned: frozenset[bool] = frozenset()
 
     def take(self, kept: NDArray[np.bool_]) -> ParsedTimes:
         """Keep some of the rows."""
@@ -138,11 +141,10 @@ def parse_texts(texts: pa.Array, decimal: str) -> tuple[ParsedTimes, list[Fault]
         hint = not_a_number(text, decimal)
         return hint if "decimal=" in hint else f"{text!r} is no time; {_EXAMPLE}"
 
-    several = "times are written in several ways, as numbers and as dates; write all in one way"
     faults = [
         Fault(missing, cell(texts), lambda _: MISSING_PROBLEM),
         Fault(~(chosen | other | missing), cell(texts), unreadable),
-        Fault(other, cell(texts), lambda _: several),
+        Fault(other, cell(texts), lambda _: SEVERAL_WAYS),
     ]
     for mask, problem in wrong:
         faults.append(Fault(mask & chosen, cell(texts), about(cell(texts), f"{{!r}} {problem}")))
@@ -167,7 +169,7 @@ def _cast_alike(bare: pa.Array) -> ParsedTimes | None:
         values = bare.cast(kind).view(pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    return ParsedTimes(*coarsest(values, digits), calendar=True)
+    return ParsedTimes(*coarsest(values, digits), True, frozenset({has_zone}))
 
 
 def _parse_iso(bare: pa.Array) -> tuple[ParsedTimes, _Wrong]:
@@ -204,7 +206,8 @@ def _parse_iso(bare: pa.Array) -> tuple[ParsedTimes, _Wrong]:
     nanos = digits(pc.utf8_rpad(fraction, 9, "0"), 0, 9)
     readable = matched & possible & ~too_fine
     parsed, too_far = _joined(np.where(readable, seconds, 0), np.where(readable, nanos, 0))
-    return parsed._replace(calendar=True), [
+    has_zone = matches(part("zone"), ".")[readable]
+    return parsed._replace(calendar=True, zoned=frozenset(np.unique(has_zone).tolist())), [
         (~(matched & possible), f"is no time; {_EXAMPLE}"),
         (too_fine, TOO_FINE),
         (too_far, f"has a fraction and {_TOO_FAR}"),

@@ -14,6 +14,7 @@ from matinee.data.columns.growing import GrowingArray
 from matinee.data.columns.texts import MISSING_PROBLEM, TEXT, as_text, cell, is_text, plain, to_mask
 from matinee.data.columns.time_cells import (
     DIGITS,
+    SEVERAL_WAYS,
     TOO_FINE,
     UNITS,
     ParsedTimes,
@@ -31,6 +32,8 @@ from matinee.errors import MatineeError
 # between two of these bounds.
 _BOUNDS = (10**11, 10**14, 10**17)
 _INT64 = range(-(2**63), 2**63)
+_YEAR = 366 * 86_400
+_ROUND = 10_000  # neither days nor hours are multiples of so many seconds
 
 
 class _Chunk(NamedTuple):
@@ -55,12 +58,17 @@ class Times:
         unit: What numbers count; ``auto`` tells it by their magnitude.
         decimal: The decimal sign of numbers that are written as text.
         capacity: Number of rows to expect.
+
+    Attributes:
+        notes: What a person should know of how the times were read.
     """
 
     def __init__(
         self, unit: TimeUnit | Literal["auto"] = "auto", decimal: str = ".", capacity: int = 0
     ) -> None:
         self.unit, self.decimal = unit, decimal
+        self.notes: list[str] = []
+        self._zoned: frozenset[bool] = frozenset()
         self._values = GrowingArray(np.int64, capacity)
         self._chunks: list[_Chunk] = []
 
@@ -107,6 +115,7 @@ class Times:
     def append(self, parsed: ParsedTimes) -> None:
         """Add the next rows."""
         values = parsed.values
+        self._zoned |= parsed.zoned
         if len(values):
             start, low, high = len(self._values), int(values.min()), int(values.max())
             self._values.append(values)
@@ -122,15 +131,35 @@ class Times:
         """
         for chunk in self._chunks:
             if chunk.calendar != self._chunks[0].calendar:
-                raise locations.error("timestamp", chunk.start, "times are written in several ways")
+                raise locations.error("timestamp", chunk.start, SEVERAL_WAYS)
         unit = "s" if self._chunks[0].calendar else self._told_unit(locations)
         digits = self._scale_alike(unit, locations)
         values = self._values.release()
+        self.notes = list(self._notes(values, digits))
         while digits and all_divisible(values, 1000):
             for part in slices(values):
                 part //= 1000
             digits -= 3
         return values, next(unit for unit in UNITS if DIGITS[unit] == digits)
+
+    def _notes(self, values: NDArray[np.int64], digits: int) -> Iterator[str]:
+        """Tell what is unusual about times, which count 10**-digits seconds."""
+        if len(self._zoned) > 1:
+            yield "some times have a zone and others none, which are read as UTC"
+        if self._chunks[0].calendar or self.unit != "auto":
+            return
+        low, high = min(c.low for c in self._chunks), max(c.high for c in self._chunks)
+        if max(chunk.largest for chunk in self._chunks) < _YEAR:
+            yield (
+                "all times are within a year of 1970, read as seconds; set time_unit if this is right or "
+                "they count something else"
+            )
+        if len(values) == 1:
+            return
+        if low == high:
+            yield "all times are equal, so that rows are in the order of the source"
+        elif all_divisible(values, _ROUND * 10**digits):
+            yield f"all times are multiples of {_ROUND:,} seconds, as if they had been rounded"
 
     def _scale_alike(self, unit: TimeUnit, locations: Locations) -> int:
         """Let all values count 10**-digits seconds, and return these digits."""
@@ -189,14 +218,14 @@ class Times:
         return UNITS[bracket]
 
     def _refuse_packed_dates(self, locations: Locations) -> None:
-        """Refuse numbers all of which read as 20140407 or 20140407101530, dates without separators."""
+        """Refuse numbers all of which read as 20140407, 20140407101530 or the like."""
         low, high = (min(c.low for c in self._chunks), max(c.high for c in self._chunks))
         if any(chunk.digits for chunk in self._chunks):
             return
-        for zeros in (0, 4, 6):
+        for zeros in (0, 2, 4, 6, 9):  # to the day, hour, minute, second, millisecond
             if not 19000101 * 10**zeros <= low <= high < 21010101 * 10**zeros:
                 continue
-            if all(_are_dates(part // 10**zeros) for part in slices(self._values.values)):
+            if all(_are_dates(part, zeros) for part in slices(self._values.values)):
                 raise locations.error(
                     "timestamp",
                     0,
@@ -205,9 +234,15 @@ class Times:
                 )
 
 
-def _are_dates(values: NDArray[np.int64]) -> bool:
-    month, day = values // 100 % 100, values % 100
-    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
+def _are_dates(values: NDArray[np.int64], zeros: int) -> bool:
+    """Say whether numbers read as dates that are followed by so many digits of the time of day."""
+    days = values // 10**zeros
+    month, day = days // 100 % 100, days % 100
+    possible = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    for place, end in ((2, 24), (4, 60), (6, 60)):  # hour, minute, second
+        if zeros >= place:
+            possible &= values // 10 ** (zeros - place) % 100 < end
+    return bool(possible.all())
 
 
 def _decimal(value: int, digits: int) -> str:

@@ -19,7 +19,7 @@ from matinee.data.interactions import ARRAYS, Interactions
 from matinee.errors import MatineeError
 from matinee.files import part_file
 
-_COPY_FORMAT = 3  # raise it whenever what is stored, or how it is computed, changes
+_COPY_FORMAT = 4  # raise it whenever what is stored, or how it is computed, changes
 
 
 def with_copy(

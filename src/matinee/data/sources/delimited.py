@@ -19,9 +19,9 @@ from pyarrow import csv as arrow_csv
 from matinee.data.columns.rows import Parsed, RowReader
 from matinee.data.columns.texts import MISSING
 from matinee.data.source_location import Stretch
-from matinee.data.sources.dialects import Dialect, Layout, first_line, settle
+from matinee.data.sources.dialects import HEADER_AGAIN, Dialect, Layout, first_line, settle
 from matinee.data.sources.quoting import SEPARATOR, check_quotes
-from matinee.data.sources.streams import BYTE_ORDER_MARK, NOT_UTF8, is_utf8, line_blocks
+from matinee.data.sources.streams import is_clean, line_blocks, line_problem
 from matinee.errors import MatineeError
 
 _IDS = pa.dictionary(pa.int32(), pa.string())
@@ -158,8 +158,10 @@ class _File:
 
     def read(self, block: _Block) -> _Read:
         """Type a block's rows; this runs in several threads."""
-        if not is_utf8(block.data):
-            block = _without_undecodable(block)
+        header = self._prepared(self.layout.header) + b"\n"
+        again = block.data.startswith(header) or b"\n" + header in block.data
+        if again or not is_clean(block.data):
+            block = _without_unreadable(block, header)
         table, ragged = self._table(block.data)
         bad = [(block.first_line + index, problem) for index, problem in block.refused]
         lines = block.lines(table.num_rows + len(ragged))
@@ -216,8 +218,6 @@ class _File:
             )
             return "skip"
 
-        if data.startswith(BYTE_ORDER_MARK):  # which Arrow would take off
-            data = b"\n" + data
         quotes = '"' if self.layout.quoting != "none" else False
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
@@ -263,15 +263,20 @@ def _blanked(data: bytes, lines: list[int]) -> bytes:
     return b"".join([*parts, data[begin:]])
 
 
-def _without_undecodable(block: _Block) -> _Block:
-    """Refuse the lines that are not UTF-8."""
-    lines = block.data.split(b"\n")
-    wrong = [index for index, line in enumerate(lines) if not is_utf8(line)]
-    blank, is_start = wrong, block.is_start
+def _without_unreadable(block: _Block, header: bytes) -> _Block:
+    """Refuse the lines that are no text, and rows that repeat the header."""
+    is_start, problems = block.is_start, {}
+    for index, line in enumerate(block.data.splitlines(keepends=True)):
+        if line == header and (is_start is None or is_start[index]):
+            problems[index] = HEADER_AGAIN
+        elif problem := line_problem(line):
+            problems[index] = problem
+    blank = list(problems)
     if is_start is not None:  # a wrong line may be one of several of a row
         rows = np.cumsum(is_start) - 1
-        wrong = np.flatnonzero(is_start)[np.unique(rows[wrong])].tolist()
-        blank = np.flatnonzero(np.isin(rows, rows[wrong])).tolist()
-        is_start = is_start & ~np.isin(np.arange(len(is_start)), wrong)
-    refused = sorted([*block.refused, *((index, NOT_UTF8) for index in wrong)])
+        starts = np.flatnonzero(is_start)
+        problems = {int(starts[rows[index]]): problem for index, problem in problems.items()}
+        blank = np.flatnonzero(np.isin(rows, rows[list(problems)])).tolist()
+        is_start = is_start & ~np.isin(np.arange(len(is_start)), list(problems))
+    refused = sorted([*block.refused, *problems.items()])
     return block._replace(data=_blanked(block.data, blank), is_start=is_start, refused=refused)

@@ -15,6 +15,9 @@ from matinee.errors import MatineeError
 
 Quoting = Literal["none", "quotes", "multiline"]
 
+HEADER_AGAIN = (
+    "the row repeats the header; remove it, or set header=true if the file has a header of its own"
+)
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".inter": "\t"}
 PARQUET = (".parquet", ".pq")
 
@@ -83,6 +86,7 @@ class Layout:
         num_fields: Number of fields of a row.
         places: The place (from 0) of each column that is read.
         header_lines: Lines to skip at the start.
+        header: The header, or what it would be; no row may repeat it.
     """
 
     delimiter: str
@@ -90,6 +94,7 @@ class Layout:
     num_fields: int
     places: dict[str, int]
     header_lines: int
+    header: bytes
 
 
 def delimiter_of(option: str) -> str:
@@ -140,10 +145,14 @@ def settle(path: Path, dialect: Dialect, columns: Mapping[str, str], start: byte
             has_header = dialect.header if dialect.header is not None else not dialect.column_names
             num_lines = number + record.count(b"\n") if has_header else 0
             require_columns(path, [names[place] for place in places.values()], names)
-            return Layout(delimiter, quoting, len(names), places, num_lines)
-    fields = split_record(line, given.encode(), dialect.quoting != "none")
+            header = record if has_header else delimiter.join(names).encode()
+            return Layout(delimiter, quoting, len(names), places, num_lines, header)
+    quotes = (dialect.quoting or ("none" if given == "\t" else "quotes")) != "none"
+    fields = split_record(line, given.encode(), quotes)
     names = _names(path, dialect, fields)
     advice = "" if dialect.column_names else "; if it has no header, set column_names"
+    if not quotes and any(name.startswith('"') for name in names):
+        advice = "; if quotation marks are not part of the names, set quoting=quotes"
     require_columns(path, list(columns.values()), names, advice)
     raise MatineeError(
         f"{path}, line {number}: the row has {len(fields)} fields between {given!r}, and column_names has "

@@ -20,7 +20,7 @@ from matinee.data.source_location import Stretch
 from matinee.data.sources.copies import with_copy
 from matinee.data.sources.dialects import delimiter_of
 from matinee.data.sources.fetch import cache_dir
-from matinee.data.sources.streams import NOT_UTF8, is_utf8, line_blocks
+from matinee.data.sources.streams import line_blocks, line_problem
 from matinee.data.sources.table import find_files
 from matinee.errors import MatineeError
 
@@ -103,11 +103,11 @@ class _Histories:
         for number, line in enumerate(lines, start=first_line):
             if not line.strip():
                 continue
-            if line.isascii() or is_utf8(line):
+            if problem := line_problem(line):
+                refused.append((number, problem))
+            else:
                 numbers.append(number)
                 texts.append(line)
-            else:
-                refused.append((number, NOT_UTF8))
         places = np.array(numbers, np.int64)
         bare = pc.utf8_trim_whitespace(pa.array(texts, pa.large_binary()).cast(TEXT))
         if self.delimiter is None:

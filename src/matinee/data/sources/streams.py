@@ -14,9 +14,15 @@ import pyarrow as pa
 from matinee.errors import MatineeError
 
 NOT_UTF8 = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
+JOINED = "the line begins with a byte order mark, as where files were joined; remove the mark"
+NUL = "the line holds a NUL byte, which is no text; repair the file or set encoding"
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 
+_OTHER_MARKS = {  # that of UTF-32 begins with that of UTF-16
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 _BLOCK = 1 << 22
 _LONGEST_LINE = 1 << 28
 
@@ -109,12 +115,11 @@ def _decoder(path: Path, encoding: str) -> Any:
 
     def without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
         first = next(chunks, b"")
-        while len(first) < len(BYTE_ORDER_MARK) and (more := next(chunks, b"")):
+        while len(first) < len(codecs.BOM_UTF32_LE) and (more := next(chunks, b"")):
             first += more
-        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and name.startswith(
-            "utf-8"
-        ):
-            raise MatineeError(f"{path} is UTF-16 text; set encoding=utf-16.")
+        for other, marks in _OTHER_MARKS.items():
+            if first.startswith(marks) and name.startswith("utf-8"):
+                raise MatineeError(f"{path} is {other.upper()} text; set encoding={other}.")
         yield first.removeprefix(BYTE_ORDER_MARK)
         yield from chunks
 
@@ -152,6 +157,21 @@ def _whole_lines(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
             )
     if last := b"".join(rest):
         yield last + b"\n"
+
+
+def line_problem(line: bytes) -> str | None:
+    """Say why a line is no text, if it is none."""
+    if b"\0" in line:
+        return NUL
+    if line.startswith(BYTE_ORDER_MARK):
+        return JOINED
+    return None if is_utf8(line) else NOT_UTF8
+
+
+def is_clean(block: bytes) -> bool:
+    """Say whether `line_problem` finds nothing in any line of a block."""
+    marked = block.startswith(BYTE_ORDER_MARK) or b"\n" + BYTE_ORDER_MARK in block
+    return not marked and b"\0" not in block and is_utf8(block)
 
 
 def is_utf8(data: bytes) -> bool:

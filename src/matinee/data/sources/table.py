@@ -102,11 +102,13 @@ def load(
         raise MatineeError(
             "part and validation_path or test_path exclude each other; give one of them."
         )
-    paths = [(files, 0) for files in find_files(path)]
+    paths = [(file, 0) for file in find_files(path)]
     for number, more in ((1, validation_path), (2, test_path)):
         if more is not None:
-            paths += [(files, number) for files in find_files(more)]
+            paths += [(file, number) for file in find_files(more)]
     has_parts = bool(validation_path or test_path)
+    if has_parts:
+        _refuse_shared_files(paths)
 
     def build() -> Interactions:
         return _build(paths, columns, rules, dialect, duplicates, has_parts)
@@ -122,6 +124,16 @@ def load(
     folder = Path(data_dir).expanduser() if data_dir else cache_dir()
     name = f"{files[0].name}.{digest.hexdigest()[:16]}.arrow"
     return with_copy(folder / "tables" / name, files, build)
+
+
+def _refuse_shared_files(paths: Sequence[tuple[Path, int]]) -> None:
+    names, part_of = ("path", "validation_path", "test_path"), dict[Path, int]()
+    for file, part in paths:
+        other = part_of.setdefault(file.resolve(), part)
+        if other != part:
+            raise MatineeError(
+                f"{file} belongs to {names[other]} and to {names[part]}; name each file in one of them."
+            )
 
 
 def _build(

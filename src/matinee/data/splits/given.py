@@ -24,8 +24,9 @@ def given(
     """Take the parts that the data set assigns to its rows.
 
     If it has no validation rows, some rows of train become validation. Nothing is dropped: what validation
-    and test hold of users and items that train does not know, and how many rows of train are later than
-    the first one of validation or test, is printed on standard error.
+    and test hold of users and items that train does not know, how many of their rows repeat a pair of train,
+    and how many rows of train are later than the first one of validation or test, is printed on standard
+    error.
 
     Args:
         interactions: The table to split; it needs `parts`, which a reader takes of a column (``part``) or of
@@ -72,11 +73,15 @@ def given(
 def _report(interactions: Interactions, split: Split) -> None:
     warm_users, warm_items = warm_ids(interactions, split.train)
     times = interactions.timestamps
+    pairs = interactions.user_ids.astype(np.int64) * len(warm_items) + interactions.item_ids
     for part, rows in (("validation", split.validation), ("test", split.test)):
         cold_users = np.count_nonzero(~warm_users[interactions.user_ids[rows]])
         cold_items = np.count_nonzero(~warm_items[interactions.item_ids[rows]])
+        known = np.count_nonzero(np.isin(pairs[rows], pairs[split.train]))
         text = f"split=given: of {len(rows):,} rows of {part}, {cold_users:,} are of users and "
         text += f"{cold_items:,} of items that train does not know"
+        if known:
+            text += f"; {known:,} rows repeat a pair of user and item of train"
         if times is not None:
             later = np.count_nonzero(times[split.train] > times[rows].min())
             text += f"; {later:,} rows of train are later than the first of them"
