@@ -98,7 +98,7 @@ def test_every_folder_has_a_rule_and_every_rule_a_folder() -> None:
         ("data.new", "if x:\n    import matinee.contracts", "data imports matinee.contracts"),
         ("verbs.report.new", "from matinee.experiment import building", "it may import config"),
         ("verbs.report.new", "from matinee.verbs.search import records", "report imports matinee.v"),
-        ("metrics.new", "from matinee.networks.popularity import Popularity", ""),
+        ("metrics.new", "from matinee.networks.rankers.popularity import Popularity", ""),
         ("verbs.report.new", "from matinee.experiment.run_folder import CONFIG", ""),
     ],
 )  # fmt: skip

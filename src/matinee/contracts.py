@@ -71,7 +71,12 @@ def lacking(part: object, contract: type) -> list[str]:
     >>> lacking(dict, PairNetwork)
     ['lookup', 'score', 'tables']
     """
-    declared = (*([] if isinstance(part, type) else contract.__annotations__), *vars(contract))
+    contracts = contract.__mro__[
+        -4::-1
+    ]  # without Protocol, Generic and object; the contract is last
+    methods = [name for each in contracts for name in vars(each)]
+    attributes = [name for each in contracts for name in each.__annotations__]
+    declared = methods if isinstance(part, type) else attributes + methods
     return [name for name in declared if not name.startswith("_") and not hasattr(part, name)]
 
 
@@ -155,8 +160,13 @@ class NegativeSampler(Protocol):
 class ClosedForm(Protocol):
     """A network that is solved, not trained."""
 
-    def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor) -> None:
-        """Solve for the buffers of the network, from all of train; columns of shape (rows,)."""
+    def fit(self, *columns: Any) -> None:
+        """Solve for the buffers of the network, from all of train.
+
+        Args:
+            columns: Users and items of the rows, (rows,) each; a pair network gets the ratings as
+                well. The rows of a user come in time order.
+        """
 
 
 class PairNetwork(Protocol):
@@ -191,13 +201,36 @@ class Encoder(Protocol):
         """Encode (batch, length, dim) as (batch, length, dim); a position never sees later ones."""
 
 
-class SequenceNetwork(Protocol):
+class Ranker(Protocol):
     """Scores all items after a history; made from ``num_items`` and ``num_users``.
 
-    A history begins with 0 and is padded with 0 on the right; a position never sees later ones.
+    A history begins with 0 and is padded with 0 on the right; scores depend on nothing else of the
+    batch.
     """
 
     ignores_history: bool  # whether its scores depend on the user alone
+
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        """Score all items as the next ones after some histories.
+
+        Args:
+            histories: Item ids, (batch, length); unknown items are 0 as well.
+            lengths: Number of positions that are not padding, at least 1, (batch,).
+            user_ids: The users of the histories; 0 where unknown, (batch,).
+
+        Returns:
+            Scores (batch, num_items + 1), which the caller may change; column 0 is minus infinity.
+        """
+
+    def tables(self) -> Mapping[str, Tensor]:
+        """Return the embeddings, as :meth:`PairNetwork.tables`; networks without any return none."""
+
+
+class SequenceNetwork(Ranker, Protocol):
+    """A ranker that is trained: it represents every position, and items are scored against that.
+
+    A position never sees later ones.
+    """
 
     def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:
         """Represent every position: ids (batch, length) of users (batch,) to (batch, length, dim)."""
@@ -210,9 +243,6 @@ class SequenceNetwork(Protocol):
 
     def score_all(self, representations: Tensor) -> Tensor:
         """Score all items, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
-
-    def tables(self) -> Mapping[str, Tensor]:
-        """Return the embeddings, as :meth:`PairNetwork.tables`; networks without any return none."""
 
 
 class DataModule(Protocol):

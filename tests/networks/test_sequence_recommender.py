@@ -162,9 +162,10 @@ def test_shipped_config_makes_a_recommender(compose_train, model: str) -> None:
     config = compose_train(f"model={model}")
     check_config(config, "train")
     network = instantiate(config.model)(num_items=NUM_ITEMS).eval()
-    scores = network.score_all(network.represent(random_histories(2, 5)))
-    assert scores.shape == (2, 5, NUM_ITEMS + 1)
-    assert (scores[..., 0] == -torch.inf).all()
+    histories, user_ids = random_histories(2, 5), torch.zeros(2, dtype=torch.int64)
+    scores = network.score_next(histories, torch.tensor([5, 3]), user_ids)
+    assert scores.shape == (2, NUM_ITEMS + 1)
+    assert (scores[:, 0] == -torch.inf).all()
 
 
 @pytest.mark.parametrize("model", MODELS)

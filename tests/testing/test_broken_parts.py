@@ -18,7 +18,7 @@ from matinee.networks.encoders.recurrent import GRU
 from matinee.networks.encoders.user_conditioned import UserConditioned
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
-from matinee.networks.popularity import Popularity
+from matinee.networks.rankers.popularity import Popularity
 from matinee.networks.sequence_recommender import SequenceRecommender
 from matinee.objectives.ranking_losses import BPR, FullSoftmax
 from matinee.objectives.rating_losses import MSE
@@ -193,10 +193,13 @@ class Recommender(SequenceRecommender):
         super().__init__(num_items, GRU, embedding_dim=16, num_users=num_users)
 
 
-class OtherTable(Popularity):
+class OtherTable(Recommender):
     def item_table(self) -> tuple[Tensor, Tensor]:
         weights, biases = super().item_table()
         return weights, biases + 1
+
+    def score_all(self, representations: Tensor) -> Tensor:
+        return super().score_all(representations) - 1
 
 
 class OtherScore(Recommender):
@@ -225,9 +228,46 @@ class Undeclared(Recommender):
 
 
 class RarestFirst(Popularity):
-    def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor | None = None) -> None:
+    def fit(self, user_ids: Tensor, item_ids: Tensor) -> None:
         super().fit(user_ids, item_ids)
         self.item_scores[1:] *= -1
+
+
+class FirstPosition(Recommender):
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        return super().score_next(histories, torch.ones_like(lengths), user_ids)
+
+
+class Shared(Popularity):
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        return self.item_scores.expand(len(histories), -1)
+
+
+class Cold(Popularity):
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        scores = super().score_next(histories, lengths, user_ids)
+        return scores.masked_fill(scores == 0, -torch.inf)
+
+
+class BatchMean(Popularity):
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        scores = super().score_next(histories, lengths, user_ids)
+        return scores + histories.double().mean()
+
+
+class Padded(Popularity):
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        scores = super().score_next(histories, lengths, user_ids)
+        return scores + (histories == 0).sum(1, keepdim=True)
+
+
+class NotStored(Popularity):
+    def fit(self, user_ids: Tensor, item_ids: Tensor) -> None:
+        super().fit(user_ids, item_ids)
+        self.counts = self.item_scores.clone()
+
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        return super().score_next(histories, lengths, user_ids) + hasattr(self, "counts")
 
 
 NETWORKS: Broken = {
@@ -237,7 +277,13 @@ NETWORKS: Broken = {
     "padding": (PaddingScored, "minus infinity for item 0"),
     "table of users": (OtherTables, r"tables\(\) has 21 rows of 'users'"),
     "users": (Undeclared, "depends on the user but does not declare needs_users"),
+    "position": (FirstPosition, "score_next and score_all give different scores"),
     "closed form": (RarestFirst, "RarestFirst does not memorize"),
+    "closed form: shared": (Shared, "after the caller has changed the first ones"),
+    "closed form: cold items": (Cold, "scores that are not finite"),
+    "closed form: batch": (BatchMean, "mixes the rows of a batch"),
+    "closed form: padding": (Padded, "depends on the padding"),
+    "closed form: state": (NotStored, "is not restored by its state dict"),
 }
 
 

@@ -9,6 +9,7 @@ representations, before ``a``, after ``a`` and after ``b``, so it makes three pr
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +86,12 @@ class SequenceRecommender(nn.Module):
             return self.encoder(inputs)  # type: ignore[no-any-return]
         users = histories.new_zeros(len(histories)) if user_ids is None else user_ids
         return self.encoder(inputs, users)  # type: ignore[no-any-return]
+
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
+        representations = self.represent(histories, user_ids)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        return self.score_all(representations[rows, lengths.long() - 1])
 
     def tables(self) -> dict[str, Tensor]:
         """Return the embeddings of the items, and those of the users if the encoder needs users."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from matinee.contracts import ClosedForm, Encoder, SequenceNetwork
+from matinee.contracts import ClosedForm, Encoder, Ranker, SequenceNetwork
 from matinee.metrics import ranks
 from matinee.networks.sequence_recommender import SequenceRecommender
 from matinee.testing.properties import (
@@ -54,16 +54,16 @@ def check_encoder(make: Callable[..., Encoder], knows_order: bool = True) -> Non
     check_sequence_network(whole, knows_order)
 
 
-def check_sequence_network(make: Callable[..., SequenceNetwork], knows_order: bool = True) -> None:
-    """Check a network that scores the next item of a history.
+def check_sequence_network(make: Callable[..., Ranker], knows_order: bool = True) -> None:
+    """Check a network that scores the next item of a history, be it trained or solved in closed form.
 
     The properties are:
 
     - shapes and finite values at all sizes, from a single empty history to long ones, and under
       mixed precision;
-    - the same scores from ``score``, ``score_all`` and ``item_table``;
-    - representations that depend on the past of their own row only, not on later items, padding or
-      other rows, in training and in evaluation;
+    - the same scores from ``score_next``, ``score``, ``score_all`` and ``item_table``;
+    - representations, or scores of a network in closed form, that depend on the past of their own row
+      only, not on later items, padding or other rows, in training and in evaluation;
     - dependence on users and histories as declared by ``needs_users`` and ``ignores_history``;
     - a gradient for each parameter, and for row 0 of each table;
     - the same answer when asked again, and from another instance with the same state dict;
@@ -77,33 +77,97 @@ def check_sequence_network(make: Callable[..., SequenceNetwork], knows_order: bo
         AssertionError: If a property is missing.
     """
     with reproducible():
-        check_complete(_make(make), SequenceNetwork)
-        network, other = _make(make).double().eval(), _make(make).double().eval()
+        solved = isinstance(_make(make), ClosedForm)
+        check_complete(_make(make), Ranker if solved else SequenceNetwork)
+        network, other = _make(make).double().eval(), _untrained(make)
         histories, user_ids = _histories(4, 6), torch.tensor([1, 2, 0, 3])
-        _check_scores(network)
-        single: Any = make(num_items=1, num_users=1)
-        _check_scores(single.double().eval(), 1)
+        sizes = ((network, NUM_ITEMS), (_untrained(make, 1, 1), 1))
+        for part, num_items in () if solved else sizes:
+            _check_scores(part, num_items)
         check_repeatable(
             network,
-            lambda: network.represent(histories, user_ids),
-            lambda: network.represent(_histories(5, 9), torch.arange(5)),
+            lambda: _answers(network, histories, user_ids),
+            lambda: _answers(network, _histories(5, 9), torch.arange(5)),
         )
+        for part, num_items in sizes:
+            _check_next(part, num_items)
         _check_past_only(network)
         _check_declarations(network)
-        if not isinstance(network, ClosedForm):
+        if not solved:
             _check_trainable(network)
-        check_state_dict(
-            network, other, lambda part: part.score_all(part.represent(histories, user_ids))
-        )
+        check_state_dict(network, other, lambda part: _scores(part, histories, user_ids))
         _check_memorizes(make(num_items=NUM_ITEMS, num_users=NUM_USERS), knows_order)
         _check_chance(make(num_items=NUM_ITEMS, num_users=NUM_USERS))
 
 
-def _make(make: Callable[..., SequenceNetwork]) -> Any:
+def _make(make: Callable[..., Ranker]) -> Any:
     network = make(num_items=NUM_ITEMS, num_users=NUM_USERS)
     if isinstance(network, ClosedForm):
         _fit(network, *_noise(8, 6))
     return network
+
+
+def _untrained(
+    make: Callable[..., Any], num_items: int = NUM_ITEMS, num_users: int = NUM_USERS
+) -> Any:
+    return make(num_items=num_items, num_users=num_users).double().eval()
+
+
+def _scores(network: Any, histories: Tensor, user_ids: Tensor) -> Tensor:
+    """Score all items after every position, (batch, length) to (batch, length, num_items + 1)."""
+    if not isinstance(network, ClosedForm):
+        scores: Tensor = network.score_all(network.represent(histories, user_ids))
+        return scores
+    ends = torch.arange(1, histories.shape[1] + 1)
+    prefixes = histories * (
+        torch.arange(len(ends)) < ends.view(-1, 1, 1)
+    )  # one row of rows per end
+    lengths = ends.unsqueeze(1).expand(-1, len(histories))
+    ranker: Any = network
+    return torch.stack(
+        [ranker.score_next(*prefix, user_ids) for prefix in zip(prefixes, lengths, strict=True)], 1
+    )
+
+
+def _answers(network: Any, histories: Tensor, user_ids: Tensor) -> Tensor:
+    """Represent every position, or score the real items if the network represents none."""
+    if isinstance(network, ClosedForm):
+        return _scores(network, histories, user_ids)[..., 1:]
+    represented: Tensor = network.represent(histories, user_ids)
+    return represented
+
+
+@during("to score the next items of histories of different lengths")
+def _check_next(network: Any, num_items: int) -> None:
+    name = name_of(network)
+    for batch, length in ((3, 6), (1, 1), (2, 120)):
+        histories = _histories(batch, length) % (num_items + 1)
+        lengths = length - torch.arange(batch)
+        histories = (histories * (torch.arange(length) < lengths.unsqueeze(1))).int()
+        user_ids = (torch.arange(batch) % 2).int()
+        scores = network.score_next(histories, lengths.int(), user_ids)
+        require(
+            scores.shape == (batch, num_items + 1) and (scores[:, 0] == -math.inf).all(),
+            f"{name}: score_next must return one score per item, and minus infinity for item 0.",
+        )
+        require(
+            scores[:, 1:].isfinite().all(),
+            f"{name}: score_next returns scores that are not finite for histories of shape "
+            f"{(batch, length)}; look for a division by 0 or the logarithm of 0.",
+        )
+        before = scores[:, 1:].clone()
+        if not isinstance(network, ClosedForm):
+            last = _scores(network, histories, user_ids)[torch.arange(batch), lengths - 1]
+            require(
+                close(before, last[:, 1:]),
+                f"{name}: score_next and score_all give different scores.",
+            )
+        scores.zero_()
+        require(
+            close(network.score_next(histories, lengths, user_ids)[:, 1:], before),
+            f"{name}: score_next returns other scores after the caller has changed the first ones; "
+            "return a copy.",
+        )
 
 
 @during("to score histories of different sizes")
@@ -151,19 +215,19 @@ def _check_past_only(network: Any) -> None:
     histories, user_ids = _histories(4, length), torch.tensor([1, 2, 0, 3])
 
     @torch.no_grad()
-    def represent(histories: Tensor, user_ids: Tensor) -> Tensor:
+    def answer(histories: Tensor, user_ids: Tensor) -> Tensor:
         torch.manual_seed(1)  # the same dropout in each call
-        represented: Tensor = network.represent(histories, user_ids)
-        return represented
+        answers: Tensor = _answers(network, histories, user_ids)
+        return answers
 
     for training in (True, False):
         network.train(training)
         mode = "training" if training else "evaluation"
-        before = represent(histories, user_ids)
+        before = answer(histories, user_ids)
         for end in range(1, length):
             changed = torch.cat((histories[:, :end], _other(histories[:, end:])), 1)
             require(
-                close(represent(changed, user_ids)[:, :end], before[:, :end]),
+                close(answer(changed, user_ids)[:, :end], before[:, :end]),
                 f"{name} sees the future in {mode} mode: a change of the items from position {end} on "
                 "changes earlier representations; look for a convolution padded on both sides, "
                 "attention without a causal mask, a reversed pass or a statistic over the positions.",
@@ -171,19 +235,19 @@ def _check_past_only(network: Any) -> None:
         changed = torch.cat((histories[:1], _other(histories[1:])))
         other_users = torch.cat((user_ids[:1], user_ids[1:].flip(0)))
         require(
-            close(represent(changed, other_users)[0], before[0]),
+            close(answer(changed, other_users)[0], before[0]),
             f"{name} mixes the rows of a batch in {mode} mode: a change of other rows changes the "
             "representation of a row; look for batch normalization, a statistic over the batch or a "
             "reshape that moves values to another row.",
         )
-    padded = represent(F.pad(histories, (0, 6)), user_ids)
+    padded = answer(F.pad(histories, (0, 6)), user_ids)
     require(
         close(padded[:, :length], before),
         f"{name} depends on the padding: zeros on the right change the representations before them; "
         "look for a result that is divided by, or aligned to, the length of the batch.",
     )
     for row, end in enumerate((length, min(3, length), 1, 2)):
-        alone = represent(histories[row : row + 1, :end], user_ids[row : row + 1])
+        alone = answer(histories[row : row + 1, :end], user_ids[row : row + 1])
         require(
             close(alone[0], before[row, :end]),
             f"{name} represents a history of {end} positions differently when it is the only row of its "
@@ -194,9 +258,9 @@ def _check_past_only(network: Any) -> None:
 @during("to represent histories of known and unknown users")
 def _check_declarations(network: Any) -> None:
     name, histories, user_ids = name_of(network), _histories(4, 5), torch.tensor([1, 2, 0, 3])
-    before = network.represent(histories, user_ids)
+    before = _answers(network, histories, user_ids)
     changed = torch.cat((histories[:, :4], _other(histories[:, 4:])), 1)
-    differs = (network.represent(changed, user_ids) - before).abs().amax(-1)[:, 4] > ROUNDING
+    differs = (_answers(network, changed, user_ids) - before).abs().amax(-1)[:, 4] > ROUNDING
     if network.ignores_history:
         require(not differs.any(), f"{name} declares ignores_history but depends on the history.")
     elif not isinstance(network, ClosedForm):
@@ -205,7 +269,7 @@ def _check_declarations(network: Any) -> None:
             f"{name} does not depend on the last item of a history; look for a shift by one position, "
             "or declare ignores_history = True.",
         )
-    differs = (network.represent(histories, user_ids + 1) - before).abs().amax((1, 2)) > ROUNDING
+    differs = (_answers(network, histories, user_ids + 1) - before).abs().amax((1, 2)) > ROUNDING
     if getattr(network, "needs_users", False):
         require(differs.all(), f"{name} declares needs_users but does not depend on the user.")
     else:
@@ -281,7 +345,7 @@ def _check_chance(network: Any) -> None:
 def _fit(network: ClosedForm, targets: Tensor, user_ids: Tensor) -> None:
     shown = targets > 0
     users, items = user_ids.unsqueeze(1).expand_as(targets)[shown], targets[shown]
-    network.fit(users, items, torch.ones(len(items)))
+    network.fit(users, items)
 
 
 def _train(network: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -298,7 +362,7 @@ def _train(network: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
 def _mean_reciprocal_rank(
     network: Any, targets: Tensor, user_ids: Tensor, counted: Tensor
 ) -> float:
-    scores = network.eval().score_all(network.represent(_before(targets), user_ids))
+    scores = _scores(network.eval(), _before(targets), user_ids)
     counted = counted & (targets > 0)
     return float((1 / ranks(scores[counted], targets[counted])).mean())
 

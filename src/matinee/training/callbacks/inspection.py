@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from matinee.contracts import DataModule, PairNetwork, SequenceNetwork
+from matinee.contracts import DataModule, PairNetwork, Ranker
 from matinee.display.metrics import shown_metrics
 from matinee.metrics import FloatArray
 from matinee.training.callbacks.measured_run import MeasuredRun, RunCallback
@@ -121,7 +121,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embeddings(
-    network: PairNetwork | SequenceNetwork, datamodule: DataModule
+    network: PairNetwork | Ranker, datamodule: DataModule
 ) -> dict[str, tuple[FloatArray, pd.DataFrame]]:
     """Return the trained embeddings of items and users with their labels.
 

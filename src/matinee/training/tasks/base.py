@@ -13,9 +13,9 @@ from matinee.contracts import (
     ClosedForm,
     Data,
     PairNetwork,
+    Ranker,
     RankingLoss,
     RatingLoss,
-    SequenceNetwork,
     Task,
     lacking,
 )
@@ -57,14 +57,14 @@ class LightningTask(pl.LightningModule, Task[Data]):
     score_name: str
     device_tolerance: tuple[float, float] = (1e-4, 0.0)  # errors are sums over float32
     judged_by: str | None
-    network: PairNetwork | SequenceNetwork
+    network: PairNetwork | Ranker
     loss: RatingLoss | RankingLoss
     warm_users: Tensor
     warm_items: Tensor
 
     def __init__(
         self,
-        network: PairNetwork | SequenceNetwork,
+        network: PairNetwork | Ranker,
         loss: RatingLoss | RankingLoss,
         warm: tuple[Tensor, Tensor],
         optimizer: OptimizerFactory,
@@ -129,8 +129,8 @@ class LightningTask(pl.LightningModule, Task[Data]):
     # during a fit
 
     @abstractmethod
-    def training_columns(self, datamodule: Data) -> tuple[Tensor, Tensor, Tensor]:
-        """Return users, items and ratings of train, (rows,) each, to solve a network in closed form."""
+    def training_columns(self, datamodule: Data) -> tuple[Tensor, ...]:
+        """Return the columns of train, see :meth:`matinee.contracts.ClosedForm.fit`."""
 
     @abstractmethod
     def step(self, batch: Any) -> dict[str, Tensor]:

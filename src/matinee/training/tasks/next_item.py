@@ -12,9 +12,11 @@ from matinee.batches import RankingBatch, SequenceDataModule
 from matinee.batches.windows import SequenceBatch
 from matinee.contracts import (
     CatalogueLoss,
+    ClosedForm,
     Headline,
     NegativeSampler,
     NegativesLoss,
+    Ranker,
     RankingLoss,
     RankingScores,
     SequenceNetwork,
@@ -44,7 +46,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
     become id 0, and so do such users.
 
     Args:
-        network: A sequence network.
+        network: A sequence network, or any ranker in closed form.
         loss: A ranking loss, fitted to the catalogue.
         sampler: Draws the negatives for a loss that compares targets with negatives; else None.
         warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
@@ -63,12 +65,12 @@ class NextItemTask(LightningTask[SequenceDataModule]):
     score_name = "score"
     judged_by = None
     device_tolerance = (1e-2, 1e-3)  # nearly equal scores change places, and ranks whole numbers
-    network: SequenceNetwork
+    network: SequenceNetwork  # in closed form a mere Ranker, because it takes no steps
     loss: RankingLoss
 
     def __init__(
         self,
-        network: SequenceNetwork,
+        network: Ranker,
         loss: RankingLoss,
         sampler: NegativeSampler | None,
         warm: tuple[Tensor, Tensor],
@@ -91,7 +93,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
     def from_data(
         cls,
         datamodule: SequenceDataModule,
-        model: Callable[..., SequenceNetwork],
+        model: Callable[..., Ranker],
         loss: RankingLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
@@ -119,7 +121,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         _check_loss(loss)
         check_part(
             getattr(model, "func", model),
-            SequenceNetwork,
+            Ranker,
             "choose model=gru or another that ranks items",
         )
         loss.fit(interactions.num_items)
@@ -130,7 +132,8 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             )
             sampler.fit(counts)
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
-        check_part(network, SequenceNetwork, "choose model=gru or another that ranks items")
+        contract = Ranker if isinstance(network, ClosedForm) else SequenceNetwork
+        check_part(network, contract, "choose model=gru or another that ranks items")
         longest = int(datamodule.windows.lengths.max())
         parts = network.named_modules() if isinstance(network, nn.Module) else ()
         for name, part in parts:
@@ -151,10 +154,11 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             unknown_users=unknown_users,
         )
 
-    def training_columns(self, datamodule: SequenceDataModule) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the items of train, also in place of users and ratings, which are not used."""
-        item_ids = torch.from_numpy(datamodule.histories.item_ids)
-        return item_ids, item_ids, item_ids
+    def training_columns(self, datamodule: SequenceDataModule) -> tuple[Tensor, Tensor]:
+        """Return users and items of train, one user after another."""
+        offsets, item_ids = datamodule.histories.offsets, datamodule.histories.item_ids
+        user_ids = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
+        return torch.from_numpy(user_ids), torch.from_numpy(item_ids)
 
     def step(self, batch: SequenceBatch | RankingBatch) -> dict[str, Tensor]:
         """Compute the loss over the targets of a batch; also return their number."""
@@ -195,11 +199,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             Scores (batch, num_items + 1); column 0, the padding, is minus infinity.
         """
         histories = histories * self.warm_items[histories]
-        representations = self.network.represent(histories, user_ids * self.warm_users[user_ids])
-        last = representations[
-            torch.arange(len(lengths), device=lengths.device), lengths.long() - 1
-        ]
-        return self.network.score_all(last)
+        return self.network.score_next(histories, lengths, user_ids * self.warm_users[user_ids])
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Rank the target of each row: ``ranks`` (batch,) and ``best_items``, ids (batch, k)."""

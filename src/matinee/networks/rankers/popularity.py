@@ -11,9 +11,7 @@ class Popularity(nn.Module):
     r"""Score each item by its number of interactions in train, :math:`s_i = \log(1 + n_i)`.
 
     The softmax of these scores is the distribution of the items with add-one smoothing. Adding one
-    also keeps the score of an item that is not in train finite. The interface is that of
-    :class:`matinee.networks.sequence_recommender.SequenceRecommender`; representations have width 1
-    and are all 0.
+    also keeps the score of an item that is not in train finite.
 
     Args:
         num_items: Number of items, at least 1; ids are 1..num_items, 0 is the padding.
@@ -33,13 +31,12 @@ class Popularity(nn.Module):
         item_scores[0] = NEVER
         self.register_buffer("item_scores", item_scores)
 
-    def fit(self, user_ids: Tensor, item_ids: Tensor, ratings: Tensor | None = None) -> None:
+    def fit(self, user_ids: Tensor, item_ids: Tensor) -> None:
         """Count the interactions of each item.
 
         Args:
             user_ids: Not used.
             item_ids: Items of train, integers in 1..num_items, shape (rows,).
-            ratings: Not used.
         """
         counts = torch.bincount(item_ids, minlength=len(self.item_scores))
         self.item_scores[1:] = counts[1:].double().log1p()
@@ -48,18 +45,6 @@ class Popularity(nn.Module):
         """Return no embeddings."""
         return {}
 
-    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
-        """Represent every history by 0: ids (batch, length) to zeros (batch, length, 1)."""
-        return self.item_scores.new_zeros(*histories.shape, 1)
-
-    def item_table(self) -> tuple[Tensor, Tensor]:
-        """Return the item weights, zeros (num_items + 1, 1), and the scores (num_items + 1,) as biases."""
-        return torch.zeros_like(self.item_scores).unsqueeze(-1), self.item_scores
-
-    def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
-        """Score chosen items: ids (...) or (..., k) to scores of the same shape."""
-        return self.item_scores[item_ids]
-
-    def score_all(self, representations: Tensor) -> Tensor:
-        """Score all items: (..., 1) to (..., num_items + 1); column 0 is minus infinity."""
-        return self.item_scores.repeat(*representations.shape[:-1], 1)
+    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+        """Score all items alike after every history: ids (batch, length) to (batch, num_items + 1)."""
+        return self.item_scores.repeat(len(histories), 1)

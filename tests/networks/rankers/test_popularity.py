@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matinee.contracts import ClosedForm
-from matinee.networks.popularity import Popularity
+from matinee.networks.rankers.popularity import Popularity
 from matinee.testing import check_sequence_network
 
 
@@ -17,20 +17,25 @@ def test_network_passes_the_kit() -> None:
 def fitted() -> Popularity:
     network = Popularity(4)
     users, items = torch.tensor([1, 1, 2, 3], dtype=torch.int32), torch.tensor([3, 1, 3, 3])
-    network.fit(users, items, torch.ones(4))
+    network.fit(users, items)
     return network
+
+
+def scored(network: Popularity, rows: int) -> torch.Tensor:
+    ids = torch.zeros(rows, dtype=torch.int64)
+    return network.score_next(ids.unsqueeze(1), ids + 1, ids)
 
 
 def test_scores_are_log_counts() -> None:
     expected = [-math.inf, math.log(2), 0.0, math.log(4), 0.0]
-    scores = fitted().score_all(torch.zeros(1, 1))
+    scores = scored(fitted(), 1)
     assert scores.tolist()[0] == pytest.approx(expected)
 
 
 def test_is_solved_not_trained() -> None:
     assert isinstance(Popularity(3), ClosedForm)
     assert not list(Popularity(3).parameters())
-    assert Popularity(3).score_all(torch.zeros(2, 1)).tolist() == [[-math.inf, 0, 0, 0]] * 2
+    assert scored(Popularity(3), 2).tolist() == [[-math.inf, 0, 0, 0]] * 2
 
 
 def test_narrow_ids_count_alike() -> None:
@@ -42,7 +47,7 @@ def test_narrow_ids_count_alike() -> None:
 
 def test_scores_may_be_overwritten_by_the_caller() -> None:
     network = fitted()
-    network.score_all(torch.zeros(2, 1))[0, 3] = -1
+    scored(network, 2)[0, 3] = -1
     assert network.item_scores[3] == pytest.approx(math.log(4))
 
 

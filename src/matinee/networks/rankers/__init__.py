@@ -1,0 +1,1 @@
+"""Rankers: networks in closed form that score all items after a history."""
