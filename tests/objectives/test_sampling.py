@@ -23,7 +23,15 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize("make", SAMPLERS)
-@pytest.mark.parametrize("options", [{}, {"num_negatives": 3, "exclude_target": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_negatives": 3, "exclude_target": False},
+        {"shared": True, "num_negatives": 40},
+        {"shared": True, "num_negatives": 40, "exclude_target": False},
+    ],
+)
 def test_sampler_passes_the_kit(make, options):
     check_sampler(lambda: make(**options))
 

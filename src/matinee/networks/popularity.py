@@ -57,8 +57,10 @@ class Popularity(nn.Module):
         return torch.zeros_like(self.item_scores).unsqueeze(-1), self.item_scores
 
     def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
-        """Score chosen items: ids (...) or (..., k) to scores of the same shape."""
-        return self.item_scores[item_ids]
+        """Score chosen items: ids (...) or (..., k) to the same shape, ids (1, k) to (n, k)."""
+        scores = self.item_scores[item_ids]
+        single = scores.dim() < representations.dim()
+        return scores if single else scores.expand(*representations.shape[:-1], -1)
 
     def score_all(self, representations: Tensor) -> Tensor:
         """Score all items: (..., 1) to (..., num_items + 1); column 0 is minus infinity."""

@@ -27,9 +27,11 @@ def check_sampler(make: Callable[[], NegativeSampler]) -> None:
 
     The properties are:
 
-    - draws of the right shape, dtype and range, also for one target and for none;
+    - draws of the right shape, dtype and range, also for one target and for none: for each target, or
+      one draw for all of them;
     - probabilities that sum to 1 and are equal if ``is_uniform`` is true, and draws that follow them;
-    - no draw of the target if ``exclude_target`` is true, and draws of it otherwise;
+    - no draw of the target if ``exclude_target`` is true and draws are not shared, and draws of it
+      otherwise;
     - draws from torch's global generator;
     - unchanged targets;
     - the same answer from another instance with the same state dict.
@@ -61,7 +63,8 @@ def _check_draws(sampler: Any) -> None:
     name = name_of(sampler)
     for target_ids in (ITEMS, ITEMS.int(), ITEMS[:1], ITEMS[:0]):
         before = target_ids.clone()
-        draws, shape = sampler.sample(target_ids), (len(target_ids), sampler.num_negatives)
+        draws, rows = sampler.sample(target_ids), 1 if _is_shared(sampler) else len(target_ids)
+        shape = (rows, sampler.num_negatives)
         require(
             draws.shape == shape and draws.dtype == torch.int64,
             f"{name}: sample returns {draws.dtype} {tuple(draws.shape)} instead of torch.int64 {shape}.",
@@ -74,6 +77,11 @@ def _check_draws(sampler: Any) -> None:
             torch.equal(target_ids, before),
             f"{name} changes the targets; look for an in-place operation.",
         )
+
+
+def _is_shared(sampler: Any) -> bool:
+    """Return whether all targets share one draw."""
+    return len(sampler.sample(ITEMS[:2])) == 1
 
 
 @during("to draw with a seed")
@@ -107,9 +115,13 @@ def _check_distribution(sampler: Any) -> None:
     )
     for target_id in ITEMS.tolist():
         rows = -(-DRAWS // sampler.num_negatives)
-        draws = sampler.sample(torch.full((rows,), target_id)).flatten()
+        if _is_shared(sampler):
+            drawn = [sampler.sample(torch.tensor([target_id])) for _ in range(rows)]
+            draws = torch.cat(drawn).flatten()
+        else:
+            draws = sampler.sample(torch.full((rows,), target_id)).flatten()
         counts, expected = torch.bincount(draws, minlength=len(COUNTS)), probabilities.clone()
-        if sampler.exclude_target:
+        if sampler.exclude_target and not _is_shared(sampler):
             require(
                 counts[target_id] == 0,
                 f"{name} has exclude_target but draws the target; look for negatives that belong to "
