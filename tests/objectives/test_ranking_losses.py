@@ -26,7 +26,7 @@ from matinee.objectives.ranking_losses import (
     SaturatingPointwise,
     items_at_once,
 )
-from matinee.objectives.sampling import PopularitySampler, UniformSampler
+from matinee.objectives.sampling import InBatchSampler, PopularitySampler, UniformSampler
 from matinee.testing import check_ranking_loss
 
 NUM_ITEMS = 21
@@ -380,6 +380,23 @@ def test_sampled_softmax_tends_to_the_full_one(sampler, shared):
         strict=True,
     ):
         assert (one - other).norm() < 0.05 * other.norm()
+
+
+@pytest.mark.parametrize("uniform_share", [0.0, 0.5])
+def test_sampled_softmax_of_a_batch_tends_to_the_full_one(uniform_share):
+    torch.manual_seed(0)
+    (r, w, b), _ = softmax_inputs(6, 30, dtype=torch.float32)
+    counts = torch.arange(31) ** 2 + 3
+    counts[0] = 0
+    targets = torch.multinomial(counts.float(), 5_000, replacement=True)
+    r = r.detach()[torch.arange(5_000) % 6].requires_grad_()
+    negatives = InBatchSampler(num_negatives=5_000, uniform_share=uniform_share)
+    negatives.fit(counts.numpy())
+    full = FullSoftmax()(r, w, b, targets)
+    estimate = SampledSoftmax()(compare(Table(w, b), negatives, r, targets))
+    assert estimate.item() == pytest.approx(full.item(), rel=0.02)
+    one, other = (torch.autograd.grad(loss, w)[0] for loss in (estimate, full))
+    assert (one - other).norm() < 0.1 * other.norm()
 
 
 def test_every_loss_has_a_config_with_its_defaults():

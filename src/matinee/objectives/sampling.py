@@ -150,6 +150,80 @@ class PopularitySampler(nn.Module):
         return self.log_q[item_ids]
 
 
+class InBatchSampler(nn.Module):
+    r"""Take the other targets of a batch as negatives, and mix in some uniform ones.
+
+    With u the uniform share, a negative is item i with the probability
+
+    .. math:: q(i) = (1 - u) \frac{c_i}{\sum_j c_j} + \frac{u}{\text{num\_items}}
+
+    because the targets of training are its items, with counts :math:`c_i`. All targets of a batch share
+    the draw. Popular items are drawn far more often than others, so use a loss that corrects for q, as
+    :class:`matinee.objectives.ranking_losses.SampledSoftmax` does (Yi et al., Sampling-Bias-Corrected
+    Neural Modeling for Large Corpus Item Recommendations, RecSys 2019). Targets alone never show an item
+    that train lacks, and rarely a rare one; uniform ones do (Yang et al., Mixed Negative Sampling for
+    Learning Two-tower Neural Networks in Recommendations, WWW 2020).
+
+    A target is never its own negative. This makes the share of the other targets smaller than 1 - u by
+    the factor (n - 1) / n in a batch of n targets; q neglects it.
+
+    Args:
+        num_negatives: Number of negatives, at least 1. Those from the batch are different positions of it;
+            in a batch with fewer targets, all positions are taken about equally often.
+        uniform_share: Share :math:`u` of the negatives drawn uniformly from all items, in [0, 1), rounded
+            to a whole number of negatives.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    is_uniform = False
+    exclude_target = True
+    log_q: Tensor
+
+    def __init__(self, num_negatives: int = 512, uniform_share: float = 0.0) -> None:
+        super().__init__()
+        _check_num_negatives(num_negatives)
+        if not 0 <= uniform_share < 1:
+            raise ValueError(f"uniform_share is {uniform_share}; give a share in [0, 1).")
+        self.num_negatives = num_negatives
+        self.uniform_share = uniform_share
+        self.num_uniform = round(num_negatives * uniform_share)
+        # not stored in checkpoints, because it is rebuilt from the data
+        self.register_buffer("log_q", torch.full((1,), -math.inf), persistent=False)
+
+    def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
+        """Set the probabilities from the counts of the items in train, shape (num_items + 1,).
+
+        Raises:
+            ValueError: If there are too few items to draw from.
+        """
+        counts = np.asarray(item_counts, dtype=np.float64).copy()
+        counts[0] = 0
+        _check_choice(int(np.count_nonzero(counts)), self.exclude_target)
+        share = self.num_uniform / self.num_negatives
+        probabilities = (1 - share) * counts / counts.sum() + share / (len(counts) - 1)
+        probabilities[0] = 0
+        with np.errstate(divide="ignore"):
+            log_q = np.log(probabilities).astype(np.float32)
+        self.log_q = torch.from_numpy(log_q).to(self.log_q.device)
+
+    def sample(self, target_ids: Tensor) -> Tensor:
+        """Draw negatives for one or more targets in 1..num_items: (n,) to int64 (1, num_negatives)."""
+        _check_fitted(len(self.log_q) - 1)
+        device = target_ids.device
+        places = torch.arange(self.num_negatives - self.num_uniform, device=device)
+        order = torch.randperm(len(target_ids), device=device)
+        others = target_ids[order[places % len(target_ids)]].long()
+        uniform = torch.randint(1, len(self.log_q), (self.num_uniform,), device=device)
+        return torch.cat((others, uniform)).unsqueeze(0)
+
+    def log_probability(self, item_ids: Tensor) -> Tensor:
+        """Return log q of each item, float32; -inf for 0 and for items that are never drawn."""
+        _check_fitted(len(self.log_q) - 1)
+        return self.log_q[item_ids]
+
+
 def _check_num_negatives(num_negatives: int) -> None:
     if num_negatives < 1:
         raise ValueError(f"num_negatives is {num_negatives}; give a whole number of at least 1.")
