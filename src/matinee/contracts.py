@@ -56,13 +56,31 @@ Rows = tuple[Tensor, ...]  # what the tables of a network hold for some ids, (ba
 class RankingScores(NamedTuple):
     """Scores of n targets and of k negatives each, with the log-probability of drawing each item.
 
-    See :meth:`NegativeSampler.log_probability`.
+    Negatives that all targets share include some targets. Where ``counted`` is given, these do not
+    count: their score is minus infinity, and a mean over negatives is taken by :meth:`mean`. See also
+    :meth:`NegativeSampler.log_probability`.
     """
 
     positive: Tensor  # float, (n,)
     negative: Tensor  # float, (n, k)
     positive_log_q: Tensor  # float, (n,)
-    negative_log_q: Tensor  # float, (n, k)
+    negative_log_q: Tensor  # float, (n, k), or (1, k) where all targets share their negatives
+    counted: Tensor | None = (
+        None  # float, (n,), negatives that count, at least 0; None: all of them
+    )
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Average over the negatives that count: losses, 0 for the others, (n, k) to (n,)."""
+        if self.counted is None:
+            return losses.mean(-1)
+        return losses.sum(-1) / self.num_negatives
+
+    @property
+    def num_negatives(self) -> Tensor:
+        """How many negatives count, to divide by, at least 1: (n,), or a scalar if all do."""
+        if self.counted is None:
+            return self.negative.new_full((), self.negative.shape[-1])
+        return self.counted.clamp_min(1)
 
 
 def lacking(part: object, contract: type) -> list[str]:
@@ -139,14 +157,18 @@ class NegativeSampler(Protocol):
     """Draws items for a loss that compares targets with negatives."""
 
     num_negatives: int  # per target, at least 1
-    exclude_target: bool  # whether a target is never drawn as its own negative
+    exclude_target: bool  # whether a target is never its own negative
     is_uniform: bool  # whether all items are equally likely
 
     def fit(self, item_counts: npt.NDArray[np.integer]) -> None:
         """Learn the catalogue from the counts of the items in train, (num_items + 1,); 0 is ignored."""
 
     def sample(self, target_ids: Tensor) -> Tensor:
-        """Draw negatives for each target: (n,) to int64 (n, num_negatives) in 1..num_items."""
+        """Draw negatives: targets (n,) to int64 (n, num_negatives) in 1..num_items.
+
+        A sampler may draw (1, num_negatives) instead: all targets then share the draw. Where such a
+        draw hits a target, :func:`matinee.objectives.comparing.compare` excludes it.
+        """
 
     def log_probability(self, item_ids: Tensor) -> Tensor:
         """Return the log-probability of items in a draw that may hit the target, float32, same shape.
@@ -239,7 +261,10 @@ class SequenceNetwork(Ranker, Protocol):
         """Return what scores the catalogue: weights (num_items + 1, dim), biases (num_items + 1,)."""
 
     def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
-        """Score chosen items, ids (...) or (..., k) for (..., dim), to the shape of the ids."""
+        """Score chosen items, ids (...) or (..., k) for (..., dim), to the shape of the ids.
+
+        Ids (1, k) are scored for each of n representations (n, dim), to (n, k).
+        """
 
     def score_all(self, representations: Tensor) -> Tensor:
         """Score all items, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""

@@ -135,12 +135,13 @@ def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:
         recommender(Pooling, **options)
 
 
-def test_sparse_gradients_are_those_of_the_dense_tables() -> None:
-    histories, targets = random_histories(3, 6), torch.full((3, 6, 2), 4)
+@pytest.mark.parametrize("shared", [False, True])
+def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
+    histories, targets = random_histories(3, 6), torch.full((1, 2) if shared else (18, 2), 4)
     gradients = []
     for sparse in (False, True):
         network = recommender(GRU, sparse=sparse)
-        network.score(network.represent(histories), targets).sum().backward()
+        network.score(network.represent(histories).flatten(0, 1), targets).sum().backward()
         tables = [network.item_embeddings.weight.grad, network.item_biases.weight.grad]
         assert all(table is not None and table.is_sparse == sparse for table in tables)
         gradients.append([table.to_dense() for table in tables if table is not None])

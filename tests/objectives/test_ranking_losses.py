@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from matinee.config.folders import config_dir
 from matinee.objectives import ranking_losses
+from matinee.objectives.comparing import compare
 from matinee.objectives.ranking_losses import (
     BPR,
     GBCE,
@@ -25,7 +26,7 @@ from matinee.objectives.ranking_losses import (
     SaturatingPointwise,
     items_at_once,
 )
-from matinee.objectives.sampling import PopularitySampler, UniformSampler
+from matinee.objectives.sampling import InBatchSampler, PopularitySampler, UniformSampler
 from matinee.testing import check_ranking_loss
 
 NUM_ITEMS = 21
@@ -106,7 +107,7 @@ def make_scores(n: int, k: int, dtype=torch.float64, seed: int = 0) -> RankingSc
 def test_sampled_losses_against_a_loop(loss_and_slow, n, k):
     loss, slow = loss_and_slow
     scores = make_scores(n, k)
-    rows = zip(*(column.tolist() for column in scores), strict=True)
+    rows = zip(*(column.tolist() for column in scores[:4]), strict=True)
     assert loss(scores).item() == pytest.approx(mean(slow(*row) for row in rows), rel=1e-10)
 
 
@@ -295,25 +296,83 @@ def test_chunked_softmax_never_holds_all_scores():
     assert 0 < peak <= 4 * 2**20
 
 
+class Table:
+    """Scores items by a table, as a sequence network does, in the plainest way."""
+
+    def __init__(self, weights, biases):
+        self.weights, self.biases = weights, biases
+
+    def score(self, representations, item_ids):
+        if item_ids.dim() == 1:
+            item_ids = item_ids.unsqueeze(1)
+            return self.score(representations, item_ids).squeeze(1)
+        item_ids = item_ids.expand(len(representations), -1)
+        products = torch.einsum("nd,nkd->nk", representations, self.weights[item_ids])
+        return products + self.biases[item_ids]
+
+
 @pytest.mark.parametrize("sampler", [UniformSampler, PopularitySampler])
-def test_sampled_softmax_tends_to_the_full_one(sampler):
+def test_shared_negatives_against_a_loop(loss_and_slow, sampler):
+    """The negatives of a target are those of the draw that are other items."""
+    loss, slow = loss_and_slow
+    (r, w, b), _ = softmax_inputs(8, 6, scale=0.7)
+    targets = torch.tensor([1, 2, 3, 4, 5, 6, 1, 2])
+    negatives = sampler(num_negatives=9, shared=True)
+    negatives.fit(np.array([0, 4, 1, 2, 9, 3, 1]))
+    torch.manual_seed(2)
+    drawn = negatives.sample(targets)[0].tolist()
+    log_q = negatives.log_probability(torch.arange(7)).tolist()
+    assert len(drawn) == 9, "one draw for all"
+    assert len({drawn.count(target) for target in targets.tolist()}) > 2, "some are hit"
+    expected, counts = [], []
+    for represented, target in zip(r, targets.tolist(), strict=True):
+        scores = (w @ represented + b).tolist()
+        others = [item for item in drawn if item != target]
+        kept = [scores[item] for item in others], log_q[target], [log_q[item] for item in others]
+        expected.append(slow(scores[target], *kept))
+        counts.append(len(others))
+    torch.manual_seed(2)
+    scores = compare(Table(w, b), negatives, r, targets)
+    assert scores.counted.tolist() == counts
+    assert loss(scores).item() == pytest.approx(mean(expected), rel=1e-6)
+
+
+def test_a_shared_draw_of_nothing_but_the_target():
+    """Losses that compare differences are then 0, and none has a value that is not finite."""
+    negatives = UniformSampler(num_negatives=2, shared=True)
+    negatives.fit(np.ones(3))
+    (r, w, b), _ = softmax_inputs(1, 2)
+    torch.manual_seed(0)
+    scores = compare(Table(w, b), negatives, r, torch.tensor([1]))
+    while scores.counted.item() > 0:
+        scores = compare(Table(w, b), negatives, r, torch.tensor([1]))
+    for loss, _ in LOSSES.values():
+        loss.fit(2)
+        value = loss(scores)
+        gradients = torch.autograd.grad(value, (r, w, b), retain_graph=True)
+        assert all(found.isfinite().all() for found in (value, *gradients))
+    for loss in (BPR(), Hinge(), AdaptiveHinge(), SampledSoftmax()):
+        assert loss(scores) == 0
+
+
+def test_a_shared_draw_may_compare_a_target_with_itself():
+    negatives = UniformSampler(num_negatives=9, exclude_target=False, shared=True)
+    negatives.fit(np.ones(3))
+    (r, w, b), targets = softmax_inputs(4, 2)
+    scores = compare(Table(w, b), negatives, r, targets)
+    assert scores.counted is None
+    assert scores.negative.isfinite().all()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("sampler", [UniformSampler, PopularitySampler])
+def test_sampled_softmax_tends_to_the_full_one(sampler, shared):
     torch.manual_seed(0)
     (r, w, b), targets = softmax_inputs(6, 30, dtype=torch.float32)
-    negatives = sampler(num_negatives=20_000)
+    negatives = sampler(num_negatives=20_000, shared=shared)
     negatives.fit(np.arange(31) ** 2)
-
-    def sampled():
-        item_ids = negatives.sample(targets)
-        scores = RankingScores(
-            (r * w[targets]).sum(1) + b[targets],
-            torch.einsum("nd,nkd->nk", r, w[item_ids]) + b[item_ids],
-            negatives.log_probability(targets),
-            negatives.log_probability(item_ids),
-        )
-        return SampledSoftmax()(scores)
-
     full = FullSoftmax()(r, w, b, targets)
-    estimate = sampled()
+    estimate = SampledSoftmax()(compare(Table(w, b), negatives, r, targets))
     assert estimate.item() == pytest.approx(full.item(), rel=0.02)
     for one, other in zip(
         torch.autograd.grad(estimate, (r, w, b)),
@@ -321,6 +380,23 @@ def test_sampled_softmax_tends_to_the_full_one(sampler):
         strict=True,
     ):
         assert (one - other).norm() < 0.05 * other.norm()
+
+
+@pytest.mark.parametrize("uniform_share", [0.0, 0.5])
+def test_sampled_softmax_of_a_batch_tends_to_the_full_one(uniform_share):
+    torch.manual_seed(0)
+    (r, w, b), _ = softmax_inputs(6, 30, dtype=torch.float32)
+    counts = torch.arange(31) ** 2 + 3
+    counts[0] = 0
+    targets = torch.multinomial(counts.float(), 5_000, replacement=True)
+    r = r.detach()[torch.arange(5_000) % 6].requires_grad_()
+    negatives = InBatchSampler(num_negatives=5_000, uniform_share=uniform_share)
+    negatives.fit(counts.numpy())
+    full = FullSoftmax()(r, w, b, targets)
+    estimate = SampledSoftmax()(compare(Table(w, b), negatives, r, targets))
+    assert estimate.item() == pytest.approx(full.item(), rel=0.02)
+    one, other = (torch.autograd.grad(loss, w)[0] for loss in (estimate, full))
+    assert (one - other).norm() < 0.1 * other.norm()
 
 
 def test_every_loss_has_a_config_with_its_defaults():

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from matinee.config.folders import config_dir
 from matinee.objectives import sampling
-from matinee.objectives.sampling import PopularitySampler, UniformSampler
+from matinee.objectives.sampling import InBatchSampler, PopularitySampler, UniformSampler
 from matinee.testing import check_sampler
 
 COUNTS = np.array([99, 1, 0, 5, 20, 74])  # entry 0 must not matter
@@ -20,12 +20,54 @@ SAMPLERS = [
     pytest.param(lambda **kw: PopularitySampler(alpha=0.75, **kw), id="popularity"),
     pytest.param(lambda **kw: PopularitySampler(alpha=0.0, **kw), id="flat"),
 ]
+ALL_SAMPLERS = [*SAMPLERS, pytest.param(lambda **kw: InBatchSampler(**kw), id="in_batch")]
 
 
 @pytest.mark.parametrize("make", SAMPLERS)
-@pytest.mark.parametrize("options", [{}, {"num_negatives": 3, "exclude_target": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_negatives": 3, "exclude_target": False},
+        {"shared": True, "num_negatives": 40},
+        {"shared": True, "num_negatives": 40, "exclude_target": False},
+    ],
+)
 def test_sampler_passes_the_kit(make, options):
     check_sampler(lambda: make(**options))
+
+
+@pytest.mark.parametrize("options", [{}, {"num_negatives": 30, "uniform_share": 0.3}])
+def test_in_batch_sampler_passes_the_kit(options):
+    check_sampler(lambda: InBatchSampler(**options))
+
+
+def test_negatives_of_a_batch_are_its_targets():
+    sampler = InBatchSampler(num_negatives=4)
+    sampler.fit(np.array([0, 1, 1, 1, 1, 1, 5]))
+    torch.manual_seed(0)
+    draws = torch.cat([sampler.sample(torch.tensor([1, 2, 3, 4, 5])) for _ in range(200)])
+    assert all(len(set(row)) == 4 for row in draws.tolist()), "different positions"
+    assert draws.unique().tolist() == [1, 2, 3, 4, 5], "never item 6"
+    few = sampler.sample(torch.tensor([5, 6])).tolist()[0]
+    assert sorted(few) == [5, 5, 6, 6], "each as often"
+    assert sampler.sample(torch.tensor([3])).tolist() == [[3, 3, 3, 3]]
+
+
+def test_probability_of_a_mixture():
+    sampler = InBatchSampler(num_negatives=4, uniform_share=0.25)
+    sampler.fit(np.array([0, 3, 0, 1, 0]))
+    q = sampler.log_probability(torch.tensor([1, 2, 3, 4, 0])).exp()
+    expected = [0.75 * 0.75 + 0.0625, 0.0625, 0.75 * 0.25 + 0.0625, 0.0625, 0]
+    torch.testing.assert_close(q, torch.tensor(expected))
+    draws = sampler.sample(torch.tensor([3] * 9))[0]
+    assert draws[:3].tolist() == [3, 3, 3], "three of the batch, one of all items"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_refused_share(share):
+    with pytest.raises(ValueError, match="uniform_share is"):
+        InBatchSampler(uniform_share=share)
 
 
 def test_popularity_is_the_count_to_the_power_of_alpha():
@@ -65,21 +107,21 @@ def test_a_catalogue_of_one_item(make):
     assert sampler.log_probability(torch.tensor([1])).tolist() == [0]
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("make", ALL_SAMPLERS)
 def test_nothing_of_the_data_stands_in_a_checkpoint(make):
     sampler = make()
     sampler.fit(COUNTS)
     assert sampler.state_dict() == {}
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("make", ALL_SAMPLERS)
 def test_use_before_fit(make):
     for use in (make().sample, make().log_probability):
         with pytest.raises(RuntimeError, match="call fit"):
             use(torch.tensor([1]))
 
 
-@pytest.mark.parametrize("make", SAMPLERS)
+@pytest.mark.parametrize("make", ALL_SAMPLERS)
 def test_refused_number_of_negatives(make):
     with pytest.raises(ValueError, match="num_negatives is 0"):
         make(num_negatives=0)
@@ -122,7 +164,12 @@ def test_the_ends_of_an_interval_belong_to_one_item(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("uniform", UniformSampler), ("popularity", PopularitySampler)]
+    ("name", "kind"),
+    [
+        ("uniform", UniformSampler),
+        ("popularity", PopularitySampler),
+        ("in_batch", InBatchSampler),
+    ],
 )
 def test_configs_hold_the_defaults(name, kind):
     config = OmegaConf.load(config_dir() / "sampler" / f"{name}.yaml")

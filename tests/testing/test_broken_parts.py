@@ -488,6 +488,13 @@ def sampled(compute: Callable[[Tensor, Tensor], Tensor]) -> type[BPR]:
     return type("Changed", (BPR,), methods)
 
 
+class CountsAll(BPR):
+    """Divides by all negatives, also where some do not count."""
+
+    def forward(self, scores: Any) -> Tensor:
+        return super().forward(scores._replace(counted=None))
+
+
 def margins(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive.unsqueeze(-1)).mean(-1)
 
@@ -519,6 +526,7 @@ class Overweighted(BPR):
 
 
 RANKING_LOSSES: Broken = {
+    "all counted": (CountsAll, "counts negatives that do not count"),
     "sum": (sampled(lambda p, n: margins(p, n).sum()), "not a mean over its rows"),
     "batch": (sampled(lambda p, n: margins(p, n).sum() / 128), "not a mean over its rows"),
     "no targets": (sampled(lambda p, n: margins(p, n).mean()), "is nan without targets"),

@@ -156,6 +156,18 @@ def test_every_loss_goes_with_every_model(run, model: str, loss: str) -> None:
     assert 0 < read_result(folder)["metrics"]["test/mrr"] < 1
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "popularity", "in_batch", "mixed"])
+def test_negatives_shared_by_a_batch_train_the_same_again(run, sampler: str) -> None:
+    shared = ["sampler.shared=true"] * (sampler in ("uniform", "popularity"))
+    options = [
+        *SEQUENCE, "model=gru", "loss=sampled_softmax", f"sampler={sampler}",
+        "sampler.num_negatives=8", *shared, "logger=none",
+    ]  # fmt: skip
+    metrics = read_result(run(*options))["metrics"]
+    assert 0 < metrics["test/mrr"] < 1
+    assert read_result(run(*options, folder="again"))["metrics"] == metrics
+
+
 @pytest.mark.parametrize("split", ["leave_last_out", "user_tail", "chronological"])
 def test_every_split_serves_sequences(run, split: str) -> None:
     shares = ["split.validation_share=0.2", "split.test_share=0.2"] if split == "user_tail" else []

@@ -111,10 +111,11 @@ class SequenceRecommender(nn.Module):
 
         Args:
             representations: Output of :meth:`represent`, or some of its positions, (..., dim).
-            item_ids: One item per representation, (...), or several, (..., k).
+            item_ids: One item per representation, (...), or several, (..., k); or (1, k), items that
+                are scored for each of n representations (n, dim).
 
         Returns:
-            Scores, same shape as ``item_ids``.
+            Scores, same shape as ``item_ids``, or (n, k).
 
         Raises:
             IndexError: See :meth:`represent`.
@@ -123,6 +124,8 @@ class SequenceRecommender(nn.Module):
         biases = self.item_biases(item_ids).squeeze(-1)
         if weights.dim() == representations.dim():
             products = (weights * representations).sum(-1)
+        elif len(weights) == 1:
+            products = representations @ weights[0].T  # one product instead of n
         else:
             products = (weights @ representations.unsqueeze(-1)).squeeze(-1)
         scores: Tensor = products + biases

@@ -38,7 +38,7 @@ class Pointwise(_NegativesLoss):
 
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in nats."""
-        return _mean(F.softplus(-scores.positive) + F.softplus(scores.negative).mean(-1))
+        return _mean(F.softplus(-scores.positive) + scores.mean(F.softplus(scores.negative)))
 
 
 class SaturatingPointwise(_NegativesLoss):
@@ -53,7 +53,8 @@ class SaturatingPointwise(_NegativesLoss):
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in [0, 2]."""
         # sigmoid(-s) is 1 - sigmoid(s) without cancellation
-        return _mean(torch.sigmoid(-scores.positive) + torch.sigmoid(scores.negative).mean(-1))
+        negative = scores.mean(torch.sigmoid(scores.negative))
+        return _mean(torch.sigmoid(-scores.positive) + negative)
 
 
 class BPR(_NegativesLoss):
@@ -66,7 +67,7 @@ class BPR(_NegativesLoss):
 
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in nats."""
-        return _mean(F.softplus(-_margins(scores)).mean(-1))
+        return _mean(scores.mean(F.softplus(-_margins(scores))))
 
 
 class SaturatingBPR(_NegativesLoss):
@@ -79,7 +80,7 @@ class SaturatingBPR(_NegativesLoss):
 
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in [0, 1]."""
-        return _mean(torch.sigmoid(-_margins(scores)).mean(-1))
+        return _mean(scores.mean(torch.sigmoid(-_margins(scores))))
 
 
 class Hinge(_NegativesLoss):
@@ -100,7 +101,7 @@ class Hinge(_NegativesLoss):
 
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar of at least 0."""
-        return _mean(F.relu(self.margin - _margins(scores)).mean(-1))
+        return _mean(scores.mean(F.relu(self.margin - _margins(scores))))
 
 
 class AdaptiveHinge(_NegativesLoss):
@@ -147,8 +148,7 @@ class SampledSoftmax(_NegativesLoss):
 
     def forward(self, scores: RankingScores) -> Tensor:
         """Map the scores of n targets to their mean loss, a scalar in nats."""
-        num_negatives = scores.negative.shape[-1]
-        others = torch.log1p(-scores.positive_log_q.exp()) - math.log(num_negatives)
+        others = torch.log1p(-scores.positive_log_q.exp()) - scores.num_negatives.log()
         logits = scores.negative - scores.negative_log_q + others.unsqueeze(-1)
         logits = torch.cat((scores.positive.unsqueeze(-1), logits), -1)
         return _mean(logits.logsumexp(-1) - scores.positive)
@@ -197,11 +197,10 @@ class GBCE(_NegativesLoss):
         """Map the scores of n targets to their mean loss, a scalar in nats."""
         if self.num_items < 2:
             raise RuntimeError("the loss is not fitted; call fit(num_items) first.")
-        num_negatives = scores.negative.shape[-1]
-        rate = min(num_negatives / (self.num_items - 1), 1.0)  # repeated draws add no information
-        beta = self.t * (rate - 1) + 1
+        rate = scores.num_negatives / (self.num_items - 1)
+        beta = self.t * (rate.clamp_max(1) - 1) + 1  # repeated draws add no information
         entropy = beta * F.softplus(-scores.positive) + F.softplus(scores.negative).sum(-1)
-        return _mean(entropy) / (num_negatives + 1)
+        return _mean(entropy / (scores.num_negatives + 1))
 
 
 class FullSoftmax(nn.Module):

@@ -1,6 +1,7 @@
 """Checks of rating losses and ranking losses."""
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from matinee.contracts import (
 from matinee.metrics import ranks
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
+from matinee.objectives.comparing import compare
 from matinee.objectives.sampling import UniformSampler
 from matinee.testing.properties import (
     NUM_ITEMS,
@@ -86,6 +88,7 @@ def check_ranking_loss(make: Callable[[], RankingLoss]) -> None:
     - a lower loss for higher scores of targets, a higher one for higher scores of other items;
     - a correct gradient;
     - no effect of item 0, the padding, for a loss that compares with the catalogue;
+    - no effect of negatives that do not count, for a loss that compares with negatives;
     - the same answer from another instance with the same state dict;
     - learning: a network trained with the loss ranks the targets first.
 
@@ -171,6 +174,7 @@ def _check_sampled(loss: Any, other: Any) -> None:
         compute(loss, rows, positive + 1, negative),
         compute(loss, rows, positive, negative + 1),
     )
+    _check_counted(loss, RankingScores(positive, negative, log_q[:, 0], log_q[:, 1:]))
     jitter(loss)
     check_state_dict(loss, other, lambda part: compute(part, rows, positive, negative))
 
@@ -268,6 +272,30 @@ def _check_loss(loss: Any, compute: Callable[..., Tensor], inputs: list[Tensor])
         )
 
 
+@during("for negatives that do not count")
+def _check_counted(loss: Any, scores: RankingScores) -> None:
+    fewer = RankingScores(
+        *(column[..., :-1] if column.dim() > 1 else column for column in scores[:4])
+    )
+    negative = scores.negative.clone()
+    negative[:, -1] = -math.inf
+    negative.requires_grad_()
+    counted = torch.full_like(scores.positive, negative.shape[1] - 1)
+    value = loss(scores._replace(negative=negative, counted=counted))
+    require(
+        close(value, loss(fewer)),
+        f"{name_of(loss)} counts negatives that do not count: their score is minus infinity and they lie "
+        "beyond scores.counted; average over negatives with scores.mean, or divide by "
+        "scores.num_negatives.",
+    )
+    (gradient,) = torch.autograd.grad(value, negative)
+    require(
+        gradient.isfinite().all() and not gradient[:, -1].any(),
+        f"{name_of(loss)} has a gradient for negatives that do not count, or one that is not finite; look "
+        "for a product with their score, which is minus infinity.",
+    )
+
+
 @during("without targets")
 def _check_no_targets(loss: Any, compute: Callable[..., Tensor], inputs: list[Tensor]) -> None:
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
@@ -290,13 +318,7 @@ def _check_learns_targets(loss: Any) -> None:
     for _ in range(200):
         represented = network.represent(histories, user_ids)[:, 0]
         if loss.compares == "negatives":
-            compared = target_ids, sampler.sample(target_ids)
-            value = loss(
-                RankingScores(
-                    *(network.score(represented, item_ids) for item_ids in compared),
-                    *(sampler.log_probability(item_ids) for item_ids in compared),
-                )
-            )
+            value = loss(compare(network, sampler, represented, target_ids))
         else:
             value = loss(represented, *network.item_table(), target_ids)
         optimizer.zero_grad()

@@ -27,9 +27,11 @@ def check_sampler(make: Callable[[], NegativeSampler]) -> None:
 
     The properties are:
 
-    - draws of the right shape, dtype and range, also for one target and for none;
+    - draws of the right shape, dtype and range: for each target, also for none, or one draw for all
+      targets, of which there is at least one;
     - probabilities that sum to 1 and are equal if ``is_uniform`` is true, and draws that follow them;
-    - no draw of the target if ``exclude_target`` is true, and draws of it otherwise;
+    - no draw of the target if ``exclude_target`` is true and draws are not shared, and draws of it
+      otherwise;
     - draws from torch's global generator;
     - unchanged targets;
     - the same answer from another instance with the same state dict.
@@ -59,9 +61,11 @@ def _fit(sampler: Any) -> None:
 @during("to draw for different numbers of targets")
 def _check_draws(sampler: Any) -> None:
     name = name_of(sampler)
-    for target_ids in (ITEMS, ITEMS.int(), ITEMS[:1], ITEMS[:0]):
+    none = [] if _is_shared(sampler) else [ITEMS[:0]]
+    for target_ids in (ITEMS, ITEMS.int(), ITEMS[:1], *none):
         before = target_ids.clone()
-        draws, shape = sampler.sample(target_ids), (len(target_ids), sampler.num_negatives)
+        draws, rows = sampler.sample(target_ids), 1 if _is_shared(sampler) else len(target_ids)
+        shape = (rows, sampler.num_negatives)
         require(
             draws.shape == shape and draws.dtype == torch.int64,
             f"{name}: sample returns {draws.dtype} {tuple(draws.shape)} instead of torch.int64 {shape}.",
@@ -74,6 +78,18 @@ def _check_draws(sampler: Any) -> None:
             torch.equal(target_ids, before),
             f"{name} changes the targets; look for an in-place operation.",
         )
+
+
+def _is_shared(sampler: Any) -> bool:
+    """Return whether all targets share one draw."""
+    return len(sampler.sample(ITEMS[:2])) == 1
+
+
+def _targets(number: int) -> torch.Tensor:
+    """Draw targets as often as train has them; a sampler may take its negatives from the batch."""
+    counts = torch.from_numpy(COUNTS).double()
+    counts[0] = 0
+    return torch.multinomial(counts, number, replacement=True)
 
 
 @during("to draw with a seed")
@@ -107,9 +123,13 @@ def _check_distribution(sampler: Any) -> None:
     )
     for target_id in ITEMS.tolist():
         rows = -(-DRAWS // sampler.num_negatives)
-        draws = sampler.sample(torch.full((rows,), target_id)).flatten()
+        if _is_shared(sampler):
+            targets = _targets(rows * sampler.num_negatives).split(sampler.num_negatives)
+            draws = torch.cat([sampler.sample(target_ids) for target_ids in targets]).flatten()
+        else:
+            draws = sampler.sample(torch.full((rows,), target_id)).flatten()
         counts, expected = torch.bincount(draws, minlength=len(COUNTS)), probabilities.clone()
-        if sampler.exclude_target:
+        if sampler.exclude_target and not _is_shared(sampler):
             require(
                 counts[target_id] == 0,
                 f"{name} has exclude_target but draws the target; look for negatives that belong to "

@@ -197,6 +197,8 @@ def _check_scores(network: Any, num_items: int = NUM_ITEMS) -> None:
     )
     item_ids = torch.randint(num_items + 1, (3, 6, 2))
     weights, biases = network.item_table()
+    rows, shared_ids = represented.flatten(0, 1), torch.randint(num_items + 1, (1, 4))
+    shared = scores.flatten(0, 1)[:, shared_ids[0]]
     for method, found, expected in (
         ("score", network.score(represented, item_ids), scores.gather(2, item_ids)),
         (
@@ -205,6 +207,7 @@ def _check_scores(network: Any, num_items: int = NUM_ITEMS) -> None:
             scores.gather(2, item_ids)[..., 0],
         ),
         ("item_table", (represented @ weights.mT + biases)[..., 1:], scores[..., 1:]),
+        ("score of shared items", network.score(rows, shared_ids), shared),
     ):
         require(close(found, expected), f"{name}: {method} and score_all give different scores.")
 

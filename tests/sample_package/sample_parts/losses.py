@@ -33,7 +33,7 @@ class SquaredHinge(nn.Module):
     def forward(self, scores: RankingScores) -> Tensor:
         """Average the loss over n targets."""
         margins = scores.positive.unsqueeze(-1) - scores.negative  # (n, k)
-        losses = F.relu(self.margin - margins).square().mean(-1)  # (n,)
+        losses = scores.mean(F.relu(self.margin - margins).square())  # (n,)
         return losses.sum() / max(len(losses), 1)
 
 

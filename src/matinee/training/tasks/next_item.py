@@ -18,11 +18,11 @@ from matinee.contracts import (
     NegativesLoss,
     Ranker,
     RankingLoss,
-    RankingScores,
     SequenceNetwork,
 )
 from matinee.errors import MatineeError
 from matinee.metrics import coverage, ranking_metrics, ranks
+from matinee.objectives.comparing import compare
 from matinee.training.tasks.base import (
     LightningTask,
     OptimizerFactory,
@@ -177,14 +177,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             weights, biases = self.network.item_table()
             return self.loss(representations, weights, biases, target_ids)
         assert self.sampler is not None  # see _check_pair
-        negatives = self.sampler.sample(target_ids)
-        scores = RankingScores(
-            positive=self.network.score(representations, target_ids),
-            negative=self.network.score(representations, negatives),
-            positive_log_q=self.sampler.log_probability(target_ids),
-            negative_log_q=self.sampler.log_probability(negatives),
-        )
-        return self.loss(scores)
+        return self.loss(compare(self.network, self.sampler, representations, target_ids))
 
     def forward(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
         """Score all items as the next ones after some histories.
