@@ -291,6 +291,11 @@ class DataModule(Protocol):
     def protocol(self) -> dict[str, Any]:
         """What must be equal for metrics to be comparable, as plain values."""
 
+    @property
+    def measured(self) -> Sequence[str]:
+        """The stages to measure after a fit, in order; validation and test are always among them."""
+        return ("train", "val", "test")
+
     @abstractmethod
     def train_dataloader(self, rank: int = 0, world_size: int = 1) -> Iterable[Any]:
         """Return the training batches of one of the processes that share an epoch."""

@@ -95,7 +95,7 @@ def test_only_what_is_read_changes(run: Run) -> None:
     after = next(iter(loaded.datamodule.evaluation_dataloader("test")))
     assert torch.equal(after.target_ids.sum(1), before.target_ids.sum(1))
     assert torch.equal(after.user_ids, before.user_ids)
-    assert torch.equal(after.seen_items, before.seen_items)
+    assert all(map(torch.equal, after[-3:], before[-3:])), "what is excluded"
     for row in range(len(before.lengths)):
         history = before.histories[row, 1 : before.lengths[row]]
         assert torch.equal(after.histories[row, 1 : after.lengths[row]], history[-2:])

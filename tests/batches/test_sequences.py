@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matinee.batches.windows import (
+    FirstMeetings,
     Histories,
     SequenceBatch,
     Windows,
@@ -177,6 +178,29 @@ def test_nothing_at_all():
     assert last_target_only(batch).target_ids.shape == (0, 0)
     assert histories.positions(np.array([1])).tolist() == []
     assert bucketed_batches(windows.lengths, 4, 0, 0) == []
+
+
+@given(rows=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 5)), min_size=1, max_size=40))
+def test_items_met_before_against_a_loop(rows):
+    users, items = zip(*rows, strict=True)
+    table = {"user": users, "item": items, "timestamp": range(len(rows))}
+    log = Interactions.from_table(table, duplicates="keep")
+    histories = Histories.from_rows(log, np.arange(len(rows)))
+    windows = cut_windows(histories, length=3, stride=2)
+    windows = windows.take(torch.randperm(len(windows.starts)))
+    listed, starts, ends = FirstMeetings.of(histories).before(windows)
+    for number, (start, length, user) in enumerate(zip(*windows, strict=True)):
+        owned = histories.item_ids[histories.offsets[user] : start + length - 1].tolist()
+        expected = list(dict.fromkeys(owned))
+        assert listed[starts[number] : ends[number]].tolist() == expected
+
+
+def test_items_met_before_many_targets_of_one_user_are_listed_once():
+    histories = histories_of([1] * 5000)
+    windows = cut_windows(histories, length=10, stride=1)
+    listed, starts, ends = FirstMeetings.of(histories).before(windows)
+    assert len(listed) == 4999, "and not the sum over the targets, 12 million"
+    assert (ends - starts).tolist() == list(range(5000))
 
 
 def test_take_by_index_slice_and_mask():

@@ -89,8 +89,34 @@ def test_filter_seen_lists_what_came_before_the_target_only() -> None:
     )
     (batch,) = datamodule.evaluation_dataloader("test")
     raw = datamodule.interactions.items["raw_id"]
-    assert [int(raw[i]) for i in batch.seen_items.tolist()] == [5, 6, 7, 5], "not only the window"
-    assert batch.seen_rows.tolist() == [0, 0, 0, 0]
+    seen = batch.seen_items[batch.seen_from[0] : batch.seen_to[0]]
+    assert [int(raw[i]) for i in seen.tolist()] == [5, 6, 7], "not only the window"
+
+
+@pytest.mark.parametrize(
+    ("options", "measured"),
+    [
+        ({"eval_stride": 1}, False),  # 6 windows to evaluate
+        ({"eval_stride": 3}, True),  # 3, as many as are trained on
+        ({"eval_stride": 1, "measure_train": True}, True),
+        ({"eval_stride": 3, "measure_train": False}, False),
+    ],
+)
+def test_train_is_measured_unless_it_has_more_windows_than_are_trained_on(
+    options: dict[str, Any], measured: bool
+) -> None:
+    split = splits.leave_last_out(small())
+    datamodule = SequenceDataModule(small(), split, length=3, stride=1, **options)
+    assert ("train" in datamodule.measured) is measured
+    assert {"val", "test"} < {*datamodule.measured, "one more"}
+
+
+def test_a_run_measures_train_or_not(run) -> None:
+    options = [*SEQUENCE, "model=popularity", "data.filter_seen=true", "data.eval_stride=1"]
+    whole = read_result(run(*options, "data.measure_train=true"))["metrics"]
+    part = read_result(run(*options, "data.measure_train=false", folder="part"))["metrics"]
+    assert part == {name: value for name, value in whole.items() if name[:5] != "train"}
+    assert len(part) < len(whole)
 
 
 def test_training_never_sees_held_out_users() -> None:
@@ -196,7 +222,7 @@ def test_a_batch_is_ranked_the_same_in_blocks_of_rows(
     experiment = building.build(compose_train(*options))
     task = experiment.task.eval()
     batch = next(iter(experiment.datamodule.evaluation_dataloader("test")))
-    assert len(batch.seen_rows) > 0
+    assert len(batch.seen_items) > 0
     with torch.no_grad():
         whole = task.rank(batch, best=5)
         monkeypatch.setattr(next_item, "RANKED_AT_ONCE", 7 * len(task.warm_items))

@@ -2,7 +2,7 @@
 
 from matinee.batches.base import PARTS
 from matinee.batches.rating import RatingBatch, RatingDataModule
-from matinee.batches.sequence import RankingBatch, SequenceDataModule, met_before
+from matinee.batches.sequence import RankingBatch, SequenceDataModule
 
 __all__ = [
     "PARTS",
@@ -10,5 +10,4 @@ __all__ = [
     "RatingBatch",
     "RatingDataModule",
     "SequenceDataModule",
-    "met_before",
 ]

@@ -12,6 +12,7 @@ from matinee.batches.base import PARTS, SplitDataModule
 from matinee.batches.loading import BatchLoader, in_order
 from matinee.batches.perturbation import Perturbation
 from matinee.batches.windows import (
+    FirstMeetings,
     Histories,
     Windows,
     bucketed_batches,
@@ -34,8 +35,9 @@ class RankingBatch(NamedTuple):
     lengths: Tensor  # int32, (batch,)
     user_ids: Tensor  # int32, (batch,)
     targets_at: Tensor  # int64, (2, batch), see SequenceBatch
-    seen_rows: Tensor  # int64, (pairs,), rows of the batch
-    seen_items: Tensor  # int64, (pairs,), items that the user of the row met before the target
+    seen_items: Tensor  # int64, (items,), one list of items after another
+    seen_from: Tensor  # int64, (batch,), where the items begin that are no candidates for the row
+    seen_to: Tensor  # int64, (batch,), where they end
 
 
 class SequenceDataModule(SplitDataModule):
@@ -57,6 +59,8 @@ class SequenceDataModule(SplitDataModule):
         batch_size: Windows per training batch, at least 1.
         eval_batch_size: Windows per batch outside training, at least 1; results do not depend on it.
         filter_seen: Whether items that the user met before the target are left out of the candidates.
+        measure_train: Whether train is measured after a fit; None if it has no more windows to evaluate
+            than to train on.
         drop_oldest: Share of the oldest training rows of each user to leave out of training, in
             [0, 1); evaluated histories and segments still use all of train.
         segments: Subsets to report metrics for as well, see :mod:`matinee.data.segments`.
@@ -81,6 +85,7 @@ class SequenceDataModule(SplitDataModule):
         drop_oldest: float = 0.0,
         segments: Sequence[str] = (),
         seed: int = 0,
+        measure_train: bool | None = None,
     ) -> None:
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "stride": stride}
         sizes |= {"eval_length": eval_length, "eval_stride": eval_stride, "min_length": min_length}
@@ -102,8 +107,10 @@ class SequenceDataModule(SplitDataModule):
         self.eval_stride = eval_stride
         self.min_length = min_length
         self.filter_seen = filter_seen
+        self.measure_train = measure_train
         self.perturbation: Perturbation | None = None
         self._evaluations: dict[str, tuple[Histories, Windows]] = {}
+        self._meetings: dict[str, FirstMeetings] = {}
         self.histories = Histories.from_rows(interactions, split.train)
         if drop_oldest > 0:
             rows = self.histories.without_oldest(drop_oldest)
@@ -127,6 +134,15 @@ class SequenceDataModule(SplitDataModule):
             MatineeError: If the name is unknown.
         """
         self.perturbation = Perturbation(histories, self.seed)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Return the stages to measure after a fit, train among them or not."""
+        measure_train = self.measure_train
+        if measure_train is None:
+            count = len(self.evaluation("train")[1].starts)
+            measure_train = count <= len(self.windows.starts)
+        return tuple(PARTS) if measure_train else ("val", "test")
 
     def evaluation(self, stage: str) -> tuple[Histories, Windows]:
         """Return the histories that a stage may see, without rows, and the windows to evaluate.
@@ -215,7 +231,7 @@ class SequenceDataModule(SplitDataModule):
                 read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
             else:
                 read = gather(items, taken)
-            return RankingBatch(*last_target_only(read), *self._seen(histories, taken))
+            return RankingBatch(*last_target_only(read), *self._seen(stage, taken))
 
         plan = in_order(count, self.eval_batch_size)
         return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
@@ -243,30 +259,13 @@ class SequenceDataModule(SplitDataModule):
                 break
         chosen = windows.take(torch.tensor(taken))
         batch = last_target_only(gather(items, chosen))
-        return RankingBatch(*batch, *self._seen(histories, chosen))
+        return RankingBatch(*batch, *self._seen("train", chosen))
 
-    def _seen(self, histories: Histories, windows: Windows) -> tuple[Tensor, Tensor]:
-        """List what is left out of the candidates, see :func:`met_before`; nothing by default."""
+    def _seen(self, stage: str, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """List what is left out of the candidates, see :class:`FirstMeetings`; nothing by default."""
         if not self.filter_seen:
-            return (torch.zeros(0, dtype=torch.int64),) * 2
-        return met_before(
-            torch.from_numpy(histories.item_ids), torch.from_numpy(histories.offsets), windows
-        )
-
-
-def met_before(items: Tensor, offsets: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """List the items that the user of each window met before its last item, as pairs (row, item).
-
-    Args:
-        items: The flat items of the histories, shape (rows,).
-        offsets: Position of the first item of each user, shape (num_users + 2,).
-        windows: The windows, n of them.
-
-    Returns:
-        Two int64 tensors of the same length: rows in 0..n-1, ascending, and item ids.
-    """
-    starts = offsets[windows.user_ids.long()]
-    counts = windows.starts + windows.lengths - 1 - starts
-    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
-    return rows, items[starts[rows] + places].long()
+            nothing = torch.zeros(len(windows.starts), dtype=torch.int64)
+            return nothing[:0], nothing, nothing
+        if stage not in self._meetings:
+            self._meetings[stage] = FirstMeetings.of(self.evaluation(stage)[0])
+        return self._meetings[stage].before(windows)

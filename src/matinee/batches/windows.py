@@ -88,6 +88,73 @@ class Windows(NamedTuple):
         return Windows(*(column[index] for column in self))
 
 
+@dataclass(frozen=True, eq=False)
+class FirstMeetings:
+    """The items of each user without repetitions, in the order in which the user met them.
+
+    What a user has met by any time is the beginning of one list. However many targets a user has, the
+    memory of what was met before each of them therefore grows with the history, not with its square.
+
+    Attributes:
+        item_ids: The lists of all users, one after another, int32, shape (pairs,).
+        counts: Number of ``item_ids`` before each position of the histories, int64, (rows + 1,).
+        offsets: As in :class:`Histories`.
+    """
+
+    item_ids: Tensor
+    counts: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, histories: Histories) -> "FirstMeetings":
+        """List the items of each user."""
+        items, offsets = histories.item_ids, histories.offsets
+        users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        _, first = np.unique(users * (items.max(initial=0) + 1) + items, return_index=True)
+        is_first = np.zeros(len(items), np.bool_)
+        is_first[first] = True
+        counts = np.concatenate(([0], np.cumsum(is_first, dtype=np.int64)))
+        lists = items[is_first], counts, offsets
+        return cls(*(torch.from_numpy(column) for column in lists))
+
+    def before(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """List the items that the user of each window met before its last item.
+
+        Args:
+            windows: Windows of the histories, n of them.
+
+        Returns:
+            A list of item ids, int64, with the list of each user of the windows once; and where in it
+            the items of each window begin and end, int64, (n,) each.
+        """
+        user_ids, row = windows.user_ids.long().unique(return_inverse=True)
+        ends = self.counts[windows.starts + windows.lengths - 1]
+        starts = self.counts[self.offsets[user_ids]]
+        sizes = starts.scatter_reduce(0, row, ends, "amax") - starts
+        _, places = spans(starts, sizes)
+        shift = (sizes.cumsum(0) - sizes - starts)[row]
+        return self.item_ids[places].long(), starts[row] + shift, ends + shift
+
+
+def spans(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """List the places of some spans, one span after another.
+
+    Args:
+        starts: First place of each span, int64, (n,).
+        sizes: Number of places of each span, int64, (n,), at least 0.
+
+    Returns:
+        The span of each place, in 0..n-1, ascending, and the place, int64 both.
+
+    >>> spans(torch.tensor([5, 0]), torch.tensor([2, 1]))
+    (tensor([0, 0, 1]), tensor([5, 6, 0]))
+    """
+    numbers = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+    first = sizes.cumsum(0) - sizes
+    places = torch.arange(len(numbers), device=sizes.device) + (starts - first)[numbers]
+    return numbers, places
+
+
 class SequenceBatch(NamedTuple):
     """Padded windows: for every position, the items before it and the item there.
 

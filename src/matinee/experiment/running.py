@@ -230,7 +230,7 @@ def _record(
     checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     seconds = checkpoints.seconds
     load_weights(task, checkpoint_path(folder, "best"))
-    measured = evaluate(experiment, make_trainer(config, None))
+    measured = evaluate(experiment, make_trainer(config, None), datamodule.measured)
     result = {
         "metrics": measured.metrics,
         "headline": asdict(task.headline),

@@ -30,7 +30,7 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
         target_ids: Item to rank in each row, integers in 1..num_items, (n,).
         excluded: Items that are not candidates, for example those already seen, as pairs (row, item
             id) in any order; repeated pairs are allowed. The target of a row always remains a
-            candidate. See :func:`matinee.batches.met_before`.
+            candidate.
 
     Returns:
         Ranks, float32, (n,), on the device of the scores; exact for fewer than 2^22 items.

@@ -44,7 +44,7 @@ def evaluate_again(config: Any) -> None:
     asked = {key: str(config[key]) for key in QUESTION}
     output = None if config.output is None else claim_output(config.output, asked)
     loaded.config.trainer = config.trainer
-    stages = ("train", "val", "test") if histories is None else ("val", "test")
+    stages = loaded.datamodule.measured if histories is None else ("val", "test")
     trainer = make_trainer(loaded.config, None)
     measured = measuring.evaluate(loaded, trainer, stages)
     if output is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from matinee.batches import RankingBatch, SequenceDataModule
-from matinee.batches.windows import SequenceBatch
+from matinee.batches.windows import SequenceBatch, spans
 from matinee.contracts import (
     CatalogueLoss,
     ClosedForm,
@@ -215,8 +215,9 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         for start in range(0, len(target_ids), rows_at_once):
             rows = slice(start, start + rows_at_once)
             scores = self(batch.histories[rows], batch.lengths[rows], batch.user_ids[rows])
-            mine = (batch.seen_rows >= start) & (batch.seen_rows < start + len(scores))
-            seen = (batch.seen_rows[mine] - start, batch.seen_items[mine])
+            seen_from = batch.seen_from[rows]
+            seen_rows, places = spans(seen_from, batch.seen_to[rows] - seen_from)
+            seen = (seen_rows, batch.seen_items[places])
             target_ranks = ranks(scores, target_ids[rows], seen)
             scores[seen] = float("-inf")
             values, best_items = scores.topk(best)
