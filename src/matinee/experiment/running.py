@@ -38,6 +38,7 @@ from matinee.experiment.run_folder import (
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path, remove_parts, writing
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
+from matinee.training.loggers import reporting_once
 from matinee.training.processes import is_first_process, take_part
 
 FILES = ("path", "validation_path", "test_path", "data_dir")  # keys of datasets that name files
@@ -197,7 +198,7 @@ def _fit_and_record(
     device = device if trainer.world_size == 1 else f"{trainer.world_size} x {device}"
     print(f"{config.name}, seed {config.seed}, on {device}: {folder}", file=sys.stderr)
     prepared = time.perf_counter()
-    with _resumable(folder):
+    with _resumable(folder), reporting_once():
         _fit(experiment, trainer, folder)
         _record(experiment, trainer, folder, started, prepared)
 

@@ -1,6 +1,9 @@
 """Loggers: TensorBoard's event files, in the run folder itself."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -23,3 +26,18 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Write pending events; the hyperparameters are in the run folder's ``config.yaml`` already."""
         self.experiment.flush()
+
+
+@contextmanager
+def reporting_once() -> Iterator[None]:
+    """Print no traceback where a thread of TensorBoard cannot write: the logger raises the same error."""
+
+    def report(failure: Any) -> None:
+        if not issubclass(failure.exc_type, OSError):
+            before(failure)
+
+    before, threading.excepthook = threading.excepthook, report
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -1,6 +1,7 @@
 """Checkpoints and the table of epochs, written so that a kill or a full disk damages no existing file."""
 
 import csv
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 
 from matinee.errors import MatineeError, NotWritten
 from matinee.files import checkpoint_path, part_file
+from matinee.training.loggers import TensorBoard
 
 
 class Checkpoints(Checkpoint):
@@ -112,7 +114,8 @@ class Checkpoints(Checkpoint):
 class EpochTable(Callback):
     """Writes ``metrics.csv`` in the run folder: a row per epoch, a column per logged metric.
 
-    The rows are part of the checkpoint, so a resumed run writes the file again as it was.
+    The rows are part of the checkpoint, so a resumed run writes the file again as it was. It also shows
+    them in TensorBoard again, because a killed process loses what it has not yet written there.
     """
 
     def __init__(self) -> None:
@@ -128,8 +131,13 @@ class EpochTable(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rows of the checkpoint that is resumed, also if no epoch is left to train."""
-        if self._rows and trainer.is_global_zero:
-            self._write(self._path(trainer))
+        if not self._rows or not trainer.is_global_zero:
+            return
+        self._write(self._path(trainer))
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+        for board, row in itertools.product(boards, self._rows):
+            metrics = {name: row[name] for name in row if name not in ("epoch", "step")}
+            board.log_metrics(metrics, row["step"] - 1)  # where Lightning has logged them
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the row of the epoch."""
