@@ -88,8 +88,18 @@ def test_catalogues_and_titles():
     assert log.users["age"].fillna(-1).tolist() == [-1, 33, -1]
     titled = Interactions.from_frame({**ROWS, "name": ["a", "b", "c", "d"]}, **NAMES, title="name")
     assert titled.items["title"].tolist() == ["a", "b"]
+    shared = Interactions.from_frame(pd.DataFrame(ROWS), **NAMES, title="what")
+    assert shared.items["title"].tolist() == ["7", "11"]
     with pytest.raises(MatineeError, match="has no column 'what'"):
         Interactions.from_frame(ROWS, **NAMES, items=items.rename(columns={"what": "item"}))
+
+
+def test_columns_named_by_numbers():
+    frame = pd.DataFrame({0: ROWS["who"], 1: ROWS["what"], 2: ROWS["stars"], 3: ROWS["when"]})
+    items = pd.DataFrame({1: [7, 11], "title": ["Seven", "XI"]})
+    log = Interactions.from_frame(frame, 0, 1, 2, 3, items=items)
+    assert log.fingerprint == Interactions.from_frame(ROWS, **NAMES).fingerprint
+    assert log.items["title"].tolist() == ["Seven", "XI"]
 
 
 def test_options_reach_the_reader():

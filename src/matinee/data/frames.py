@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,9 @@ def to_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         if isinstance(frame, pd.DataFrame):
-            names = list(frame.columns if columns is None else columns)
-            return pa.table([_series(frame[name], str(name)) for name in names], names=names)
+            return _table(frame, frame.columns if columns is None else columns)
         if isinstance(frame, Mapping):
-            names = list(frame if columns is None else columns)
-            return pa.table([_series(frame[name], str(name)) for name in names], names=names)
+            return _table(frame, frame if columns is None else columns)
         if isinstance(frame, pa.RecordBatch):
             table = pa.Table.from_batches([frame])
         elif isinstance(frame, pa.Table):
@@ -53,7 +51,7 @@ def to_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     return table if columns is None else table.select(list(columns))
 
 
-def select_columns(frame: Any, names: Mapping[str, str]) -> pa.Table:
+def select_columns(frame: Any, names: Mapping[str, Any]) -> pa.Table:
     """Take some columns of a data frame and give them other names.
 
     Args:
@@ -76,7 +74,7 @@ def select_columns(frame: Any, names: Mapping[str, str]) -> pa.Table:
     return pa.table(list(table.columns), names=list(names))
 
 
-def check_names(names: Mapping[str, str]) -> None:
+def check_names(names: Mapping[str, Any]) -> None:
     """Check that the columns of users, items, ratings, times and parts differ.
 
     Raises:
@@ -114,6 +112,13 @@ def require_columns(
             raise MatineeError(
                 f"{source} has no column {name!r}; {hint}Its columns are: {', '.join(names)}{advice}."
             )
+
+
+def _table(frame: Any, columns: Iterable[Any]) -> pa.Table:
+    """Take columns whose names may be numbers, as those of a headerless file in pandas."""
+    names = list(columns)
+    arrays = [_series(frame[name], str(name)) for name in names]
+    return pa.table(arrays, names=[str(name) for name in names])
 
 
 def _series(column: Any, name: str) -> pa.ChunkedArray:

@@ -118,13 +118,13 @@ class Interactions:
     def from_frame(
         cls,
         frame: Any,
-        user: str = "user",
-        item: str = "item",
-        rating: str | None = None,
-        timestamp: str | None = None,
+        user: str | int = "user",
+        item: str | int = "item",
+        rating: str | int | None = None,
+        timestamp: str | int | None = None,
         *,
-        title: str | None = None,
-        part: str | None = None,
+        title: str | int | None = None,
+        part: str | int | None = None,
         users: Any = None,
         items: Any = None,
         duplicates: DuplicatePolicy = "error",
@@ -151,7 +151,12 @@ class Interactions:
         Raises:
             MatineeError: As `from_table`.
         """
-        names = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+        names: dict[str, Any] = {
+            "user": user,
+            "item": item,
+            "rating": rating,
+            "timestamp": timestamp,
+        }
         names |= {"part": part, "title": title}
         table = select_columns(frame, {k: name for k, name in names.items() if name is not None})
         return cls.from_table(
@@ -355,7 +360,7 @@ def _place(locations: Locations, row: int, seen_from: int) -> str:
     return place if file == other else f"{file}, {place}"
 
 
-def _known(frame: Any, raw_id: str) -> pd.DataFrame:
+def _known(frame: Any, raw_id: str | int) -> pd.DataFrame:
     """Return what a data frame tells of users or items, with their ids as ``raw_id``."""
     known = frame if isinstance(frame, pd.DataFrame) else to_arrow(frame).to_pandas()
     if raw_id not in known:
