@@ -222,7 +222,7 @@ recommend(run, ratings={"Star Wars": 5, "Scream": 1}, top_k=5)
 
 # %%
 sequences = build(compose("experiment=user_based/popularity")).datamodule
-histories, windows = sequences.evaluation("test")
+histories, windows, _ = sequences.evaluation("test")
 place = int((windows.lengths == 10).nonzero()[0])  # the first whole window
 start, length = int(windows.starts[place]), int(windows.lengths[place])
 shown = interactions.items.title.loc[histories.item_ids[start : start + length]]

@@ -125,7 +125,9 @@ def test_windows_and_batches_against_a_loop(users, length, stride, min_length):
     assert batch.histories.tolist() == histories_expected
     assert batch.target_ids.tolist() == targets_expected
     assert batch.targets_at.tolist() == batch.target_ids.nonzero().T.tolist()
-    last = last_target_only(batch)
+    last = last_target_only(
+        batch, torch.tensor([items[-1] for _, items in expected], dtype=torch.int64)
+    )
     assert last.targets_at.tolist() == last.target_ids.nonzero().T.tolist()
     assert last.target_ids.tolist() == slow_batch(expected, last_only=True)[1]
     assert last.histories.tolist() == histories_expected
@@ -159,9 +161,9 @@ def test_stride_one_ends_a_window_at_every_item():
 def test_held_out_rows_are_predicted_from_what_came_before():
     histories = histories_of([1, 2, 1, 1])
     windows = windows_ending_at(histories, histories.positions(np.array([3])), length=2)
-    batch = last_target_only(gather(items_of(histories), windows))
+    batch = last_target_only(gather(items_of(histories), windows), torch.tensor([7]))
     assert batch.histories.tolist() == [[0, 3]]
-    assert batch.target_ids.tolist() == [[0, 4]]
+    assert batch.target_ids.tolist() == [[0, 7]]
 
 
 def test_one_user_with_one_item():
@@ -175,7 +177,7 @@ def test_nothing_at_all():
     windows = cut_windows(histories, length=3, stride=1)
     batch = gather(items_of(histories), windows)
     assert batch.histories.shape == batch.target_ids.shape == (0, 0)
-    assert last_target_only(batch).target_ids.shape == (0, 0)
+    assert last_target_only(batch, windows.starts).target_ids.shape == (0, 0)
     assert histories.positions(np.array([1])).tolist() == []
     assert bucketed_batches(windows.lengths, 4, 0, 0) == []
 

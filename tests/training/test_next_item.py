@@ -44,12 +44,14 @@ SAMPLED = [
 ]  # fmt: skip
 
 
+def in_order(users: list[int], items: list[int]) -> Interactions:
+    """Make one row a second."""
+    columns = {"user": users, "item": items, "timestamp": list(range(len(users)))}
+    return Interactions.from_table(columns, duplicates="keep")
+
+
 def small() -> Interactions:
-    users = [1, 1, 1, 1, 1, 2, 2, 3]
-    items = [5, 6, 7, 5, 8, 6, 5, 9]
-    return Interactions.from_table(
-        {"user": users, "item": items, "timestamp": list(range(8))}, duplicates="keep"
-    )
+    return in_order([1, 1, 1, 1, 1, 2, 2, 3], [5, 6, 7, 5, 8, 6, 5, 9])
 
 
 def targets(datamodule: SequenceDataModule, stage: str) -> list[tuple[list[int], int]]:
@@ -80,6 +82,47 @@ def test_held_out_users_are_cut_from_the_end() -> None:
     split = splits.Split("s", {}, everyone[5:], everyone[7:], everyone[:5])
     datamodule = SequenceDataModule(small(), split, eval_length=3, eval_stride=3)
     assert targets(datamodule, "test") == [([5], 6), ([7, 5], 8)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("first", [([1, 2], 3), ([], 7)]),
+        ("last", [([1, 2, 3, 4], 5), ([7], 8)]),
+        ("all", [([1, 2], 3), ([1, 2], 4), ([1, 2], 5), ([], 7), ([], 8)]),
+        ("successive", [([1, 2], 3), ([1, 2, 3], 4), ([1, 2, 3, 4], 5), ([], 7), ([7], 8)]),
+    ],
+)
+def test_targets_of_a_part(kind: str, expected: list[tuple[list[int], int]]) -> None:
+    """One user has 1 to 5, of which 3 to 5 are test; another has 7 and 8, both test."""
+    log = in_order([3, 3, 1, 1, 2, 1, 1, 2, 1], [1, 2, 1, 2, 7, 3, 4, 8, 5])
+    split = splits.Split("s", {}, np.array([0, 1, 2]), np.array([3]), np.arange(4, 9))
+    options = {"eval_targets": kind, "eval_stride": 1, "filter_seen": True}
+    datamodule = SequenceDataModule(log, split, **options)
+    assert sorted(targets(datamodule, "test")) == sorted(expected)
+    assert [*datamodule.evaluated("test").history_lengths] == sorted(len(h) for h, _ in expected)
+    (batch,) = datamodule.evaluation_dataloader("test")
+    for row, length in enumerate(batch.lengths.tolist()):
+        seen = batch.seen_items[batch.seen_from[row] : batch.seen_to[row]]
+        assert set(seen.tolist()) == set(batch.histories[row, 1:length].tolist())
+    assert datamodule.protocol["windows"] != SequenceDataModule(log, split).protocol["windows"]
+
+
+def test_random_targets_depend_on_the_user_alone() -> None:
+    users = np.repeat(np.arange(200), 10)
+    log = in_order(users.tolist(), np.tile(np.arange(10), 200).tolist())
+    rows = np.arange(2000)
+    split = splits.Split("s", {}, rows[rows % 10 < 2], rows[rows % 10 == 2], rows[rows % 10 > 2])
+    drawn = [
+        SequenceDataModule(log, split, eval_targets="random", seed=seed).evaluated("test")
+        for seed in (0, 1)
+    ]
+    assert drawn[0].user_ids.tolist() == drawn[1].user_ids.tolist()
+    assert drawn[0].item_ids.tolist() == drawn[1].item_ids.tolist()
+    counts = np.bincount(drawn[0].item_ids)[4:]  # items 3 to 9 have the ids 4 to 10
+    assert len(counts) == 7
+    assert counts.sum() == 200
+    assert counts.min() >= 12  # of 28.6 expected
 
 
 def test_filter_seen_lists_what_came_before_the_target_only() -> None:

@@ -166,7 +166,9 @@ def test_every_space_composes_a_run_of_what_was_drawn(model: str) -> None:
 def test_windows_shorter_than_20_are_left_out() -> None:
     rows = "dataset.num_interactions"
     built = building.build(compose("experiment=search", *DATA, f"{rows}=1185"))
-    lengths = [built.datamodule.evaluation(stage)[1].lengths for stage in ("train", "val", "test")]
+    lengths = [
+        built.datamodule.evaluation(stage).windows.lengths for stage in ("train", "val", "test")
+    ]
     assert all(
         set(found.tolist()) == {20} for found in (*lengths, built.datamodule.windows.lengths)
     )

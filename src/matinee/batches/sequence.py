@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,7 +25,10 @@ from matinee.batches.windows import (
 from matinee.data.interactions import Interactions
 from matinee.data.segments import Evaluated
 from matinee.data.splits import Split, warm_ids
+from matinee.data.splits.users import draws_of_users
 from matinee.errors import MatineeError
+
+EvalTargets = Literal["successive", "first", "last", "random", "all"]
 
 
 class RankingBatch(NamedTuple):
@@ -40,12 +44,26 @@ class RankingBatch(NamedTuple):
     seen_to: Tensor  # int64, (batch,), where they end
 
 
+class Evaluation(NamedTuple):
+    """What a stage evaluates, short windows first.
+
+    Attributes:
+        histories: The histories that the stage may see, without rows.
+        windows: The windows to evaluate; the last item of each is replaced by its target.
+        target_ids: The items to rank, int64, (windows,).
+    """
+
+    histories: Histories
+    windows: Windows
+    target_ids: Tensor
+
+
 class SequenceDataModule(SplitDataModule):
     """Windows of users' histories, for next-item recommendation.
 
-    Training windows are cut from the rows of train alone. In evaluation, every ``eval_stride``-th
-    row of a user's part, counted from its end, is a target. It is predicted from the last
-    ``eval_length - 1`` items, at most, that the user met before it in this part or an earlier one.
+    Training windows are cut from the rows of train alone. In evaluation, some rows of a user's part are
+    targets. A target is predicted from the last ``eval_length - 1`` items, at most, that the user met
+    before it in this part or an earlier one.
 
     Args:
         interactions: The whole table.
@@ -53,7 +71,13 @@ class SequenceDataModule(SplitDataModule):
         length: Maximum number of items in a training window, at least 2.
         stride: Items between the ends of two training windows, at least 1.
         eval_length: Maximum number of items in an evaluated window with its target, at least 1.
-        eval_stride: Items between two targets of a user, at least 1.
+        eval_stride: Items between two targets of a user, at least 1, if they are successive.
+        eval_targets: Which rows of a user's part of validation or test are targets. ``successive``:
+            every ``eval_stride``-th row, counted from the end, each predicted from all rows before it.
+            ``first``, ``last`` and ``random``: one row; the random one depends on the raw user id
+            alone. ``all``: every row, predicted from what came before the part, so that nothing of the
+            part is known (the five target rules of Gusak et al., Time to Split, RecSys 2025). In train,
+            targets are successive.
         min_length: Minimum number of items in a window, with the target of an evaluated one; training
             windows always have at least 2.
         batch_size: Windows per training batch, at least 1.
@@ -78,6 +102,7 @@ class SequenceDataModule(SplitDataModule):
         stride: int = 10,
         eval_length: int = 10,
         eval_stride: int = 10,
+        eval_targets: EvalTargets = "successive",
         min_length: int = 1,
         batch_size: int = 128,
         eval_batch_size: int = 512,
@@ -105,11 +130,16 @@ class SequenceDataModule(SplitDataModule):
         self.eval_batch_size = eval_batch_size
         self.eval_length = eval_length
         self.eval_stride = eval_stride
+        if eval_targets not in get_args(EvalTargets):
+            raise MatineeError(
+                f"eval_targets is {eval_targets!r}; choose one of {', '.join(get_args(EvalTargets))}."
+            )
+        self.eval_targets = eval_targets
         self.min_length = min_length
         self.filter_seen = filter_seen
         self.measure_train = measure_train
         self.perturbation: Perturbation | None = None
-        self._evaluations: dict[str, tuple[Histories, Windows]] = {}
+        self._evaluations: dict[str, Evaluation] = {}
         self._meetings: dict[str, FirstMeetings] = {}
         self.histories = Histories.from_rows(interactions, split.train)
         if drop_oldest > 0:
@@ -140,37 +170,54 @@ class SequenceDataModule(SplitDataModule):
         """Return the stages to measure after a fit, train among them or not."""
         measure_train = self.measure_train
         if measure_train is None:
-            count = len(self.evaluation("train")[1].starts)
+            count = len(self.evaluation("train").windows.starts)
             measure_train = count <= len(self.windows.starts)
         return tuple(PARTS) if measure_train else ("val", "test")
 
-    def evaluation(self, stage: str) -> tuple[Histories, Windows]:
-        """Return the histories that a stage may see, without rows, and the windows to evaluate.
-
-        The windows end in the targets; short ones come first.
-        """
+    def evaluation(self, stage: str) -> Evaluation:
+        """Return what a stage evaluates; it is computed once."""
         if stage not in self._evaluations:
             self._evaluations[stage] = self._find_evaluation(stage)
         return self._evaluations[stage]
 
-    def _find_evaluation(self, stage: str) -> tuple[Histories, Windows]:
+    def _find_evaluation(self, stage: str) -> Evaluation:
         parts = list(PARTS)[: list(PARTS).index(stage) + 1]
         visible = [getattr(self.split, PARTS[earlier]) for earlier in parts]
         part = histories = Histories.from_rows(self.interactions, visible[-1])
         if len(visible) > 1:
             histories = Histories.from_rows(self.interactions, np.concatenate(visible))
-        targets = part.rows[cut_windows(part, 1, self.eval_stride).starts.numpy()]
-        positions = histories.positions(targets)
-        windows = windows_ending_at(histories, positions, self.eval_length, self.min_length)
-        windows = windows.take(windows.lengths.argsort(stable=True))  # saves padding
-        return histories.without_rows(), windows
+        targets = self._targets(part, "successive" if stage == "train" else self.eval_targets)
+        ends = targets
+        if self.eval_targets == "all" and stage != "train":
+            ends = part.offsets[np.searchsorted(part.offsets, targets, side="right") - 1]
+        positions = histories.positions(part.rows)  # of the rows of the part, in their order
+        windows = windows_ending_at(histories, positions[ends], self.eval_length)
+        target_ids = torch.from_numpy(part.item_ids[targets]).long()
+        long_enough = windows.lengths >= self.min_length
+        windows, target_ids = windows.take(long_enough), target_ids[long_enough]
+        order = windows.lengths.argsort(stable=True)  # saves padding
+        return Evaluation(histories.without_rows(), windows.take(order), target_ids[order])
+
+    def _targets(self, part: Histories, kind: EvalTargets) -> npt.NDArray[np.int64]:
+        """Choose the targets among the items of a part, as positions in ``part.item_ids``, ascending."""
+        if kind == "all":
+            return np.arange(len(part.item_ids))
+        if kind == "successive":
+            return cut_windows(part, 1, self.eval_stride).starts.numpy()
+        counts = np.diff(part.offsets)
+        places = np.zeros_like(counts)
+        if kind == "last":
+            places = counts - 1
+        elif kind == "random":
+            places = np.floor(draws_of_users(self.interactions, 0) * counts).astype(np.int64)
+        chosen: npt.NDArray[np.int64] = (part.offsets[:-1] + places)[counts > 0]
+        return chosen
 
     def evaluated(self, stage: str) -> Evaluated:
         """Return the targets of a stage, in the order of :meth:`evaluation`."""
-        histories, windows = self.evaluation(stage)
-        ends = (windows.starts + windows.lengths - 1).numpy()
-        user_ids, item_ids = windows.user_ids.numpy(), histories.item_ids[ends]
-        before = ends - histories.offsets[user_ids]
+        histories, windows, target_ids = self.evaluation(stage)
+        user_ids, item_ids = windows.user_ids.numpy(), target_ids.numpy()
+        before = (windows.starts + windows.lengths - 1).numpy() - histories.offsets[user_ids]
         _, warm_items = warm_ids(self.interactions, self.split.train)
         return Evaluated(user_ids, item_ids, before, warm_items[item_ids])
 
@@ -183,10 +230,14 @@ class SequenceDataModule(SplitDataModule):
     @property
     def protocol(self) -> dict[str, Any]:
         """Return also how windows are cut and what the candidates are."""
-        windows = {"length": self.eval_length, "stride": self.eval_stride}
+        windows: dict[str, Any] = {"length": self.eval_length}
+        if self.eval_targets == "successive":
+            windows["stride"] = self.eval_stride
+        else:
+            windows["targets"] = self.eval_targets
         if self.min_length > 1:
             windows["min_length"] = self.min_length
-        counts = {stage: len(self.evaluation(stage)[1].starts) for stage in ("val", "test")}
+        counts = {stage: len(self.evaluation(stage).windows.starts) for stage in ("val", "test")}
         return {
             **super().protocol,
             "windows": windows,
@@ -217,7 +268,7 @@ class SequenceDataModule(SplitDataModule):
         Raises:
             MatineeError: If the stage has no windows.
         """
-        histories, windows = self.evaluation(stage)
+        histories, windows, target_ids = self.evaluation(stage)
         items = torch.from_numpy(histories.item_ids)
         count = len(windows.starts)
         if count == 0:
@@ -231,7 +282,8 @@ class SequenceDataModule(SplitDataModule):
                 read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
             else:
                 read = gather(items, taken)
-            return RankingBatch(*last_target_only(read), *self._seen(stage, taken))
+            batch = last_target_only(read, target_ids[chosen])
+            return RankingBatch(*batch, *self._seen(stage, taken))
 
         plan = in_order(count, self.eval_batch_size)
         return BatchLoader(plan, collate, -(-count // self.eval_batch_size))
@@ -242,7 +294,7 @@ class SequenceDataModule(SplitDataModule):
         A model that ignores the order can tell such histories apart, and so can one that knows the
         user alone.
         """
-        histories, windows = self.evaluation("train")
+        histories, windows, target_ids = self.evaluation("train")
         items = torch.from_numpy(histories.item_ids)
         taken: list[int] = []
         users: set[int] = set()
@@ -257,8 +309,9 @@ class SequenceDataModule(SplitDataModule):
                 met.add(history)
             if len(taken) == examples:
                 break
-        chosen = windows.take(torch.tensor(taken))
-        batch = last_target_only(gather(items, chosen))
+        index = torch.tensor(taken)
+        chosen = windows.take(index)
+        batch = last_target_only(gather(items, chosen), target_ids[index])
         return RankingBatch(*batch, *self._seen("train", chosen))
 
     def _seen(self, stage: str, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
@@ -267,5 +320,5 @@ class SequenceDataModule(SplitDataModule):
             nothing = torch.zeros(len(windows.starts), dtype=torch.int64)
             return nothing[:0], nothing, nothing
         if stage not in self._meetings:
-            self._meetings[stage] = FirstMeetings.of(self.evaluation(stage)[0])
+            self._meetings[stage] = FirstMeetings.of(self.evaluation(stage).histories)
         return self._meetings[stage].before(windows)

@@ -265,12 +265,12 @@ def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceB
     return SequenceBatch(histories, target_ids, lengths, user_ids, targets_at)
 
 
-def last_target_only(batch: SequenceBatch) -> SequenceBatch:
-    """Keep only the target at the last position of each row, for evaluation."""
+def last_target_only(batch: SequenceBatch, last_ids: Tensor) -> SequenceBatch:
+    """Keep only a target at the last position of each row, for evaluation: the given items, (batch,)."""
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     last = batch.lengths.long() - 1
     target_ids = torch.zeros_like(batch.target_ids)
-    target_ids[rows, last] = batch.target_ids[rows, last]
+    target_ids[rows, last] = last_ids
     return batch._replace(target_ids=target_ids, targets_at=torch.stack((rows, last)))
 
 

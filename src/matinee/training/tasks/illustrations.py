@@ -53,7 +53,7 @@ def ranked_samples(task: "NextItemTask", datamodule: SequenceDataModule, count: 
     """Recommend next items after some histories of test, the true next item marked."""
     items, texts = datamodule.interactions.items, []
     loader = datamodule.evaluation_dataloader("test")
-    num_windows = len(datamodule.evaluation("test")[1].starts)
+    num_windows = len(datamodule.evaluation("test").windows.starts)
     for place in np.linspace(0, num_windows - 1, count).astype(int).tolist():
         batch = to_device(loader.collate(slice(place, place + 1)), task.device)
         answer = task.rank(batch, best=min(SHOWN, len(items)))

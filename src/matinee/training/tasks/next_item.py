@@ -265,7 +265,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         """
         target_ranks = _ranks(predictions)
         best_items = torch.cat([part["best_items"] for part in predictions]).cpu().numpy()
-        _, windows = datamodule.evaluation(stage)
+        windows = datamodule.evaluation(stage).windows
         segments = datamodule.segments(stage)
         metrics = ranking_metrics(target_ranks, self.top_k, segments)
         metrics |= coverage(best_items, datamodule.interactions.num_items, self.top_k)
