@@ -30,6 +30,7 @@ from matinee.training.tasks.base import (
     check_part,
 )
 from matinee.training.tasks.illustrations import breakdown, ranked_samples
+from matinee.training.tasks.recommended_lists import ListMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +56,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         scheduler: Makes a learning-rate scheduler, stepped once per epoch; None keeps the rate.
         top_k: Cut-offs of the metrics, each at least 1.
         unknown_users: Share of the user ids replaced by 0 during training, in [0, 1).
+        lists: Metrics of the recommended lists; None measures none.
 
     Raises:
         ValueError: If loss and sampler do not fit together or a number is out of range.
@@ -78,6 +80,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         scheduler: SchedulerFactory | None = None,
         top_k: Sequence[int] = (1, 10, 20),
         unknown_users: float = 0.1,
+        lists: ListMetrics | None = None,
     ) -> None:
         super().__init__(network, loss, warm, optimizer, scheduler)
         _check_pair(loss, sampler)
@@ -88,6 +91,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         self.sampler = sampler
         self.top_k = sorted(top_k)
         self.unknown_users = unknown_users
+        self.lists = lists or ListMetrics()
 
     @classmethod
     def from_data(
@@ -100,6 +104,8 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         sampler: NegativeSampler | None = None,
         top_k: Sequence[int] = (1, 10, 20),
         unknown_users: float = 0.1,
+        list_metrics: Sequence[str] = (),
+        item_column: str | None = None,
     ) -> "NextItemTask":
         """Build the task for given data, which determine sizes and item counts.
 
@@ -112,6 +118,8 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             sampler: See there; not fitted yet.
             top_k: See there.
             unknown_users: See there.
+            list_metrics: Names of metrics of the recommended lists, see :class:`ListMetrics`.
+            item_column: See there.
 
         Raises:
             ValueError: If the parts are not made for next items or do not fit together, or a value is
@@ -134,6 +142,8 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
         contract = Ranker if isinstance(network, ClosedForm) else SequenceNetwork
         check_part(network, contract, "choose model=gru or another that ranks items")
+        lists = ListMetrics(list_metrics, item_column)
+        lists.check(interactions, network.tables())
         longest = int(datamodule.windows.lengths.max())
         parts = network.named_modules() if isinstance(network, nn.Module) else ()
         for name, part in parts:
@@ -152,6 +162,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             scheduler=scheduler,
             top_k=top_k,
             unknown_users=unknown_users,
+            lists=lists,
         )
 
     def training_columns(self, datamodule: SequenceDataModule) -> tuple[Tensor, Tensor]:
@@ -269,12 +280,16 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         segments = datamodule.segments(stage)
         metrics = ranking_metrics(target_ranks, self.top_k, segments)
         metrics |= coverage(best_items, datamodule.interactions.num_items, self.top_k)
-        return metrics, {
+        of_lists, of_windows = self.lists.measure(
+            best_items, datamodule, stage, self.top_k, self.network.tables()
+        )
+        return metrics | of_lists, {
             "user_id": windows.user_ids.numpy(),
             "history_length": windows.lengths.numpy() - 1,
             "rank": target_ranks,
             "mrr": 1 / target_ranks.astype(np.float64),
             **segments,
+            **of_windows,
         }
 
     @property
