@@ -40,6 +40,7 @@ FURTHER = {  # allowed keywords of library classes that take **kwargs
     "DDPStrategy": {"find_unused_parameters", "gradient_as_bucket_view", "static_graph"},
     "PyTorchProfiler": {"profile_memory", "record_shapes", "with_flops", "with_stack"},
 }
+INFINITE = {"item_damping", "user_damping"}  # parameters that may be infinite
 KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a group
     "name": str | None,
     "log_dir": str,
@@ -151,6 +152,8 @@ class _Check:
                 self.refuse(path, value, "a number")
         for key in keys:
             self.check_value(key, self.tree[key], KEYS.get(key, Any))
+            if isinstance(self.tree[key], float) and math.isinf(self.tree[key]):
+                self.refuse(key, self.tree[key], "a finite number")
         if "name" in keys:
             self.check_relative("name", self.tree["name"])
         for group in groups:
@@ -163,6 +166,10 @@ class _Check:
             )
         if group in OPEN:
             for name, part in node.items():
+                if part is not None and not isinstance(part, Mapping):
+                    self.refuse(
+                        f"{group}.{name}", part, "null, which switches it off, or leave it out"
+                    )
                 if part is not None and not _has_target(part):
                     named = [
                         key for key, other in node.items() if other is None or _has_target(other)
@@ -195,6 +202,8 @@ class _Check:
         for key, value in node.items():
             hint = {"_target_": str, "_partial_": bool}.get(key, hints.get(key, Any))
             self.check_value(f"{path}.{key}", value, hint)
+            if isinstance(value, float) and math.isinf(value) and key not in INFINITE:
+                self.refuse(f"{path}.{key}", value, "a finite number")
             if group_of(path) == "logger":
                 self.check_relative(f"{path}.{key}", value)
 
@@ -223,7 +232,8 @@ class _Check:
         if not isinstance(value, str):
             return
         if (
-            ".." in PurePath(value).parts
+            not value.strip()
+            or ".." in PurePath(value).parts
             or PurePath(value).is_absolute()
             or not value.isprintable()
         ):
@@ -260,6 +270,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return (
             inspect.isclass(kind)
             and issubclass(kind, Iterable)
+            and kind.__module__ in ("builtins", "collections.abc")  # a tensor is no list
             and all(_fits(element, elements) for element in value)
         )
     if isinstance(value, Mapping):

@@ -1,6 +1,7 @@
 """Composing: make configs from overrides, in Python and on the command line."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
     >>> compose("experiment=user_based/gru", "seed=1").name
     'ml-100k/user_based/gru'
     """
+    check_choices(overrides)
     with _hydra():
         try:
             everything = hydra.compose(verb, [*overrides], return_hydra_config=True)
@@ -183,9 +185,30 @@ def _overrides(verb: str, argv: list[str]) -> list[str]:
     for option in REFUSED:
         if getattr(options, option) is not None:
             refuse(f"--{option.replace('_', '-')} cannot be used here")
+    check_choices(options.overrides)
     folder = options.config_dir
     found = [f"hydra.searchpath=[{os.path.abspath(folder)}]"] if folder is not None else []
     return [*found, *options.overrides]
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """Reject overrides that Hydra would accept as something else.
+
+    Raises:
+        MatineeError: If one has no key, or a group is given several choices, which Hydra would merge, or
+            none, which it would ignore.
+    """
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals and not key.strip("+~ "):
+            raise MatineeError(f"{override!r} has no key before '='; write key=value.")
+        group = key.partition("@")[0]
+        is_group = re.fullmatch(r"\w+(/\w+)*", group) and (config_dir() / group).is_dir()
+        if is_group and value.startswith(("[", "{")):
+            raise MatineeError(
+                f"{override} is no choice of the group {group}; give one name, or several with -m "
+                f"{key}=ONE,OTHER for a run of each."
+            )
 
 
 @contextmanager

@@ -33,6 +33,8 @@ def suggest_key(key: str, known: Iterable[str], addable: Iterable[str] = ()) -> 
     'optimizer has lr.'
     """
     known, addable = list(known), list(addable)
+    if key in known:
+        return "another override leaves its part out."
     if key in addable:
         return f"add it with +{key}=..."
     parent, _, name = key.rpartition(".")
@@ -89,6 +91,9 @@ def explain(
     text = " ".join(str(error).split())
     if "Could not override ''" in text:
         return "'=' has no key before it; write key=value."
+    parsing = re.search(r"Error parsing override '([^']*?)' ", text)
+    if parsing and "=" not in parsing[1]:
+        return f"{parsing[1]!r} is no override; write key=value."
     if key := missing_key(error):
         return f"unknown key {key!r}; {suggest_key(key, known, addable)}"
     if re.search(r"'hydra/launcher/(matinee_)?ray'", text):

@@ -103,7 +103,7 @@ def name_places(dataset: DictConfig) -> None:
     for key, value in dataset.items():
         if isinstance(value, DictConfig):
             name_places(value)
-        elif key in FILES and isinstance(value, str):
+        elif key in FILES and isinstance(value, str) and value.strip():
             dataset[key] = str(Path(value).expanduser().absolute())
 
 

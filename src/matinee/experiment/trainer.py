@@ -74,11 +74,16 @@ def make_trainer(
     for option in ("limit_train_batches", "limit_val_batches", "max_steps"):
         if folder is not None and config.trainer.get(option) == 0:
             raise MatineeError(f"trainer.{option} is 0, so no epoch can be selected; leave it out.")
+    if config.trainer.get("accumulate_grad_batches", 1) < 1:
+        raise MatineeError(
+            f"trainer.accumulate_grad_batches is {config.trainer.accumulate_grad_batches}; give a whole "
+            "number of at least 1."
+        )
     wanted = _wanted_hardware(config)
     if folder is None or alone:
         first = wanted["devices"][:1] if isinstance(wanted.get("devices"), list) else 1
         wanted |= {"devices": first, "num_nodes": 1, "strategy": "auto"}
-    with _blame_trainer():
+    with _blame("trainer"):
         options: dict[str, Any] = wanted | hardware(**wanted)
     if folder is None:
         options |= {
@@ -88,7 +93,8 @@ def make_trainer(
             "limit_predict_batches": 1.0,
         }
     else:
-        callbacks = make_part(config, "callbacks") or {}
+        with _blame("callbacks"):
+            callbacks = make_part(config, "callbacks") or {}
         for name in ("metrics", "checkpoints"):
             if not callbacks.get(name):
                 raise MatineeError(f"callbacks.{name} cannot be left out: the best epoch needs it.")
@@ -106,7 +112,7 @@ def make_trainer(
             "enable_progress_bar": bool(callbacks.get("progress_bar")),
         }
     options |= instead
-    with _blame_trainer(), without_advice():
+    with _blame("trainer"), without_advice():
         trainer: pl.Trainer = make_part(config, "trainer")(**options)
     # by default cuDNN's cells and convolutions round float32 to the 10 bits of TF32
     torch.backends.cudnn.allow_tf32 = False
@@ -122,12 +128,12 @@ def make_trainer(
 
 
 @contextmanager
-def _blame_trainer() -> Iterator[None]:
+def _blame(group: str) -> Iterator[None]:
     try:
-        with blame("trainer"):
+        with blame(group):
             yield
     except MisconfigurationException as error:
-        raise MatineeError(f"trainer cannot be built: {error}") from error
+        raise MatineeError(f"{group} cannot be built: {error}") from error
 
 
 def several_processes(config: DictConfig) -> bool:
@@ -137,7 +143,7 @@ def several_processes(config: DictConfig) -> bool:
         MatineeError: If its accelerator or its devices are not available.
     """
     wanted = _wanted_hardware(config)
-    with _blame_trainer():
+    with _blame("trainer"):
         strategy = hardware(**wanted | {"strategy": "auto"})["strategy"]
     return isinstance(strategy, DataParallel)
 
@@ -154,6 +160,13 @@ def refuse_several(config: DictConfig, verb: str) -> None:
 
 def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
     wanted: Any = OmegaConf.to_container(config.trainer)
+    devices = wanted.get("devices", 1)
+    numbers = devices if isinstance(devices, list) else [] if devices in ("auto", -1) else [devices]
+    least = 0 if isinstance(devices, list) else 1
+    if devices == [] or not all(type(one) is int and one >= least for one in numbers):
+        raise MatineeError(
+            f"trainer.devices is {devices!r}; give how many, a list of their numbers, or -1 for all."
+        )
     return {option: wanted[option] for option in HARDWARE if option in wanted}
 
 

@@ -5,6 +5,7 @@ CUDA and open a CUDA stream for DDP. The classes here correct that.
 """
 
 import importlib
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 
 from matinee.errors import MatineeError
 
+MOST = 4  # processes on a CPU core
 CHOICES = {  # trainer.accelerator: Lightning's accelerators that it can be, the best first
     "auto": ("npu", "cuda", "mps", "cpu"),
     "cpu": ("cpu",),
@@ -194,5 +196,10 @@ def _available(accelerator: str) -> str:
 def _devices(name: str, devices: Any) -> list[torch.device]:
     accelerator = AcceleratorRegistry[name]["accelerator"]
     wanted = accelerator.auto_device_count() if devices == "auto" else devices
+    if name == "cpu" and isinstance(wanted, int) and wanted > MOST * (os.cpu_count() or 1):
+        raise MatineeError(
+            f"trainer.devices is {wanted}, a process each, and this machine has {os.cpu_count()} CPU cores; "
+            "give fewer."
+        )
     found: list[torch.device] = accelerator.get_parallel_devices(accelerator.parse_devices(wanted))
     return found

@@ -173,6 +173,8 @@ def find_files(path: str | Path) -> list[Path]:
     Raises:
         MatineeError: If there are none, one is empty, or they are of several kinds.
     """
+    if not str(path).strip():
+        raise MatineeError("path is empty; set it to a file, a folder of files or a glob pattern.")
     path = Path(path).expanduser().absolute()
     if path.is_dir():
         found = [file for file in path.iterdir() if not file.name.startswith((".", "_"))]
@@ -182,6 +184,8 @@ def find_files(path: str | Path) -> list[Path]:
                 f"{path}/**/*.parquet."
             )
     elif path.exists():
+        if not path.is_file():
+            raise MatineeError(f"{path} is a device or a pipe; set path to a file.")
         found = [path]
     else:
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]

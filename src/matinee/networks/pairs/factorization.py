@@ -133,9 +133,11 @@ def embedding_table(
         sparse: Whether the table has sparse gradients.
 
     Raises:
-        ValueError: If ``embedding_dim`` is below 1.
+        ValueError: If ``embedding_dim`` is below 1 or ``init_std`` below 0.
     """
     check_sizes(embedding_dim=embedding_dim)
+    if init_std < 0:
+        raise ValueError(f"init_std is {init_std}; give a number of at least 0.")
     table = nn.Embedding(num_ids + 1, embedding_dim, sparse=sparse)
     nn.init.normal_(table.weight, std=init_std)
     return table

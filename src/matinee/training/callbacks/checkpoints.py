@@ -126,8 +126,16 @@ class EpochTable(Callback):
         return {"rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the rows."""
-        self._rows = [dict(row) for row in state_dict["rows"]]
+        """Restore the rows.
+
+        Raises:
+            ValueError: If they are not numbers of the epochs from 0 on.
+        """
+        rows = [dict(row) for row in state_dict["rows"]]
+        numbers = all(isinstance(value, int | float) for row in rows for value in row.values())
+        if not numbers or [row["epoch"] for row in rows] != list(range(len(rows))):
+            raise ValueError("the rows of metrics.csv are broken")
+        self._rows = rows
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rows of the checkpoint that is resumed, also if no epoch is left to train."""

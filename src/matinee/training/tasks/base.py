@@ -214,6 +214,23 @@ class LightningTask(pl.LightningModule, Task[Data]):
         """Describe what is wrong with the predictions for a learned batch; empty if nothing is."""
 
 
+def check_data(datamodule: object, needed: str, advice: str) -> None:
+    """Check that a data module makes the batches of a task.
+
+    Args:
+        datamodule: The data module.
+        needed: An attribute that those for the task have.
+        advice: What to choose otherwise.
+
+    Raises:
+        ValueError: If it does not have it.
+    """
+    if not hasattr(datamodule, needed):
+        raise ValueError(
+            f"{type(datamodule).__name__} makes no batches for this task; choose {advice}."
+        )
+
+
 def check_part(part: object, contract: type, advice: str) -> None:
     """Check that a part has what its contract asks for.
 

@@ -27,6 +27,7 @@ from matinee.training.tasks.base import (
     LightningTask,
     OptimizerFactory,
     SchedulerFactory,
+    check_data,
     check_part,
 )
 from matinee.training.tasks.illustrations import breakdown, ranked_samples
@@ -125,6 +126,11 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             ValueError: If the parts are not made for next items or do not fit together, or a value is
                 out of range.
         """
+        check_data(
+            datamodule,
+            "windows",
+            "data=sequence, or for ratings start from an experiment such as experiment=chronological/mf",
+        )
         interactions = datamodule.interactions
         _check_loss(loss)
         check_part(

@@ -17,6 +17,7 @@ from matinee.training.tasks.base import (
     LightningTask,
     OptimizerFactory,
     SchedulerFactory,
+    check_data,
     check_part,
 )
 from matinee.training.tasks.folding import fold_in, score_with_rows
@@ -114,6 +115,11 @@ class RatingTask(LightningTask[RatingDataModule]):
         Raises:
             ValueError: If network and loss are not made for ratings, or a value is out of range.
         """
+        check_data(
+            datamodule,
+            "columns",
+            "data=rating, or for next items start from an experiment such as experiment=user_based/gru",
+        )
         interactions = datamodule.interactions
         check_part(loss, RatingLoss, "choose loss=mse or another loss of ratings")
         check_part(
