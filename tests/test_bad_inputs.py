@@ -184,7 +184,7 @@ DAMAGES = [
     (ANY, written("config.yaml", "[1, 2]"), "is no config"),
     (ANY, written("config.yaml", b"\xff\xfe"), "config.yaml cannot be read"),
     (ANY, config("seed: 0", "seed: '${oc.env:HOME}'"), "only plain values"),
-    (("report",), config("seed: 0", "seed: many"), "seed is "),
+    (("report",), config("\nseed: 0", "\nseed: many"), "seed is 'many'"),
     (("report",), config("name: ", "nam: "), "is no whole config"),
     (("report",), written("overrides.yaml", "{a: 1}"), "overrides.yaml is no list"),
     (("report --html x.html",), written("metrics.csv", "val/rmse\n1\nnan\n"), "is not finite"),

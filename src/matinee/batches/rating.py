@@ -51,7 +51,7 @@ class RatingDataModule(SplitDataModule):
         if interactions.ratings is None:
             raise MatineeError(
                 "rating models need ratings and the dataset has none; "
-                "name the column with dataset.rating=..."
+                "name the column with dataset.rating=..., or choose data=sequence for next items."
             )
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         super().__init__(interactions, split, segments, seed, **sizes)

@@ -26,12 +26,14 @@ KEYS = {  # hyperparameters of every model; any other one is an option of its en
     "l2": "optimizer.weight_decay",
     "loss": "loss",
 }
-NUMBERS: dict[str, Any] = {  # types of the hyperparameters that every model has
+NUMBERS: dict[str, Any] = {  # types of the hyperparameters that are numbers in every model
     "embedding_dim": int,
     "n_iter": int,
     "batch_size": int,
     "learning_rate": int | float,
     "l2": int | float,
+    "num_layers": int,
+    "dilation_multiplier": int,
 }
 
 
@@ -47,7 +49,7 @@ class Space:
 
     Raises:
         ValueError: If a hyperparameter of :data:`KEYS` is missing, has no value or a value of the wrong
-            type, or if a loss is unknown.
+            type or out of range, or if a loss is unknown.
     """
 
     def __init__(self, model: str, choices: Mapping[str, Sequence[Any]]) -> None:
@@ -55,10 +57,14 @@ class Space:
         for name in KEYS.keys() | choices.keys():
             if not isinstance(choices.get(name), list) or not choices[name]:
                 raise ValueError(f"choices.{name} is {choices.get(name)!r}; give a list of values.")
-        for name, kind in NUMBERS.items():
             for value in choices[name]:
-                if isinstance(value, bool) or not isinstance(value, kind):
-                    wanted = "whole numbers" if kind is int else "numbers"
+                if isinstance(value, list | Mapping):
+                    raise ValueError(f"choices.{name} holds {value!r}; give single values.")
+        for name, kind in NUMBERS.items():
+            for value in choices.get(name, ()):
+                whole = kind is int
+                if isinstance(value, bool) or not isinstance(value, kind) or (whole and value < 1):
+                    wanted = "whole numbers of at least 1" if whole else "numbers"
                     raise ValueError(f"choices.{name} holds {value!r}; give {wanted}.")
         if unknown := [loss for loss in choices["loss"] if loss not in list(LOSSES)]:
             raise ValueError(f"choices.loss holds {unknown[0]!r}; choose from {', '.join(LOSSES)}.")
