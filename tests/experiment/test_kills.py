@@ -127,7 +127,7 @@ def undisturbed(
 
 
 def content(run: Path) -> dict[str, Any]:
-    """Return what every file of a run says, apart from times; event files together."""
+    """Return what every file of a run says, apart from times and the commit; event files together."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
@@ -138,7 +138,8 @@ def content(run: Path) -> dict[str, Any]:
                 found[name] = {key: arrays[key].tolist() for key in arrays.files}
         elif name == "result.json":
             result = json.loads(path.read_text())
-            del result["environment"]["seconds"], result["environment"]["finished"]
+            for key in ("seconds", "finished", "commit"):
+                del result["environment"][key]
             found[name] = result
         elif "tfevents" not in name:
             found[name] = re.sub(r"resume: true\n|- resume=true\n", "", path.read_text())
