@@ -233,8 +233,8 @@ class Mutator:
         """Add a file that a verb might find."""
         name = self.rng.choice(
             ["runs.parquet", "evaluation.json", ".hydra/config.yaml", "configs/model/mf.yaml", "torch.py",
-             "sitecustomize.py", "inner/result.json", "inner/protocol.json", ".config.yaml.0.part", "\x1b[2J", "=1+1",
-             "checkpoints/best.ckpt/x", "result.json.bak"]
+             "sitecustomize.py", "inner/result.json", "inner/protocol.json", ".config.yaml.0.part",
+             "\x1b[2J", "=1+1", "checkpoints/best.ckpt/x", "result.json.bak"]
         )  # fmt: skip
         path = self.folder / name
         if path.parent.is_file():
