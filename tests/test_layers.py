@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "matinee"
-SMALL = {"errors", "files"}
+SMALL = {"errors", "files", "texts"}
 MODELS = {"networks", "objectives", "metrics"}
 BELOW_TRAINING = {"data", "contracts", "batches", *MODELS, *SMALL}
 BELOW_VERBS = {"training", "config", "experiment", "display", *BELOW_TRAINING}
+READING = {"experiment.reading", "experiment.run_folder"}
 ALLOWED = {  # layer -> the layers of matinee that it may import besides itself
     "errors": set(),
     "files": {"errors"},
+    "texts": set(),
     "data": SMALL,
     "contracts": {"data", *SMALL},
     "networks": {"data", "contracts", *MODELS, *SMALL},
@@ -26,7 +28,7 @@ ALLOWED = {  # layer -> the layers of matinee that it may import besides itself
     "config": {"contracts", *SMALL},
     "experiment": {"training", "config", "display", *BELOW_TRAINING},
     "verbs": BELOW_VERBS,
-    "verbs.report": {"config", "contracts", "display", "experiment.run_folder", "metrics", *SMALL},
+    "verbs.report": {"config", "contracts", "display", *READING, "metrics", *SMALL},
     "verbs.search": BELOW_VERBS,
     "cli": {"verbs", "verbs.report", "verbs.search", "__version__", *BELOW_VERBS},
     "__main__": {"cli"},

@@ -13,7 +13,9 @@ from typing import Any
 
 from matinee import __version__
 from matinee.errors import MatineeError, Stopped
+from matinee.texts import visible
 
+MOST_SHOWN = 2000  # characters of an error
 HELP = """\
 matinee - train and compare models for rating prediction and next-item recommendation
 
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except MatineeError as error:
         for note in getattr(error, "__notes__", ()):
-            print(note, file=sys.stderr)
+            print("\n".join(map(visible, note.splitlines())), file=sys.stderr)
         _fail(str(error))
     except Stopped as stopped:
         _fail(str(stopped), stopped.status)
@@ -91,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(sentence: str, status: int = 1) -> None:
-    print(f"matinee: {' '.join(sentence.split())}", file=sys.stderr)
+    words = visible(" ".join(sentence.split()))
+    words = words if len(words) <= MOST_SHOWN else f"{words[:MOST_SHOWN]} ..."
+    print(f"matinee: {words}", file=sys.stderr)
     sys.exit(status)
 
 

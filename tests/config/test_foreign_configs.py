@@ -4,6 +4,7 @@ Every test says what must not exist afterwards: a marker that code, a resolver o
 """
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,15 @@ VERBS = {
     "evaluate": lambda folder: ["evaluate", f"run={folder}"],
     "recommend": lambda folder: ["recommend", f"run={folder}"],
     "resume": lambda folder: ["train", f"resume={folder}"],
+}
+RESULT = {
+    "metrics": {"test/rmse": 1.0},
+    "headline": {"metric": "rmse", "higher_is_better": False},
+    "protocol": {
+        "dataset": {"sha256": "a", "rows": 1},
+        "split": {"name": "random", "options": {}, "fingerprint": "b"},
+    },
+    "environment": {"seconds": {"fit": 1.0}},
 }
 WriteRun = Callable[..., Path]
 WriteConfigs = Callable[[dict[str, str]], list[str]]
@@ -63,7 +73,7 @@ def foreign_run(plain: dict[str, Any], tmp_path: Path) -> WriteRun:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.yaml").write_text(yaml.safe_dump(changed(plain, changes)))
-        (folder / "result.json").write_text('{"metrics": {}, "protocol": {}, "environment": {}}')
+        (folder / "result.json").write_text(json.dumps(RESULT))
         return folder
 
     return written

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[.
         {"error_by_rating"} if kind == "rating" else {"ranks"}
     )
     assert tags(folder, "images") == {f"test/{name}" for name in figures}
-    config = text(folder, "config").removeprefix("```yaml\n").removesuffix("\n```")
+    config = textwrap.dedent(text(folder, "config"))
     assert OmegaConf.create(config) == load_config(folder)
     shown = text(folder, "recommendations")
     rows = [line for line in shown.splitlines() if line.startswith("| ")]

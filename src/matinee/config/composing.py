@@ -23,6 +23,7 @@ from matinee.config.search_path import check_own_configs
 from matinee.config.suggesting import explain, missing_key, suggest
 from matinee.config.trees import dotted_keys, read_yaml
 from matinee.errors import MatineeError, Stopped
+from matinee.texts import visible
 
 UNCOMPOSED = (  # raised for wrong overrides
     HydraException,
@@ -139,7 +140,7 @@ def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) 
             failures.append(failure)  # a multirun continues
             if multirun:
                 words = " ".join(its_hydra.overrides.task)
-                print(f"matinee: {words}: {failure}", file=sys.stderr, flush=True)
+                print(visible(f"matinee: {words}: {failure}"), file=sys.stderr, flush=True)
                 if elsewhere:  # the list is a copy there, but Hydra returns the exception
                     raise MatineeError(f"{words}: {failure}") from error
         except Stopped as stop:

@@ -7,6 +7,7 @@ only, which no library interprets again.
 """
 
 import datetime
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ MAX_CHARACTERS = 1_000_000
 MAX_TEXT = 10_000  # characters of one value or key
 MAX_NODES = 10_000  # values of one config, with aliases expanded
 MAX_DEPTH = 30
+MAX_INTEGER = 1 << 63
 MISSING = "???"  # the value of a required key
 INTERPOLATION = re.compile(r"\$\{\s*(?:(hydra|now):([^${}]+)|([\w@-]+(?:\.[\w@-]+)*))\s*\}")
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -51,6 +53,22 @@ def read_yaml(path: Path, text: str | None = None) -> Any:
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise MatineeError(f"{path} cannot be read ({reason}); restore it.") from error
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON within the limits of a config.
+
+    Raises:
+        ValueError: If it is not JSON, or is too large or too deeply nested.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
+    try:
+        tree = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep") from error
+    _check_kinds(tree)
+    return tree
 
 
 def check_size(text: str) -> None:
@@ -85,15 +103,19 @@ def check_size(text: str) -> None:
             raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
-def _check_kinds(tree: Any) -> None:
+def _check_kinds(tree: Any, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             if not isinstance(key, str | int | float | bool):
                 raise ValueError(f"{key!r} cannot be a key")
-            _check_kinds(value)
+            _check_kinds(value, depth + 1)
     elif isinstance(tree, list):
         for value in tree:
-            _check_kinds(value)
+            _check_kinds(value, depth + 1)
+    elif isinstance(tree, int) and abs(tree) > MAX_INTEGER:
+        raise ValueError("it holds a number of more than 64 bits")
     elif not isinstance(tree, str | int | float | bool | None):
         raise ValueError(f"a value of type {type(tree).__name__} cannot be in a config")
 

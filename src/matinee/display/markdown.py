@@ -1,9 +1,10 @@
 """Markdown tables for terminals, files and TensorBoard, with any text in their cells."""
 
 import re
-import unicodedata
 
 import pandas as pd
+
+from matinee.texts import visible
 
 DECIMALS = 4  # of a metric in tables
 
@@ -44,16 +45,19 @@ def decimal(value: float | None) -> str:
 
 
 def literal(text: str) -> str:
-    """Escape a text so that Markdown shows it as it is."""
-    return _visible(re.sub(r"[\\`*<]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text))
+    """Escape a text so that Markdown shows it as it is, without HTML, links or images."""
+    text = re.sub(r"[\\`*]|(?<!\w)_|_(?!\w)|^(?=[-+] |\d+[.)] )|^[#>[]", r"\\\g<0>", text)
+    return _plain(re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;"))
 
 
 def _cell(value: object) -> str:
     """Format a value as a cell; a bar would end the cell and is escaped."""
-    return _visible(str(value).replace("|", "\\|"))
+    return _plain(str(value)).replace("|", "\\|")
 
 
-def _visible(text: str) -> str:
-    """Escape line ends and control characters as Python does, so that a text stays on one line."""
-    controls = ("Cc", "Zl", "Zp")
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in controls else c for c in text)
+def _plain(text: str) -> str:
+    """Escape HTML, links, images and control characters, and nothing that a terminal shows well."""
+    text = re.sub(
+        r"<(?=[A-Za-z/!?])", "&lt;", text
+    )  # some Markdown does not know a backslash there
+    return visible(re.sub(r"(?<=\])(?=[(\[])", r"\\", text))

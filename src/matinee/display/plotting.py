@@ -280,7 +280,7 @@ def sweep_curve(
             capsize=3 * bool(spread.any()),
             label=label,
         )
-    upper.set_ylabel(metric)
+    upper.set_ylabel(metric, parse_math=False)
     upper.legend()
     lower.plot(values, parameters, color="0.3", marker=".")
     lower.set_yscale("log")
@@ -288,7 +288,7 @@ def sweep_curve(
     lower.set_yticks(ends, [f"{end:,}" for end in ends])
     lower.minorticks_off()
     lower.set_ylabel("parameters")
-    lower.set_xlabel(name)
+    lower.set_xlabel(name, parse_math=False)
     if min(values) > 0 and max(values) >= 10 * min(values):
         lower.set_xscale("log")
         lower.set_xticks(values, [f"{value:g}" for value in values])

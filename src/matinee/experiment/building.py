@@ -14,7 +14,8 @@ from matinee.contracts import DataModule
 from matinee.data.interactions import Interactions
 from matinee.data.sources.fetch import cache_dir
 from matinee.errors import MatineeError
-from matinee.experiment.run_folder import check_protocol, load_config, read_checkpoint
+from matinee.experiment.reading import read_checkpoint
+from matinee.experiment.run_folder import check_protocol, load_config
 from matinee.files import checkpoint_path
 from matinee.training.tasks.base import LightningTask
 

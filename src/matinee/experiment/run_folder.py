@@ -4,7 +4,6 @@ import datetime
 import json
 import platform
 import subprocess
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -17,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.config.targets import used_packages
-from matinee.config.trees import check_plain, differences, flatten, read_yaml
+from matinee.config.trees import check_plain, differences, flatten, parse_json, read_yaml
 from matinee.contracts import Headline
 from matinee.errors import AtWork, MatineeError
+from matinee.experiment.reading import read_text
 from matinee.experiment.result_form import misfit
-from matinee.files import write_whole
+from matinee.files import plain_file, write_whole
 
 CONFIG, OVERRIDES, PROTOCOL = "config.yaml", "overrides.yaml", "protocol.json"
 RESULT, PER_USER, EVALUATION = "result.json", "per_user.npz", "evaluation.json"
@@ -71,7 +71,7 @@ def claim_folder(wanted: str | None, parent: Path) -> Path:
 
 def has_begun(folder: Path) -> bool:
     """Return whether a folder holds a run that has begun: its config is written after the other files."""
-    path = folder / CONFIG
+    path = plain_file(folder, CONFIG)
     return path.is_file() and path.stat().st_size > 0
 
 
@@ -145,9 +145,9 @@ def check_protocol(folder: Path, now: Mapping[str, Any]) -> None:
     """
     path = folder / PROTOCOL
     try:
-        began: dict[str, Any] = json.loads(path.read_text())
-        recorded = began["dataset"]["sha256"], began["split"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        began: dict[str, Any] = parse_json(read_text(folder, PROTOCOL) or "")
+        recorded = str(began["dataset"]["sha256"]), str(began["split"]["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
         raise MatineeError(f"{path} is missing or broken; restore it or train again.") from error
     found = now["dataset"]["sha256"], now["split"]["fingerprint"]
     for what, then, here in zip(("data", "split"), recorded, found, strict=True):
@@ -213,11 +213,13 @@ def read_config(folder: Path, text: str | None = None) -> DictConfig:
         MatineeError: If the folder holds no run or its config is broken or holds an interpolation.
     """
     path = folder / CONFIG
-    if text is None and not path.is_file():
+    if text is None:
+        text = read_text(folder, CONFIG)
+    if text is None:
         raise MatineeError(
             f"{folder} is no run folder: {path} is missing; name one that train printed."
         )
-    if text is None and not has_begun(folder):
+    if not text:
         raise MatineeError(
             f"{path} is empty, because the run was killed before it began; repeat its command with "
             f"run_folder={folder} resume=true."
@@ -244,13 +246,15 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
             not finite numbers.
     """
     path = folder / RESULT
-    if text is None and not path.is_file():
+    if text is None:
+        text = read_text(folder, RESULT)
+    if text is None:
         raise MatineeError(
             f"{folder} holds no {RESULT}: finish it with 'matinee train resume={folder}'."
         )
     try:
-        result: dict[str, Any] = json.loads(path.read_text() if text is None else text)
-    except (ValueError, OSError, RecursionError) as error:
+        result: dict[str, Any] = parse_json(text)
+    except ValueError as error:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
     if found := misfit(result):
         raise MatineeError(f"{path} is no result of a run ({found}); restore it or train again.")
@@ -261,31 +265,6 @@ def headline_of(result: Mapping[str, Any]) -> Headline:
     """Return the headline metric that a result records."""
     recorded = result["headline"]
     return Headline(recorded["metric"], recorded["higher_is_better"], recorded.get("power") or 1)
-
-
-def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """Read a checkpoint of plain values and tensors.
-
-    Raises:
-        MatineeError: If it is missing, damaged, or contains anything that could run code.
-    """
-    if not path.is_file():
-        raise MatineeError(f"the checkpoint {path} is missing; finish the run or name another.")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not check the checksums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile("a checksum does not match")
-        checkpoint: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a broken or hostile file
-        raise MatineeError(
-            f"the checkpoint {path} is damaged or holds more than plain values, and was not loaded; "
-            "restore it or train again."
-        ) from error
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise MatineeError(
-            f"{path} is no checkpoint of a run; name a run folder that train printed."
-        )
-    return checkpoint
 
 
 def environment(config: DictConfig) -> dict[str, Any]:

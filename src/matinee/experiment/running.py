@@ -17,6 +17,7 @@ from matinee.data.interactions import Interactions
 from matinee.errors import AtWork, MatineeError, NotWritten, Stopped
 from matinee.experiment.building import Experiment, build, check_data_dir, load_weights
 from matinee.experiment.measuring import evaluate, write_per_user
+from matinee.experiment.reading import read_checkpoint
 from matinee.experiment.run_folder import (
     CONFIG,
     OVERRIDES,
@@ -28,7 +29,6 @@ from matinee.experiment.run_folder import (
     environment,
     has_begun,
     load_config,
-    read_checkpoint,
     read_result,
     remove_lock,
     sole_writer,
@@ -36,7 +36,7 @@ from matinee.experiment.run_folder import (
     write_yaml,
 )
 from matinee.experiment.trainer import fit, make_trainer
-from matinee.files import checkpoint_path, remove_parts, writing
+from matinee.files import check_plain_files, checkpoint_path, remove_parts, writing
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.loggers import reporting_once
 from matinee.training.processes import is_first_process, take_part
@@ -133,6 +133,7 @@ def resume(folder: Path, dataset: Interactions | None = None) -> Path:
 
 
 def _go_on(folder: Path, dataset: Interactions | None = None) -> None:
+    check_plain_files(folder)
     if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
         return
     started = time.perf_counter()

@@ -1,11 +1,10 @@
 """Runs: train one from Python, and read its folder as tables."""
 
+import io
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from matinee.batches import PARTS
@@ -14,6 +13,7 @@ from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment import measuring, running
 from matinee.experiment.building import Experiment
+from matinee.experiment.reading import read_arrays, read_text
 from matinee.experiment.run_folder import METRICS, PER_USER, asked_folder, read_result
 from matinee.experiment.trainer import make_trainer
 
@@ -62,8 +62,8 @@ class Run(os.PathLike[str]):
         """
         path = self.folder / METRICS
         try:
-            return pd.read_csv(path)
-        except (OSError, ValueError) as error:
+            return pd.read_csv(io.StringIO(read_text(self.folder, METRICS) or ""))
+        except ValueError as error:
             raise MatineeError(f"{path} cannot be read ({error}); restore it.") from error
 
     def per_user(self) -> pd.DataFrame:
@@ -75,11 +75,10 @@ class Run(os.PathLike[str]):
         Raises:
             MatineeError: If the file is missing or broken.
         """
-        path = self.folder / PER_USER
         try:
-            with np.load(path) as arrays:
-                return pd.DataFrame({name: arrays[name] for name in arrays.files})
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return pd.DataFrame(read_arrays(self.folder, PER_USER))
+        except ValueError as error:  # arrays of different lengths
+            path = self.folder / PER_USER
             raise MatineeError(f"{path} cannot be read ({error}); restore it.") from error
 
 

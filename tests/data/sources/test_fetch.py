@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from matinee.data.sources import fetch
 from matinee.data.sources.fetch import cache_dir, download, extract, verify
 from matinee.errors import MatineeError
 
@@ -162,6 +163,35 @@ def test_members_outside_are_refused(tmp_path, pack, member):
         extract(pack(folder / "archive", "fine", member), folder / "target")
     assert visible(folder) == ["archive"]
     assert visible(tmp_path) == ["folder"]
+
+
+def zip_bomb(path: Path) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a", "w", force_zip64=True) as file,
+    ):
+        for _ in range(8):
+            file.write(bytes(1 << 20))
+
+
+def tar_bomb(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo("a")
+        info.size = 1 << 40  # as a sparse file would say
+        archive.addfile(info)
+
+
+def many_members(path: Path) -> None:
+    tarred(path, *(f"a/{number}" for number in range(1000)))
+
+
+@pytest.mark.parametrize("pack", [zip_bomb, tar_bomb, many_members])
+def test_a_bomb_is_not_unpacked(tmp_path, pack, monkeypatch):
+    monkeypatch.setattr(fetch, "most_unpacked", lambda size: (1 << 20) + 100 * size)
+    pack(tmp_path / "archive")
+    with pytest.raises(MatineeError, match="would unpack to much more"):
+        extract(tmp_path / "archive", tmp_path / "target")
+    assert visible(tmp_path) == ["archive"]
 
 
 @pytest.mark.parametrize("size", [0, 10, 150])

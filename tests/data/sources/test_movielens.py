@@ -182,10 +182,21 @@ def test_missing_pieces(ml_small, tmp_path):
         load("ml-100k", tmp_path / "empty")
     with pytest.raises(MatineeError, match=r"^no network\.$"):
         load("ml-1m", tmp_path / "empty")
-    with zipfile.ZipFile(tmp_path / "ml-20m.zip", "w") as archive:
-        archive.writestr("ml-20m/README.txt", "")
-    with pytest.raises(MatineeError, match="holds no ml-20m"):
-        load("ml-20m", tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    with zipfile.ZipFile(other / "ml-latest-small.zip", "w") as archive:
+        archive.writestr("ml-latest-small/README.txt", "")
+    with pytest.raises(MatineeError, match="holds no ml-latest-small"):
+        load("ml-latest-small", other)
+
+
+@pytest.mark.parametrize("name", [name for name, e in movielens._EDITIONS.items() if e.checksum])
+def test_an_archive_with_another_checksum_is_never_unpacked(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+        archive.writestr(f"{name}/README.txt", "")
+    with pytest.raises(MatineeError, match=rf"{name}\.zip has the .* checksum"):
+        load(name, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.zip"]
 
 
 @pytest.mark.network

@@ -13,7 +13,7 @@ import tempfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -21,7 +21,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from matinee.errors import MatineeError
-from matinee.files import part_file, remove_parts
+from matinee.files import most_unpacked, part_file, remove_parts
 
 _CHUNK = 1 << 20
 
@@ -128,7 +128,8 @@ def extract(archive: Path, target: Path) -> Path:
     If the archive holds a single folder, `target` is that folder. It appears whole or not at all.
 
     Raises:
-        MatineeError: If the archive is damaged or a member points outside; nothing is extracted.
+        MatineeError: If the archive is damaged, a member points outside, or the members are much larger
+            than the archive; nothing is extracted.
     """
     with locked(target):
         if target.exists():
@@ -151,12 +152,27 @@ def extract(archive: Path, target: Path) -> Path:
 def _unpack(archive: Path, folder: Path) -> None:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
+            _refuse_bomb(archive, (member.file_size for member in zipped.infolist()))
             _refuse_outside(archive, zipped.namelist())
             zipped.extractall(folder)
     else:
         with tarfile.open(archive) as tarred:
+            _refuse_bomb(
+                archive, (member.size for member in tarred)
+            )  # looks no further than it must
             _refuse_outside(archive, tarred.getnames())
             tarred.extractall(folder, filter="data")
+
+
+def _refuse_bomb(archive: Path, sizes: Iterable[int]) -> None:
+    room = most_unpacked(archive.stat().st_size)
+    for size in sizes:
+        room -= size + 4096  # what an empty member takes on a disk
+        if room < 0:
+            raise MatineeError(
+                f"{archive} would unpack to much more than data do; do not trust this archive: delete it "
+                "and fetch it from its source."
+            )
 
 
 def _refuse_outside(archive: Path, members: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO, get_args
+from typing import IO, Any, get_args
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from matinee.data.interactions import Interactions
 from matinee.data.sources.copies import with_copy
 from matinee.data.sources.fetch import cache_dir, download
 from matinee.data.sources.lastfm_events import EVENTS, Events, Items
+from matinee.data.sources.streams import Bounded
 from matinee.errors import MatineeError
 
 _URL = "http://mtg.upf.edu/static/datasets/last.fm/lastfm-dataset-1K.tar.gz"
@@ -112,14 +113,15 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with file.open("rb") as stream:
                     yield name, stream
         return
-    with path.open("rb") if path.suffix == ".tar" else gzip.open(path) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+    with path.open("rb") if path.suffix == ".tar" else gzip.open(path) as unpacked:
+        bounded: Any = Bounded(unpacked, path)
+        with tarfile.open(fileobj=bounded, mode="r|") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
                 content = archive.extractfile(member) if member.isfile() else None
                 if name in (EVENTS, _PROFILES) and content:
                     yield name, content
-        while stream.read(2**20):  # to the checksum at the end
+        while bounded.read(2**20):  # to the checksum at the end
             pass
 
 

@@ -21,7 +21,7 @@ from matinee.data.interactions import Interactions
 from matinee.data.sources.copies import with_copy
 from matinee.data.sources.delimited import read_delimited
 from matinee.data.sources.dialects import Dialect
-from matinee.data.sources.fetch import cache_dir, download, extract, files_from_wheel
+from matinee.data.sources.fetch import cache_dir, download, extract, files_from_wheel, verify
 from matinee.errors import MatineeError
 
 # fmt: off
@@ -212,7 +212,7 @@ def load(
     Args:
         name: ml-100k, ml-latest-small, ml-1m, ml-10m, ml-20m, ml-25m or ml-32m.
         data_dir: Folder of the data sets; None is `cache_dir()`. A data set placed there by hand,
-            as `NAME.zip` or unpacked (`NAME/`, or the folder itself), is used as it is.
+            as `NAME.zip` with the published checksum or unpacked (`NAME/`, or the folder itself), is used.
         merge_duplicate_titles: Join items of the same title and year under the lowest raw id
             (18 pairs in ML-100K: 1,682 items become 1,664).
         duplicates: What to do with repeated (user, item) pairs, see `Interactions.from_table`.
@@ -263,11 +263,14 @@ def _prepare(name: str, root: Path) -> tuple[Path, _Layout]:
     if found := _find(name, root):
         return found
     archive, folder = root / f"{name}.zip", root / name
+    checksum = _EDITIONS[name].checksum
     try:
         if not archive.exists():
-            download(f"{_URL}/{name}.zip", archive, checksum=_EDITIONS[name].checksum)
+            download(f"{_URL}/{name}.zip", archive, checksum=checksum)
+        elif checksum:
+            verify(archive, checksum)
     except MatineeError as error:
-        if name != "ml-100k":
+        if archive.exists() or name != "ml-100k":
             raise
         _prepare_mirror(folder, error)
     else:

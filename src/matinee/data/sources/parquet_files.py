@@ -14,6 +14,7 @@ from matinee.data.columns.texts import is_text
 from matinee.data.frames import require_columns
 from matinee.data.source_location import Stretch
 from matinee.errors import MatineeError
+from matinee.files import most_unpacked
 
 _ROWS_AT_ONCE = 1 << 19
 
@@ -22,12 +23,15 @@ def count_rows(paths: list[Path]) -> int:
     """Return the number of rows of some files, from their footers.
 
     Raises:
-        MatineeError: If one is no Parquet file.
+        MatineeError: If one is no Parquet file, or is too small for its rows.
     """
     total = 0
     for path in paths:
         with _told(path):
-            total += parquet.read_metadata(path).num_rows
+            rows = parquet.read_metadata(path).num_rows
+        if rows > most_unpacked(path.stat().st_size):
+            raise MatineeError(f"{path} claims {rows:,} rows, more than its size allows.")
+        total += rows
     return total
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from matinee.errors import MatineeError
+from matinee.files import most_unpacked
 
 NOT_UTF8 = "the line is not UTF-8; set encoding to the file's own, such as latin-1 or cp1252"
 JOINED = "the line begins with a byte order mark, as where files were joined; remove the mark"
@@ -68,7 +69,8 @@ def line_blocks(path: Path, encoding: str = "utf-8") -> Iterator[bytes]:
         encoding: The file's encoding, as Python names it.
 
     Raises:
-        MatineeError: If the file cannot be read, is damaged or cut, or the encoding is unknown or another.
+        MatineeError: If the file cannot be read, is damaged, cut or a bomb, or the encoding is unknown or
+            another.
     """
     decode = _decoder(path, encoding)
     try:
@@ -93,8 +95,36 @@ def _chunks(path: Path, stack: ExitStack) -> Iterator[bytes]:
         stream = stack.enter_context(
             pa.input_stream(str(path), compression=kind, buffer_size=_BLOCK)
         )
-    while chunk := stream.read(_BLOCK):
+    bounded = Bounded(stream, path)
+    while chunk := bounded.read(_BLOCK):
         yield chunk
+
+
+class Bounded:
+    """A stream that unpacks a file, up to a size that data do not reach.
+
+    Args:
+        stream: Gives the unpacked content.
+        path: The packed file.
+    """
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self.stream, self.path = stream, path
+        self._room = most_unpacked(path.stat().st_size)
+
+    def read(self, size: int) -> bytes:
+        """Read at most ``size`` bytes.
+
+        Raises:
+            MatineeError: If the file has unpacked to too much.
+        """
+        content: bytes = self.stream.read(size)
+        self._room -= len(content)
+        if self._room < 0:
+            raise MatineeError(
+                f"{self.path} unpacks to much more than data do; do not trust it, or unpack it yourself."
+            )
+        return content
 
 
 def _decoder(path: Path, encoding: str) -> Any:

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,6 +21,7 @@ from torch import Tensor
 from matinee.contracts import DataModule, PairNetwork, Ranker
 from matinee.display.metrics import shown_metrics
 from matinee.metrics import FloatArray
+from matinee.texts import table_cell, visible
 from matinee.training.callbacks.measured_run import MeasuredRun, RunCallback
 from matinee.training.loggers import TensorBoard
 
@@ -64,7 +66,8 @@ class Inspection(RunCallback):
         """Write everything that is shown once."""
         for logger in _boards(trainer):
             writer, epoch = logger.experiment, run.result["fit"]["best_epoch"]
-            writer.add_text("config", f"```yaml\n{run.config_text}\n```")
+            # indented, because no line of the config can end such a block
+            writer.add_text("config", indent(run.config_text, "    "))
             if self.samples:
                 texts = run.task.samples(run.datamodule, self.samples)
                 writer.add_text("recommendations", "\n\n".join(texts), epoch)
@@ -155,5 +158,7 @@ def _labels(described: pd.DataFrame, chosen: Any, counts: Any) -> pd.DataFrame:
     labels: pd.DataFrame = described.loc[chosen].rename(columns={"raw_id": "id"})
     labels = labels[sorted(labels, key=lambda column: column != "title")]
     labels = labels.astype("string").fillna("").replace(r"\s+", " ", regex=True)
+    labels = labels.map(lambda text: table_cell(visible(text)))
+    labels.columns = [table_cell(visible(str(name))) for name in labels]
     labels["in train"] = counts[chosen].astype(str)
     return labels

@@ -12,7 +12,7 @@ from matinee.batches import RatingDataModule, SequenceDataModule
 from matinee.batches.loading import to_device
 from matinee.contracts import DataModule
 from matinee.data.catalogues import with_year
-from matinee.display.markdown import as_markdown
+from matinee.display.markdown import as_markdown, literal
 from matinee.metrics import FloatArray
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def ranked_samples(task: "NextItemTask", datamodule: SequenceDataModule, count: 
         history = batch.histories[0, 1:length].tolist()
         seen = ", ".join(_title(items, item) for item in history) or "nothing"
         texts += [
-            f"**After** {seen}",
+            f"**After** {literal(seen)}",
             _top(answer["best_items"][0], items, {target: "the next item"}),
-            f"The next item was {_title(items, target)}, at rank {answer['ranks'].item():g}.",
+            f"The next item was {literal(_title(items, target))}, at rank {answer['ranks'].item():g}.",
         ]
     return texts
 
@@ -94,7 +94,7 @@ def rated_samples(task: "RatingTask", datamodule: RatingDataModule, count: int) 
         raw_id: Any = table.users.loc[user, "raw_id"]
         liked = ", ".join(_title(table.items, item) for item in table.item_ids[best])
         texts += [
-            f"**User** {raw_id}, who liked {liked}",
+            f"**User** {literal(str(raw_id))}, who liked {literal(liked)}",
             _top(best_items, table.items, truth),
         ]
     return texts

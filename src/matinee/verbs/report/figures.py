@@ -44,7 +44,9 @@ def leaderboard(comparison: Comparison) -> Figure:
         reference = comparison.reference(group, metric)
         if reference is not None:
             axes.plot(reference, row, "D", color=COLOURS[1], markersize=6, fillstyle="none")
-    figure.supxlabel(f"{metric_title(metric)} ({_better(comparison)})", fontsize=10)
+    figure.supxlabel(
+        f"{metric_title(metric)} ({_better(comparison)})", fontsize=10, parse_math=False
+    )
     return figure
 
 
@@ -68,7 +70,9 @@ def differences(comparison: Comparison, found: Mapping[str, Difference]) -> Figu
         face = colour if clear else "none"
         axes.plot(entry.value, row, "o", color=colour, markersize=5, markerfacecolor=face)
     title = metric_title(f"test/{comparison.headline.metric}")
-    figure.supxlabel(f"difference of {title} ({_better(comparison)})", fontsize=10)
+    figure.supxlabel(
+        f"difference of {title} ({_better(comparison)})", fontsize=10, parse_math=False
+    )
     return figure
 
 
@@ -101,7 +105,7 @@ def curves(comparison: Comparison) -> Figure | None:
         axes.fill_between(epochs_run, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{metric_title(metric)} ({_better(comparison)})")
+    axes.set_ylabel(f"{metric_title(metric)} ({_better(comparison)})", parse_math=False)
     _plain(axes)
     legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     for entry in legend.get_texts():

@@ -13,6 +13,7 @@ import numpy as np
 from matinee.display.markdown import as_markdown, literal
 from matinee.errors import MatineeError
 from matinee.files import write_whole
+from matinee.texts import table_cell
 from matinee.verbs.report.comparison import Comparison, compare, protocol_facts
 from matinee.verbs.report.run_files import find_run_files, pack
 from matinee.verbs.report.significance import Difference, differences
@@ -78,7 +79,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
 
     Columns: ``protocol`` (equal only where metrics may be compared), ``dataset``, ``split``,
     ``model``, ``metric``, ``mean``, ``std`` (of a sample; empty for one run), ``n`` runs and their
-    ``seeds``.
+    ``seeds``. A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -86,7 +87,11 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         described = json.dumps([comparison.dataset, comparison.protocol], sort_keys=True).encode()
         key = hashlib.sha256(described).hexdigest()[:12]
-        first = (key, comparison.dataset, comparison.protocol["split"]["name"])
+        first = (
+            key,
+            table_cell(comparison.dataset),
+            table_cell(comparison.protocol["split"]["name"]),
+        )
         for group in comparison.groups:
             for metric in dict.fromkeys(m for run in group.runs for m in run.result["metrics"]):
                 values = group.values(metric)
@@ -94,7 +99,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
                 runs = [run for run in group.runs if metric in run.result["metrics"]]
                 seeds = " ".join(str(run.config["seed"]) for run in runs)
                 columns = (float(np.mean(values)), deviation, len(values), seeds)
-                rows.writerow((*first, group.label, metric, *columns))
+                rows.writerow((*first, table_cell(group.label), table_cell(metric), *columns))
     return text.getvalue()
 
 

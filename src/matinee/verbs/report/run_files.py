@@ -12,8 +12,7 @@ Checkpoints and event files are not packed, nor is ``protocol.json``, which ``re
 """
 
 import os
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +23,16 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from matinee.errors import MatineeError
+from matinee.experiment.reading import read_arrays, read_text
 from matinee.experiment.run_folder import CONFIG, METRICS, OVERRIDES, PER_USER, RESULT
-from matinee.files import write_whole
+from matinee.files import plain_file, write_whole
 
 Arrays = dict[str, npt.NDArray[Any]]
 TEXTS = (CONFIG, OVERRIDES, RESULT, METRICS)
 PACKED = "runs.parquet"
+ROWS_AT_ONCE = 16  # of a packed table
+MOST_VALUES = 1 << 28  # of a packed table
+MOST_BYTES = 1 << 32  # of a packed table in memory
 
 
 class RunFiles(Protocol):
@@ -62,24 +65,11 @@ class FolderFiles:
 
     def text(self, name: str) -> str | None:
         """See :meth:`RunFiles.text`."""
-        path = self.folder / name
-        if not path.is_file():
-            return None
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise MatineeError(f"{path} cannot be read ({error}); restore or remove it.") from error
+        return read_text(self.folder, name)
 
     def per_user(self) -> Arrays:
         """See :meth:`RunFiles.per_user`."""
-        path = self.folder / PER_USER
-        try:
-            with np.load(path) as file:
-                return {name: file[name] for name in file.files}
-        except FileNotFoundError as error:
-            raise MatineeError(f"{path} is missing.") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise MatineeError(f"{path} cannot be read ({error}).") from error
+        return read_arrays(self.folder, PER_USER)
 
 
 @dataclass(frozen=True)
@@ -128,8 +118,20 @@ def read_packed(path: Path) -> list[PackedFiles]:
         MatineeError: If the file cannot be read or has other columns.
     """
     try:
-        table = parquet.read_table(path, columns=["folder", *TEXTS, "per_user"])
-        rows = zip(*(table[name] for name in ("folder", *TEXTS, "per_user")), strict=True)
+        columns = ("folder", *TEXTS, "per_user")
+        with parquet.ParquetFile(plain_file(path.parent, path.name)) as file:
+            if sum(_num_values(file.metadata)) > MOST_VALUES:
+                raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+            batches, size = [], 0
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+                batches.append(batch)
+                size += batch.nbytes
+                if size > MOST_BYTES:
+                    raise ValueError(f"it would unpack to more than {MOST_BYTES:,} bytes")
+            table = pa.Table.from_batches(batches, batches[0].schema) if batches else None
+        if table is None:
+            return []
+        rows = zip(*(table[name] for name in columns), strict=True)
         return [
             PackedFiles(
                 path.parent / folder.as_py(),
@@ -138,10 +140,17 @@ def read_packed(path: Path) -> list[PackedFiles]:
             )
             for folder, *texts, arrays in rows
         ]
-    except (OSError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise MatineeError(
             f"{path} is not a table of packed runs ({error}); restore it."
         ) from error
+
+
+def _num_values(metadata: parquet.FileMetaData) -> Iterator[int]:
+    """Yield the number of values in each stored column, which a file of runs of one value hides."""
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            yield metadata.row_group(group).column(column).num_values
 
 
 def pack(runs: Sequence[RunFiles], folder: Path) -> Path:

@@ -17,6 +17,7 @@ from matinee.display.plotting import save_figure, sweep_curve
 from matinee.errors import MatineeError
 from matinee.experiment.run_folder import headline_of
 from matinee.files import write_whole
+from matinee.texts import table_cell
 from matinee.verbs.report.runs import find_runs, without_seeds
 from matinee.verbs.report.tables import columns
 
@@ -118,7 +119,8 @@ def sweep(folders: Sequence[Path], key: str) -> str:
         table["parameters"].tolist(),
     )
     stem = folders[0] / f"by_{re.sub(r'[^a-z0-9_]+', '_', key.rsplit('.', 1)[-1].lower())}"
-    write_whole(stem.with_suffix(".csv"), lambda file: table.to_csv(file, index=False))
+    cells = table.rename(columns=lambda name: table_cell(str(name)))
+    write_whole(stem.with_suffix(".csv"), lambda file: cells.to_csv(file, index=False))
     write_whole(stem.with_suffix(".md"), lambda file: file.write(f"{markdown}\n".encode()))
     save_figure(figure, stem.with_suffix(".png"))
     return markdown
