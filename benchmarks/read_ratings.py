@@ -4,6 +4,11 @@ Synthetic `ratings.csv` and `movies.csv` files are read in fresh processes; the 
 and peak memory beyond the bare imports, per million ratings, so that linear growth can be seen:
 
     python benchmarks/read_ratings.py --millions 5 10 20
+
+With `--parquet`, the ratings are in a folder of Parquet files of a million rows each, which `dataset=table`
+reads, and the memory of the resulting columns, 20 MB per million, is not counted:
+
+    python benchmarks/read_ratings.py --parquet --millions 10 30 100
 """
 
 from __future__ import annotations
@@ -19,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
+from pyarrow import csv, parquet
 
-from matinee.data.sources import movielens
+from matinee.data.interactions import ARRAYS
+from matinee.data.sources import movielens, table
 from matinee.data.splits import chronological
 
 NUM_ITEMS = 60_000
@@ -56,6 +62,24 @@ def write(folder: Path, num_ratings: int, seed: int = 0) -> None:
     csv.write_csv(pa.table(movies), folder / "movies.csv", options)
 
 
+def write_parquet(folder: Path, num_ratings: int) -> None:
+    """Write distinct pairs in random order, 100 a user, as files of a million rows."""
+    folder.mkdir(parents=True)
+    for part in range(num_ratings // 1_000_000):
+        generator = np.random.default_rng(part)
+        users = 10_000 * part + generator.integers(0, 10_000, 1_250_000)
+        items = (NUM_ITEMS * generator.random(len(users)) ** 2).astype(np.int64) + 1
+        pairs = np.unique(users * (NUM_ITEMS + 1) + items)
+        pairs = generator.permutation(pairs)[:1_000_000]
+        columns = {
+            "user": pairs // (NUM_ITEMS + 1),
+            "item": pairs % (NUM_ITEMS + 1),
+            "rating": generator.integers(1, 11, len(pairs)) / 2,
+            "time": 1_000_000_000 + generator.integers(0, 500_000_000, len(pairs)),
+        }
+        parquet.write_table(pa.table(columns), folder / f"part-{part}.parquet")
+
+
 def peak_megabytes() -> float:
     """Return the peak resident memory of this process in MB (ru_maxrss is in KiB on Linux)."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -80,6 +104,22 @@ def measure(folder: Path, split: bool) -> dict[str, float]:
     return result
 
 
+def measure_parquet(folder: Path) -> dict[str, float]:
+    """Read a folder of Parquet files in this process."""
+    imports = peak_megabytes()
+    start, began = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as copies:
+        log = table.load(folder, "user", "item", "rating", "time", data_dir=copies)
+    columns = [getattr(log, name) for name in ARRAYS]
+    own = sum(column.nbytes for column in columns if column is not None) / 1e6
+    return {
+        "rows": len(log),
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - began,
+        "megabytes": peak_megabytes() - imports - own,
+    }
+
+
 def in_fresh_process(folder: Path, *options: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", str(folder), *options]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -92,12 +132,15 @@ def main() -> None:
     parser.add_argument("--write", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--split", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parquet", action="store_true", help="read a folder of Parquet files")
     arguments = parser.parse_args()
     if arguments.write:
-        write(arguments.measure, arguments.write)
+        (write_parquet if arguments.parquet else write)(arguments.measure, arguments.write)
         return
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.split)))
+        folder = arguments.measure
+        found = measure_parquet(folder) if arguments.parquet else measure(folder, arguments.split)
+        print(json.dumps(found))
         return
     print("                              per million ratings")
     print(f"{'millions':>8} {'what':>12} {'seconds':>12} {'peak MB':>12}")
@@ -105,7 +148,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "data"
             # Not here: a child's peak memory starts at its parent's.
-            in_fresh_process(folder, "--write", str(millions * 1_000_000))
+            kind = ["--parquet"] if arguments.parquet else []
+            in_fresh_process(folder, "--write", str(millions * 1_000_000), *kind)
+            if arguments.parquet:
+                result = in_fresh_process(folder, *kind)
+                for what, key in (("first read", "seconds"), ("CPU time", "cpu_seconds")):
+                    show(millions, what, result[key], result["megabytes"], result["rows"])
+                continue
             for what in ("first read", "cached read"):
                 result = in_fresh_process(folder)
                 show(millions, what, result["seconds"], result["megabytes"], result["rows"])

@@ -80,10 +80,14 @@ def test_texts_that_are_no_ratings(text):
 
 def test_the_other_arguments_stay():
     parsers = {"user": (word, "ID"), "history": (words, "[ITEM, ...]")}
-    argv = ["run=x", "user=1", "top_k=3", "--help", "user=null", "history=[a=b]", "+user=2"]
+    argv = ["run=x", "user=1", "top_k=3", "--help", "user=null", "history=[a=b]", "+top_k=4"]
     assert take_typed(argv, parsers) == (
-        ["run=x", "top_k=3", "--help", "+user=2"],
+        ["run=x", "top_k=3", "--help", "+top_k=4"],
         {"user": "null", "history": ["a=b"]},
+    )
+    assert take_typed(["+user=1_0", "++history=[1_0]"], parsers) == (
+        [],
+        {"user": "1_0", "history": ["1_0"]},
     )
     with pytest.raises(MatineeError, match=r"history is '5'; write 'history=\[ITEM, \.\.\.\]'"):
         take_typed(["history=5"], parsers)

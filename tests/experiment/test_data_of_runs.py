@@ -1,5 +1,6 @@
 """Runs find their data from any folder and after a move, or take what is handed over in Python."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,17 @@ def test_interactions_are_handed_over(tmp_path):
     again = matinee.evaluate(loaded)
     pd.testing.assert_frame_equal(again, run.metrics()[again.columns], check_exact=True)
     assert matinee.resume(run, dataset=log).folder == run.folder
+
+
+def test_skipped_rows_are_counted_in_the_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATINEE_DATA", str(tmp_path / "cache"))
+    text = frame().to_csv(index=False)
+    (tmp_path / "r.csv").write_text(text + "NULL,1,5\n9,1,good\n9,1\n")
+    dataset = ["dataset=table", f"dataset.path={tmp_path / 'r.csv'}", "dataset.user=user"]
+    dataset += ["dataset.item=item", "dataset.rating=rating", "dataset.bad_rows=skip"]
+    run = matinee.train(*OVERRIDES, *dataset, f"run_folder={tmp_path / 'run'}")
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result["protocol"]["dataset"]["source"] == {"rows": 51, "bad_rows_skipped": 3}
 
 
 def test_what_was_handed_over_is_asked_for_again(tmp_path):

@@ -76,7 +76,7 @@ def take_typed(
     """
     others, values = [], {}
     for argument in argv:
-        key, equals, text = argument.partition("=")
+        key, equals, text = argument.lstrip("+").partition("=")
         if not equals or key not in parsers:
             others.append(argument)
             continue

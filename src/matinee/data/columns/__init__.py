@@ -14,7 +14,8 @@ differ only in such blanks, or only in zeros after the point (``1`` and ``1.0``)
 ``id_type=text`` keeps every id as it is written, blanks and the words above included; only nulls, empty
 and blank cells are missing then. ``id_type=integer`` refuses all that is no integer and reads ``007`` as 7.
 Floats are ids if they are whole and below 2**53 (float64) or 2**24 (float32), where neighbours begin
-to merge.
+to merge; decimals if they are whole. Texts such as ``1.23457E+15``, to which spreadsheets shorten long ids,
+are refused.
 
 **Ratings** are numbers: digits with an optional sign, decimal sign and exponent. Infinite ones are
 refused, and those outside of ``rating_scale``.
@@ -28,4 +29,8 @@ several units, or in which all of them read as dates without separators (``20010
 they are UTC. Times are kept as integers of the coarsest unit that holds all of them exactly, so rows are
 ordered and cut at the resolution of the source. Floats from 2**53 (float64) or 2**24 (float32) on are
 refused.
+
+What can be read but is unusual is told on standard error: few ids that are no integers among many that are,
+quotation marks around ids, zones in some times only, and times that are all equal, rounded or within a year
+of 1970.
 """
