@@ -155,6 +155,7 @@ def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
 MODELS = [
     "popularity", "pooling", "lstm", "gru", "cnn", "attention", "dnc",
     "user_gru", "user_lstm", "user_dnc", "user_attention", "implicit_mf",
+    "item_knn", "ease", "ials", "markov", "session_knn",
 ]  # fmt: skip
 
 
@@ -162,7 +163,7 @@ MODELS = [
 def test_shipped_config_makes_a_recommender(compose_train, model: str) -> None:
     config = compose_train(f"model={model}")
     check_config(config, "train")
-    network = instantiate(config.model)(num_items=NUM_ITEMS).eval()
+    network = instantiate(config.model)(num_items=NUM_ITEMS, num_users=0).eval()
     histories, user_ids = random_histories(2, 5), torch.zeros(2, dtype=torch.int64)
     scores = network.score_next(histories, torch.tensor([5, 3]), user_ids)
     assert scores.shape == (2, NUM_ITEMS + 1)

@@ -38,7 +38,7 @@ class EASE(nn.Module):
     weights: Tensor
 
     def __init__(
-        self, num_items: int, num_users: int = 0, l2: float = 500.0, max_items: int = 30_000
+        self, num_items: int, num_users: int = 0, l2: float = 200.0, max_items: int = 30_000
     ) -> None:
         super().__init__()
         check_sizes(num_items=num_items)

@@ -42,7 +42,7 @@ class ItemKNN(nn.Module):
     ignores_history = False
 
     def __init__(
-        self, num_items: int, num_users: int = 0, num_neighbors: int = 200, shrinkage: float = 5.0
+        self, num_items: int, num_users: int = 0, num_neighbors: int = 200, shrinkage: float = 10.0
     ) -> None:
         super().__init__()
         check_sizes(num_items=num_items, num_neighbors=num_neighbors)

@@ -38,7 +38,7 @@ class SessionKNN(nn.Module):
 
     ignores_history = False
 
-    def __init__(self, num_items: int, num_users: int, num_neighbors: int = 200) -> None:
+    def __init__(self, num_items: int, num_users: int, num_neighbors: int = 100) -> None:
         super().__init__()
         check_sizes(num_items=num_items, num_neighbors=num_neighbors)
         self.num_items = num_items

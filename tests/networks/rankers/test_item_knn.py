@@ -1,0 +1,42 @@
+"""Item neighbours against loops over sets."""
+
+import math
+
+import pytest
+import torch
+from small_train import NUM_ITEMS, NUM_USERS, scores_of
+
+from matinee.networks.rankers import item_knn
+from matinee.networks.rankers.item_knn import ItemKNN
+
+
+@pytest.mark.parametrize(("num_neighbors", "shrinkage"), [(100, 0.0), (3, 2.0), (1, 10.0)])
+def test_scores_are_sums_of_similarities(
+    monkeypatch, train, sessions, histories, num_neighbors: int, shrinkage: float
+) -> None:
+    monkeypatch.setattr(item_knn, "COMPARED_AT_ONCE", 4 * (NUM_ITEMS + 1))  # several blocks
+    network = ItemKNN(NUM_ITEMS, NUM_USERS, num_neighbors, shrinkage)
+    network.fit(*train)
+    met_by = [{u for u, mine in sessions.items() if item in mine} for item in range(NUM_ITEMS + 1)]
+
+    def similarity(i: int, j: int) -> float:
+        shared = len(met_by[i] & met_by[j])
+        root = math.sqrt(len(met_by[i]) * len(met_by[j]))
+        return shared / (root + shrinkage) if i != j and shared else 0.0
+
+    def nearest(j: int) -> list[int]:
+        return sorted(range(1, NUM_ITEMS + 1), key=lambda i: (-similarity(i, j), i))[:num_neighbors]
+
+    for history, scores in zip(histories, scores_of(network, histories), strict=True):
+        for item in range(1, NUM_ITEMS + 1):
+            expected = sum(similarity(i, item) for i in set(history) & set(nearest(item)))
+            if expected:
+                assert scores[item].item() == pytest.approx(expected)
+            else:
+                assert scores[item].item() < 0, "ordered by popularity"
+
+
+def test_popularity_orders_what_no_neighbor_reaches() -> None:
+    network = ItemKNN(5, 4)
+    network.fit(torch.tensor([1, 1, 2, 3, 3, 4]), torch.tensor([1, 2, 3, 3, 4, 3]))
+    assert scores_of(network, [[1]])[0, 1:].argsort(descending=True).tolist()[:3] == [1, 2, 0]
