@@ -22,7 +22,7 @@ from matinee.networks.encoders.user_conditioned import UserConditioned
 from matinee.networks.encoders.user_gru import UserGRU
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
-from matinee.testing import check_encoder
+from matinee.testing import check_encoder, check_sequence_network
 
 NUM_ITEMS, DIM = 12, 8
 DNC_SIZES = {"hidden_dim": 9, "num_cells": 4, "cell_dim": 3}
@@ -135,6 +135,20 @@ def test_ids_out_of_range_are_named(bad_id: int) -> None:
 def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         recommender(Pooling, **options)
+
+
+def test_an_untied_recommender_scores_by_a_second_table() -> None:
+    check_sequence_network(partial(SequenceRecommender, encoder=GRU, embedding_dim=16, tied=False))
+    network = recommender(GRU, tied=False)
+    represented = network.represent(random_histories(3, 6))
+    scores = network.score_all(represented)
+    with torch.no_grad():
+        network.item_embeddings.weight.add_(1)
+    assert torch.equal(network.score_all(represented), scores)
+    assert not torch.equal(network.represent(random_histories(3, 6)), represented)
+    assert recommender(GRU).state_dict().keys() < network.state_dict().keys()
+    with pytest.raises(ValueError, match="tied is False and UserFactors reads no items"):
+        recommender(UserFactors, tied=False)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -24,8 +24,8 @@ class SequenceRecommender(nn.Module):
 
     The embeddings :math:`q` are tied: the same table feeds the encoder and scores its output (Kang
     & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, equation 6; the bias is our
-    addition). Row 0 represents the empty history and is trained like any other row. As a candidate,
-    id 0 always scores minus infinity.
+    addition), unless ``tied`` is false. Row 0 represents the empty history and is trained like any
+    other row. As a candidate, id 0 always scores minus infinity.
 
     Args:
         num_items: Number of items, at least 1; ids are 1..num_items, 0 is the empty history and the
@@ -39,9 +39,12 @@ class SequenceRecommender(nn.Module):
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
         sparse: Whether the item tables have sparse gradients. :meth:`represent` and :meth:`score`
             then produce sparse gradients; scoring the whole catalogue still produces dense ones.
+        tied: Whether the items are scored by the embeddings that the encoder reads, or by a second
+            table.
 
     Raises:
-        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range.
+        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range, or if ``tied`` is
+            false and the encoder ignores the history.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SequenceRecommender(nn.Module):
         init_std: float = 0.05,
         num_users: int = 0,
         sparse: bool = False,
+        tied: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_items=num_items)
@@ -65,6 +69,13 @@ class SequenceRecommender(nn.Module):
         self.ignores_history = getattr(made, "ignores_history", False)
         sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
         self.encoder = encoder(*sizes)
+        self.tied = tied
+        if not tied:
+            if self.ignores_history:
+                raise ValueError(
+                    f"tied is False and {made.__name__} reads no items; set it to true."
+                )
+            self.output_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
 
     def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
         """Encode histories.
@@ -98,13 +109,18 @@ class SequenceRecommender(nn.Module):
         users = self.encoder.tables() if self.needs_users else {}  # type: ignore[operator]
         return {"items": self.item_embeddings.weight, **users}
 
+    @property
+    def _candidates(self) -> nn.Embedding:
+        """Return the table that scores the items."""
+        return self.item_embeddings if self.tied else self.output_embeddings
+
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return the item weights, (num_items + 1, dim), and the item biases, (num_items + 1,).
 
         Row 0 belongs to the padding. It is not a candidate, so leave it out when you score with the
         table.
         """
-        return self.item_embeddings.weight, self.item_biases.weight.squeeze(-1)
+        return self._candidates.weight, self.item_biases.weight.squeeze(-1)
 
     def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
         """Score chosen items for each representation.
@@ -120,7 +136,7 @@ class SequenceRecommender(nn.Module):
         Raises:
             IndexError: See :meth:`represent`.
         """
-        weights = _rows(self.item_embeddings, item_ids)  # (..., dim) or (..., k, dim)
+        weights = _rows(self._candidates, item_ids)  # (..., dim) or (..., k, dim)
         biases = self.item_biases(item_ids).squeeze(-1)
         if weights.dim() == representations.dim():
             products = (weights * representations).sum(-1)
