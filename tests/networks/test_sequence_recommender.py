@@ -15,6 +15,7 @@ from matinee.config.folders import config_dir
 from matinee.networks.encoders.attention import Attention
 from matinee.networks.encoders.convolution import CNN
 from matinee.networks.encoders.dnc import DNC
+from matinee.networks.encoders.hstu import HSTU
 from matinee.networks.encoders.ligr import Ligr
 from matinee.networks.encoders.pooling import Pooling
 from matinee.networks.encoders.recurrent import GRU, LSTM
@@ -36,6 +37,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "attention": partial(Attention, num_heads=2, max_length=16, dropout=0.1),
     "attention-short": partial(Attention, num_layers=1, max_length=3),
     "ligr": Ligr,
+    "hstu": partial(HSTU, num_heads=2, max_distance=4, dropout=0.1),
     "dnc": partial(DNC, **DNC_SIZES),
     "dnc-plain": partial(
         DNC, **DNC_SIZES, controller="gru", masking=False, deallocation=False, link_sharpening=False
@@ -169,7 +171,7 @@ def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
 # The shipped configs.
 
 MODELS = [
-    "popularity", "pooling", "lstm", "gru", "cnn", "attention", "ligr", "dnc",
+    "popularity", "pooling", "lstm", "gru", "cnn", "attention", "ligr", "hstu", "dnc",
     "user_gru", "user_lstm", "user_dnc", "user_attention", "implicit_mf",
 ]  # fmt: skip
 

@@ -32,7 +32,7 @@ class SequenceRecommender(nn.Module):
             padding.
         encoder: Makes the encoder from ``embedding_dim``, the width of its inputs and outputs. If
             the encoder declares ``needs_users``, it is made from ``embedding_dim`` and
-            ``num_users``.
+            ``num_users``. It may also declare ``needs_times``.
         embedding_dim: Width of an item embedding and of a representation, at least 1.
         dropout: Share of the entries of embedded histories dropped while training, in [0, 1).
         init_std: Standard deviation of the initial embeddings; biases start at 0.
@@ -66,6 +66,7 @@ class SequenceRecommender(nn.Module):
         self.dropout = nn.Dropout(dropout)
         made = getattr(encoder, "func", encoder)  # the class behind a partial
         self.needs_users = getattr(made, "needs_users", False)
+        self.needs_times = getattr(made, "needs_times", False)
         self.ignores_history = getattr(made, "ignores_history", False)
         sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
         self.encoder = encoder(*sizes)
@@ -77,13 +78,17 @@ class SequenceRecommender(nn.Module):
                 )
             self.output_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
 
-    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
+    def represent(
+        self, histories: Tensor, user_ids: Tensor | None = None, times: Tensor | None = None
+    ) -> Tensor:
         """Encode histories.
 
         Args:
             histories: Item ids, integers in 0..num_items, (batch, length).
             user_ids: User of each history, (batch,), for an encoder that declares ``needs_users``.
                 None stands for user 0, the unknown user, in every row.
+            times: Seconds since the first item, (batch, length), for an encoder that declares
+                ``needs_times``, see :class:`matinee.contracts.Encoder`. None stands for 0 everywhere.
 
         Returns:
             One representation per position, (batch, length, embedding_dim).
@@ -93,14 +98,18 @@ class SequenceRecommender(nn.Module):
                 accelerator raises its own error.
         """
         inputs = self.dropout(_rows(self.item_embeddings, histories))
-        if not self.needs_users:
-            return self.encoder(inputs)  # type: ignore[no-any-return]
-        users = histories.new_zeros(len(histories)) if user_ids is None else user_ids
-        return self.encoder(inputs, users)  # type: ignore[no-any-return]
+        context = []
+        if self.needs_users:
+            context.append(histories.new_zeros(len(histories)) if user_ids is None else user_ids)
+        if self.needs_times:
+            context.append(torch.zeros_like(histories) if times is None else times)
+        return self.encoder(inputs, *context)  # type: ignore[no-any-return]
 
-    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+    def score_next(
+        self, histories: Tensor, lengths: Tensor, user_ids: Tensor, times: Tensor | None = None
+    ) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
-        representations = self.represent(histories, user_ids)
+        representations = self.represent(histories, user_ids, times)
         rows = torch.arange(len(lengths), device=lengths.device)
         return self.score_all(representations[rows, lengths.long() - 1])
 
