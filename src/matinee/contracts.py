@@ -215,8 +215,12 @@ class Encoder(Protocol):
     """Encodes histories; made from ``embedding_dim``, and ``num_users`` if it needs users.
 
     Its class may declare what is False otherwise: ``ignores_history``, that its outputs depend on the
-    user alone, and ``needs_users``. It is then called with the user ids, (batch,), after the inputs,
-    and has ``tables()`` like a network, for the embeddings of the users.
+    user alone; ``needs_users``, to be called with the user ids, (batch,), after the inputs, and to have
+    ``tables()`` like a network, for the embeddings of the users; and ``needs_times``, to be called with
+    the times, (batch, length), after these.
+
+    The time of a position is that of its newest item, in seconds since the first item of the row, and 0
+    for the empty history. All are 0 where times are not known.
     """
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -242,6 +246,9 @@ class Ranker(Protocol):
 
         Returns:
             Scores (batch, num_items + 1), which the caller may change; column 0 is minus infinity.
+
+        A network that declares ``needs_times`` has ``times`` as a fourth argument, see
+        :class:`Encoder`; without it all are 0.
         """
 
     def tables(self) -> Mapping[str, Tensor]:
@@ -255,7 +262,10 @@ class SequenceNetwork(Ranker, Protocol):
     """
 
     def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:
-        """Represent every position: ids (batch, length) of users (batch,) to (batch, length, dim)."""
+        """Represent every position: ids (batch, length) of users (batch,) to (batch, length, dim).
+
+        A network that declares ``needs_times`` has ``times`` as a third argument.
+        """
 
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return what scores the catalogue: weights (num_items + 1, dim), biases (num_items + 1,)."""

@@ -15,13 +15,15 @@ from matinee.config.folders import config_dir
 from matinee.networks.encoders.attention import Attention
 from matinee.networks.encoders.convolution import CNN
 from matinee.networks.encoders.dnc import DNC
+from matinee.networks.encoders.hstu import HSTU
+from matinee.networks.encoders.ligr import Ligr
 from matinee.networks.encoders.pooling import Pooling
 from matinee.networks.encoders.recurrent import GRU, LSTM
 from matinee.networks.encoders.user_conditioned import UserConditioned
 from matinee.networks.encoders.user_gru import UserGRU
 from matinee.networks.encoders.users import UserFactors
 from matinee.networks.sequence_recommender import SequenceRecommender
-from matinee.testing import check_encoder
+from matinee.testing import check_encoder, check_sequence_network
 
 NUM_ITEMS, DIM = 12, 8
 DNC_SIZES = {"hidden_dim": 9, "num_cells": 4, "cell_dim": 3}
@@ -34,6 +36,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "cnn-relu": partial(CNN, num_layers=3, dilation_multiplier=2, nonlinearity="relu"),
     "attention": partial(Attention, num_heads=2, max_length=16, dropout=0.1),
     "attention-short": partial(Attention, num_layers=1, max_length=3),
+    "ligr": Ligr,
+    "hstu": partial(HSTU, num_heads=2, max_distance=4, dropout=0.1),
     "dnc": partial(DNC, **DNC_SIZES),
     "dnc-plain": partial(
         DNC, **DNC_SIZES, controller="gru", masking=False, deallocation=False, link_sharpening=False
@@ -135,6 +139,20 @@ def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:
         recommender(Pooling, **options)
 
 
+def test_an_untied_recommender_scores_by_a_second_table() -> None:
+    check_sequence_network(partial(SequenceRecommender, encoder=GRU, embedding_dim=16, tied=False))
+    network = recommender(GRU, tied=False)
+    represented = network.represent(random_histories(3, 6))
+    scores = network.score_all(represented)
+    with torch.no_grad():
+        network.item_embeddings.weight.add_(1)
+    assert torch.equal(network.score_all(represented), scores)
+    assert not torch.equal(network.represent(random_histories(3, 6)), represented)
+    assert recommender(GRU).state_dict().keys() < network.state_dict().keys()
+    with pytest.raises(ValueError, match="tied is False and UserFactors reads no items"):
+        recommender(UserFactors, tied=False)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
     histories, targets = random_histories(3, 6), torch.full((1, 2) if shared else (18, 2), 4)
@@ -153,7 +171,7 @@ def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
 # The shipped configs.
 
 MODELS = [
-    "popularity", "pooling", "lstm", "gru", "cnn", "attention", "dnc",
+    "popularity", "pooling", "lstm", "gru", "cnn", "attention", "ligr", "hstu", "dnc",
     "user_gru", "user_lstm", "user_dnc", "user_attention", "implicit_mf",
     "item_knn", "ease", "ials", "markov", "session_knn",
 ]  # fmt: skip

@@ -91,8 +91,9 @@ def test_sampled_loss_passes_the_kit(name):
 
 
 @pytest.mark.parametrize("chunk_size", [None, 7])
-def test_full_softmax_passes_the_kit(chunk_size):
-    check_ranking_loss(lambda: FullSoftmax(chunk_size))
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_full_softmax_passes_the_kit(chunk_size, label_smoothing):
+    check_ranking_loss(lambda: FullSoftmax(chunk_size, label_smoothing))
 
 
 def make_scores(n: int, k: int, dtype=torch.float64, seed: int = 0) -> RankingScores:
@@ -192,6 +193,21 @@ def test_chunked_and_plain_softmax_agree(scale):
         torch.testing.assert_close(one, other)
     assert not chunked[2][0].any()  # padding is not pushed anywhere
     assert chunked[3][0] == 0
+
+
+@pytest.mark.parametrize("chunk_size", [4, None])
+def test_label_smoothing_is_that_of_pytorch(chunk_size):
+    tensors, targets = softmax_inputs(9, 23)
+    found = value_and_gradients(FullSoftmax(chunk_size, 0.2), tensors, targets)
+
+    def expected(r, w, b, targets):
+        return F.cross_entropy(F.linear(r, w[1:], b[1:]), targets - 1, label_smoothing=0.2)
+
+    for one, other in zip(found, value_and_gradients(expected, tensors, targets), strict=True):
+        torch.testing.assert_close(one, other)
+    for share in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match="label_smoothing is"):
+            FullSoftmax(label_smoothing=share)
 
 
 def test_chunks_are_chosen_by_size_without_changing_the_result():

@@ -19,12 +19,13 @@ from matinee.batches.windows import (
     bucketed_batches,
     cut_windows,
     gather,
+    history_times,
     last_target_only,
     windows_ending_at,
 )
 from matinee.data.interactions import Interactions
 from matinee.data.segments import Evaluated
-from matinee.data.splits import Split, warm_ids
+from matinee.data.splits import Rows, Split, warm_ids
 from matinee.data.splits.users import draws_of_users
 from matinee.errors import MatineeError
 
@@ -39,6 +40,7 @@ class RankingBatch(NamedTuple):
     lengths: Tensor  # int32, (batch,)
     user_ids: Tensor  # int32, (batch,)
     targets_at: Tensor  # int64, (2, batch), see SequenceBatch
+    times: Tensor  # int64, (batch, length) or (batch, 0), see SequenceBatch
     seen_items: Tensor  # int64, (items,), one list of items after another
     seen_from: Tensor  # int64, (batch,), where the items begin that are no candidates for the row
     seen_to: Tensor  # int64, (batch,), where they end
@@ -141,6 +143,8 @@ class SequenceDataModule(SplitDataModule):
         self.perturbation: Perturbation | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._meetings: dict[str, FirstMeetings] = {}
+        self._times: dict[str, Tensor] = {}
+        self.carries_times = False  # set by a task whose network needs times
         self.histories = Histories.from_rows(interactions, split.train)
         if drop_oldest > 0:
             rows = self.histories.without_oldest(drop_oldest)
@@ -180,12 +184,17 @@ class SequenceDataModule(SplitDataModule):
             self._evaluations[stage] = self._find_evaluation(stage)
         return self._evaluations[stage]
 
-    def _find_evaluation(self, stage: str) -> Evaluation:
+    def _visible(self, stage: str) -> Histories:
+        """Return the histories of the rows that a stage may see."""
         parts = list(PARTS)[: list(PARTS).index(stage) + 1]
-        visible = [getattr(self.split, PARTS[earlier]) for earlier in parts]
-        part = histories = Histories.from_rows(self.interactions, visible[-1])
-        if len(visible) > 1:
-            histories = Histories.from_rows(self.interactions, np.concatenate(visible))
+        rows = [getattr(self.split, PARTS[part]) for part in parts]
+        return Histories.from_rows(self.interactions, np.concatenate(rows))
+
+    def _find_evaluation(self, stage: str) -> Evaluation:
+        histories = self._visible(stage)
+        part = histories
+        if stage != "train":
+            part = Histories.from_rows(self.interactions, getattr(self.split, PARTS[stage]))
         targets = self._targets(part, "successive" if stage == "train" else self.eval_targets)
         ends = targets
         if self.eval_targets == "all" and stage != "train":
@@ -249,6 +258,7 @@ class SequenceDataModule(SplitDataModule):
     def train_dataloader(self, rank: int = 0, world_size: int = 1) -> BatchLoader:
         """Return training batches of similar lengths, in an order that is a function of (seed, epoch)."""
         items = torch.from_numpy(self.histories.item_ids)
+        times = self._seconds(self.histories.rows) if self.carries_times else None
         num_batches = -(-len(self.windows.starts) // self.batch_size)
 
         def plan(epoch: int) -> list[Tensor]:
@@ -258,7 +268,7 @@ class SequenceDataModule(SplitDataModule):
 
         return BatchLoader(
             plan,
-            lambda index: gather(items, self.windows.take(index)),
+            lambda index: gather(items, self.windows.take(index), times),
             -(-num_batches // world_size),
         )
 
@@ -276,12 +286,15 @@ class SequenceDataModule(SplitDataModule):
                 f"{PARTS[stage]} has no windows to evaluate; change the split or data.eval_length."
             )
 
+        times = self._times_of(stage)
+
         def collate(chosen: slice) -> RankingBatch:
             taken = windows.take(chosen)
             if self.perturbation:
-                read = self.perturbation(items, taken, chosen.start, int(windows.lengths.max()))
+                longest = int(windows.lengths.max())
+                read = self.perturbation(items, taken, chosen.start, longest, times)
             else:
-                read = gather(items, taken)
+                read = gather(items, taken, times)
             batch = last_target_only(read, target_ids[chosen])
             return RankingBatch(*batch, *self._seen(stage, taken))
 
@@ -311,8 +324,30 @@ class SequenceDataModule(SplitDataModule):
                 break
         index = torch.tensor(taken)
         chosen = windows.take(index)
-        batch = last_target_only(gather(items, chosen), target_ids[index])
+        read = gather(items, chosen, self._times_of("train"))
+        batch = last_target_only(read, target_ids[index])
         return RankingBatch(*batch, *self._seen("train", chosen))
+
+    def _times_of(self, stage: str) -> Tensor | None:
+        """Return the times of the items that a stage may see, (rows,), if they were asked for."""
+        if self.carries_times and stage not in self._times:
+            self._times[stage] = self._seconds(self._visible(stage).rows)
+        return self._times.get(stage)
+
+    def times_of_user(self, user_id: int, newest: int) -> Tensor:
+        """Return the times of a history of a user's newest items, (1, newest + 1)."""
+        rows = np.flatnonzero(self.interactions.user_ids == user_id)
+        seconds = self._seconds(rows[len(rows) - newest :])
+        padded = torch.cat((seconds, seconds.new_zeros(1))).unsqueeze(0)  # the target has no time
+        return history_times(padded, torch.tensor([newest + 1]))
+
+    def _seconds(self, rows: Rows) -> Tensor:
+        """Return the times of some rows in seconds; 0 in data without times."""
+        times = self.interactions.timestamps
+        if times is None:
+            return torch.zeros(len(rows), dtype=torch.int64)
+        moments = times[rows].astype(f"datetime64[{self.interactions.time_unit}]")
+        return torch.from_numpy(moments.astype("datetime64[s]").astype(np.int64))
 
     def _seen(self, stage: str, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """List what is left out of the candidates, see :class:`FirstMeetings`; nothing by default."""

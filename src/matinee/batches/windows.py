@@ -167,6 +167,7 @@ class SequenceBatch(NamedTuple):
     lengths: Tensor  # int32, (batch,), number of positions that are not padding
     user_ids: Tensor  # int32, (batch,)
     targets_at: Tensor  # int64, (2, targets): rows and positions where target_ids is not 0
+    times: Tensor  # int64, (batch, length), see history_times; (batch, 0) where they were not asked for
 
 
 def cut_windows(histories: Histories, length: int, stride: int, min_length: int = 1) -> Windows:
@@ -233,18 +234,42 @@ def windows_ending_at(
     )
 
 
-def gather(item_ids: Tensor, windows: Windows) -> SequenceBatch:
+def gather(item_ids: Tensor, windows: Windows, times: Tensor | None = None) -> SequenceBatch:
     """Make the padded batch of some windows by one gather.
 
     Args:
         item_ids: The flat items of the histories, integers, shape (rows,), on any device.
         windows: The windows of the batch, on the same device.
+        times: The time of each item, integers, shape (rows,); None leaves times out.
 
     Returns:
         The batch, as long as its longest window, with a target at every position of a window.
     """
     target_ids, lengths = _gather(item_ids, windows)
-    return as_batch(target_ids, lengths, windows.user_ids)
+    batch = as_batch(target_ids, lengths, windows.user_ids)
+    if times is None:
+        return batch
+    return batch._replace(times=history_times(_gather(times, windows)[0], lengths))
+
+
+def history_times(item_times: Tensor, lengths: Tensor) -> Tensor:
+    """Return the time of the newest item at each position of a history, since the first item.
+
+    The empty history, position 0, has the time 0, and so have the first item and the padding. No time
+    of a target that is still to come, and no date, can be seen.
+
+    Args:
+        item_times: The times of the items of some windows, int64, (batch, length).
+        lengths: Number of items of each window, (batch,).
+
+    >>> history_times(torch.tensor([[90, 95, 99], [70, 0, 0]]), torch.tensor([3, 1]))
+    tensor([[0, 0, 5],
+            [0, 0, 0]])
+    """
+    times = torch.zeros_like(item_times)
+    times[:, 1:] = item_times[:, :-1] - item_times[:, :1]
+    places = torch.arange(times.shape[1], device=lengths.device)
+    return times.masked_fill_(places >= lengths.unsqueeze(1), 0)
 
 
 def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceBatch:
@@ -262,7 +287,8 @@ def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceB
         places = torch.arange(histories.shape[1], device=lengths.device)
         histories.masked_fill_(places >= lengths.unsqueeze(1), 0)
     targets_at = target_ids.nonzero().T  # once, where an accelerator does not have to be waited for
-    return SequenceBatch(histories, target_ids, lengths, user_ids, targets_at)
+    no_times = lengths.new_zeros(len(lengths), 0, dtype=torch.int64)
+    return SequenceBatch(histories, target_ids, lengths, user_ids, targets_at, no_times)
 
 
 def last_target_only(batch: SequenceBatch, last_ids: Tensor) -> SequenceBatch:

@@ -24,24 +24,27 @@ class SequenceRecommender(nn.Module):
 
     The embeddings :math:`q` are tied: the same table feeds the encoder and scores its output (Kang
     & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, equation 6; the bias is our
-    addition). Row 0 represents the empty history and is trained like any other row. As a candidate,
-    id 0 always scores minus infinity.
+    addition), unless ``tied`` is false. Row 0 represents the empty history and is trained like any
+    other row. As a candidate, id 0 always scores minus infinity.
 
     Args:
         num_items: Number of items, at least 1; ids are 1..num_items, 0 is the empty history and the
             padding.
         encoder: Makes the encoder from ``embedding_dim``, the width of its inputs and outputs. If
             the encoder declares ``needs_users``, it is made from ``embedding_dim`` and
-            ``num_users``.
+            ``num_users``. It may also declare ``needs_times``.
         embedding_dim: Width of an item embedding and of a representation, at least 1.
         dropout: Share of the entries of embedded histories dropped while training, in [0, 1).
         init_std: Standard deviation of the initial embeddings; biases start at 0.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
         sparse: Whether the item tables have sparse gradients. :meth:`represent` and :meth:`score`
             then produce sparse gradients; scoring the whole catalogue still produces dense ones.
+        tied: Whether the items are scored by the embeddings that the encoder reads, or by a second
+            table.
 
     Raises:
-        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range.
+        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range, or if ``tied`` is
+            false and the encoder ignores the history.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SequenceRecommender(nn.Module):
         init_std: float = 0.05,
         num_users: int = 0,
         sparse: bool = False,
+        tied: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(num_items=num_items)
@@ -62,17 +66,29 @@ class SequenceRecommender(nn.Module):
         self.dropout = nn.Dropout(dropout)
         made = getattr(encoder, "func", encoder)  # the class behind a partial
         self.needs_users = getattr(made, "needs_users", False)
+        self.needs_times = getattr(made, "needs_times", False)
         self.ignores_history = getattr(made, "ignores_history", False)
         sizes = (embedding_dim, num_users) if self.needs_users else (embedding_dim,)
         self.encoder = encoder(*sizes)
+        self.tied = tied
+        if not tied:
+            if self.ignores_history:
+                raise ValueError(
+                    f"tied is False and {made.__name__} reads no items; set it to true."
+                )
+            self.output_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
 
-    def represent(self, histories: Tensor, user_ids: Tensor | None = None) -> Tensor:
+    def represent(
+        self, histories: Tensor, user_ids: Tensor | None = None, times: Tensor | None = None
+    ) -> Tensor:
         """Encode histories.
 
         Args:
             histories: Item ids, integers in 0..num_items, (batch, length).
             user_ids: User of each history, (batch,), for an encoder that declares ``needs_users``.
                 None stands for user 0, the unknown user, in every row.
+            times: Seconds since the first item, (batch, length), for an encoder that declares
+                ``needs_times``, see :class:`matinee.contracts.Encoder`. None stands for 0 everywhere.
 
         Returns:
             One representation per position, (batch, length, embedding_dim).
@@ -82,14 +98,18 @@ class SequenceRecommender(nn.Module):
                 accelerator raises its own error.
         """
         inputs = self.dropout(_rows(self.item_embeddings, histories))
-        if not self.needs_users:
-            return self.encoder(inputs)  # type: ignore[no-any-return]
-        users = histories.new_zeros(len(histories)) if user_ids is None else user_ids
-        return self.encoder(inputs, users)  # type: ignore[no-any-return]
+        context = []
+        if self.needs_users:
+            context.append(histories.new_zeros(len(histories)) if user_ids is None else user_ids)
+        if self.needs_times:
+            context.append(torch.zeros_like(histories) if times is None else times)
+        return self.encoder(inputs, *context)  # type: ignore[no-any-return]
 
-    def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+    def score_next(
+        self, histories: Tensor, lengths: Tensor, user_ids: Tensor, times: Tensor | None = None
+    ) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
-        representations = self.represent(histories, user_ids)
+        representations = self.represent(histories, user_ids, times)
         rows = torch.arange(len(lengths), device=lengths.device)
         return self.score_all(representations[rows, lengths.long() - 1])
 
@@ -98,13 +118,18 @@ class SequenceRecommender(nn.Module):
         users = self.encoder.tables() if self.needs_users else {}  # type: ignore[operator]
         return {"items": self.item_embeddings.weight, **users}
 
+    @property
+    def _candidates(self) -> nn.Embedding:
+        """Return the table that scores the items."""
+        return self.item_embeddings if self.tied else self.output_embeddings
+
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return the item weights, (num_items + 1, dim), and the item biases, (num_items + 1,).
 
         Row 0 belongs to the padding. It is not a candidate, so leave it out when you score with the
         table.
         """
-        return self.item_embeddings.weight, self.item_biases.weight.squeeze(-1)
+        return self._candidates.weight, self.item_biases.weight.squeeze(-1)
 
     def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
         """Score chosen items for each representation.
@@ -120,7 +145,7 @@ class SequenceRecommender(nn.Module):
         Raises:
             IndexError: See :meth:`represent`.
         """
-        weights = _rows(self.item_embeddings, item_ids)  # (..., dim) or (..., k, dim)
+        weights = _rows(self._candidates, item_ids)  # (..., dim) or (..., k, dim)
         biases = self.item_biases(item_ids).squeeze(-1)
         if weights.dim() == representations.dim():
             products = (weights * representations).sum(-1)

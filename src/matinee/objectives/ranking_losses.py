@@ -212,22 +212,32 @@ class FullSoftmax(nn.Module):
     never stored: the forward and the backward pass process the catalogue in chunks of items, and the
     backward pass recomputes the scores. Memory then holds one chunk of scores besides the gradients.
 
+    Label smoothing replaces the one-hot target by a mixture with all items in equal shares (Szegedy et
+    al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7), which adds
+
+    .. math:: \epsilon \Big(s_+ - \tfrac1{\text{num\_items}} \sum_i s_i\Big)
+
     Args:
         chunk_size: Items per chunk, at least 1. None chooses by the device, see :func:`items_at_once`.
+        label_smoothing: Share :math:`\epsilon` of the target's probability spread over all items, in
+            [0, 1).
 
     Raises:
-        ValueError: If ``chunk_size`` is below 1.
+        ValueError: If an option is out of range.
     """
 
     compares: Literal["catalogue"] = "catalogue"
 
-    def __init__(self, chunk_size: int | None = None) -> None:
+    def __init__(self, chunk_size: int | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(
                 f"chunk_size is {chunk_size}; give a whole number of at least 1, or null."
             )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; give a share in [0, 1).")
         self.chunk_size = chunk_size
+        self.label_smoothing = label_smoothing
 
     def fit(self, num_items: int) -> None:
         """Do nothing: the item table gives the size of the catalogue."""
@@ -253,14 +263,33 @@ class FullSoftmax(nn.Module):
         )
         if num_targets == 0:
             return representations.sum()  # 0, with a gradient of 0
-        if chunk_size >= num_items:
+        entropy = self._cross_entropy(
+            representations, item_weights, item_biases, target_ids.long(), chunk_size
+        )
+        if not self.label_smoothing:
+            return entropy
+        rows = representations, item_weights[target_ids], item_biases[target_ids]
+        positive = (rows[0] * rows[1]).sum(1) + rows[2]
+        # the mean score of all items is the score of the mean item
+        mean = representations @ item_weights[1:].mean(0) + item_biases[1:].mean()
+        return entropy + self.label_smoothing * (positive - mean).mean()
+
+    def _cross_entropy(
+        self,
+        representations: Tensor,
+        item_weights: Tensor,
+        item_biases: Tensor,
+        target_ids: Tensor,
+        chunk_size: int,
+    ) -> Tensor:
+        if chunk_size >= len(item_weights) - 1:
             scores = F.linear(representations, item_weights[1:], item_biases[1:])
-            return F.cross_entropy(scores, target_ids.long() - 1)
+            return F.cross_entropy(scores, target_ids - 1)
         dtype = torch.promote_types(item_weights.dtype, torch.float32)
         scored = (x.to(dtype) for x in (representations, item_weights, item_biases))
         with torch.autocast(representations.device.type, enabled=False):
             loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                *scored, target_ids.long(), chunk_size
+                *scored, target_ids, chunk_size
             )
         return loss
 

@@ -18,14 +18,14 @@ class UserConditioned(nn.Module):
     Args:
         embedding_dim: Width of the inputs, of the user embeddings and of the outputs, at least 1.
         num_users: Number of users; ids are 1..num_users, 0 is unknown.
-        encoder: Makes the inner encoder from ``embedding_dim``; it must not need users itself.
+        encoder: Makes the inner encoder from ``embedding_dim``; it must not need users or times itself.
         user_dropout: Share of the entries of a user embedding dropped while training, in [0, 1).
             One mask is used for the whole history.
         init_std: Standard deviation of the initial user embeddings.
 
     Raises:
         ValueError: If ``user_dropout`` or ``embedding_dim`` is out of range, or if the inner encoder
-            needs users or rejects a value.
+            needs users or times, or rejects a value.
     """
 
     needs_users = True
@@ -43,6 +43,10 @@ class UserConditioned(nn.Module):
         if getattr(made, "needs_users", False):
             raise ValueError(
                 f"encoder is {made.__name__}, which uses user ids already; use it without UserConditioned."
+            )
+        if getattr(made, "needs_times", False):
+            raise ValueError(
+                f"encoder is {made.__name__}, which needs times; use it without UserConditioned."
             )
         check_shares(user_dropout=user_dropout)
         self.users = embedding_table(num_users, embedding_dim, init_std)

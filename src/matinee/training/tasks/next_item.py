@@ -146,6 +146,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             )
             sampler.fit(counts)
         network = model(num_items=interactions.num_items, num_users=interactions.num_users)
+        datamodule.carries_times = getattr(network, "needs_times", False)
         contract = Ranker if isinstance(network, ClosedForm) else SequenceNetwork
         check_part(network, contract, "choose model=gru or another that ranks items")
         lists = ListMetrics(list_metrics, item_column)
@@ -180,7 +181,8 @@ class NextItemTask(LightningTask[SequenceDataModule]):
     def step(self, batch: SequenceBatch | RankingBatch) -> dict[str, Tensor]:
         """Compute the loss over the targets of a batch; also return their number."""
         known = torch.rand(len(batch.user_ids), device=self.device) >= self.unknown_users
-        representations = self.network.represent(batch.histories, batch.user_ids * known)
+        context = self._times(batch.times)
+        representations = self.network.represent(batch.histories, batch.user_ids * known, *context)
         rows, positions = (
             batch.targets_at
         )  # an accelerator would count a mask and let the host wait
@@ -196,7 +198,13 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         assert self.sampler is not None  # see _check_pair
         return self.loss(compare(self.network, self.sampler, representations, target_ids))
 
-    def forward(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
+    def _times(self, times: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the times for a network that needs them, or nothing."""
+        return () if times is None or not getattr(self.network, "needs_times", False) else (times,)
+
+    def forward(
+        self, histories: Tensor, lengths: Tensor, user_ids: Tensor, times: Tensor | None = None
+    ) -> Tensor:
         """Score all items as the next ones after some histories.
 
         Args:
@@ -204,12 +212,15 @@ class NextItemTask(LightningTask[SequenceDataModule]):
                 (batch, length).
             lengths: Number of positions that are not padding, (batch,).
             user_ids: The users of the histories; 0 where unknown, (batch,).
+            times: Seconds since the first item, (batch, length), for a network that needs them; None
+                stands for 0 everywhere.
 
         Returns:
             Scores (batch, num_items + 1); column 0, the padding, is minus infinity.
         """
         histories = histories * self.warm_items[histories]
-        return self.network.score_next(histories, lengths, user_ids * self.warm_users[user_ids])
+        users = user_ids * self.warm_users[user_ids]
+        return self.network.score_next(histories, lengths, users, *self._times(times))
 
     def predict_step(self, batch: RankingBatch, batch_idx: int = 0) -> dict[str, Tensor]:
         """Rank the target of each row: ``ranks`` (batch,) and ``best_items``, ids (batch, k)."""
@@ -231,7 +242,12 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         rows_at_once = max(1, RANKED_AT_ONCE // len(self.warm_items))
         for start in range(0, len(target_ids), rows_at_once):
             rows = slice(start, start + rows_at_once)
-            scores = self(batch.histories[rows], batch.lengths[rows], batch.user_ids[rows])
+            scores = self(
+                batch.histories[rows],
+                batch.lengths[rows],
+                batch.user_ids[rows],
+                batch.times[rows],
+            )
             seen_from = batch.seen_from[rows]
             seen_rows, places = spans(seen_from, batch.seen_to[rows] - seen_from)
             seen = (seen_rows, batch.seen_items[places])
@@ -333,6 +349,9 @@ class NextItemTask(LightningTask[SequenceDataModule]):
     ) -> Tensor:
         """Score all items after the newest ones, as many as evaluation shows.
 
+        A network that needs times gets those of a user of the data. Items of a newcomer have no times,
+        and count as met at the same time.
+
         Raises:
             MatineeError: If the model depends on the user alone and this one is new.
         """
@@ -340,9 +359,9 @@ class NextItemTask(LightningTask[SequenceDataModule]):
             raise MatineeError("this run's model knows users and reads no history; give user=...")
         newest = item_ids[max(0, len(item_ids) - (datamodule.eval_length - 1)) :]
         histories = torch.tensor([[0, *newest.tolist()]], dtype=torch.int64)
-        scores: Tensor = self(
-            histories, torch.tensor([histories.shape[1]]), torch.tensor([user_id])
-        )
+        lengths, users = torch.tensor([histories.shape[1]]), torch.tensor([user_id])
+        times = datamodule.times_of_user(user_id, len(newest)) if user_id else None
+        scores: Tensor = self(histories, lengths, users, times)
         return scores[0, 1:]
 
     def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
