@@ -10,9 +10,10 @@ from matinee.networks.rankers.ials import ImplicitALS
 from matinee.networks.rankers.item_knn import ItemKNN
 from matinee.networks.rankers.markov import MarkovChain
 from matinee.networks.rankers.session_knn import SessionKNN
+from matinee.networks.rankers.slit import SLIT
 from matinee.testing import check_sequence_network
 
-RANKERS = [ItemKNN, EASE, ImplicitALS, MarkovChain, SessionKNN]
+RANKERS = [ItemKNN, EASE, ImplicitALS, MarkovChain, SessionKNN, SLIT]
 
 
 @pytest.mark.parametrize("make", RANKERS)
