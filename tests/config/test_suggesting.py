@@ -15,7 +15,7 @@ from matinee.errors import MatineeError
 EXPERIMENTS = [
     "chronological/mf_bias_stars",
     "user_based/gru",
-    "user_tail/user_dnc",
+    "leave_last_out/attention",
     "counting/cnn",
 ]
 

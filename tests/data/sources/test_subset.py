@@ -90,7 +90,7 @@ def test_any_dataset_can_be_cut_from_the_command_line() -> None:
     config = compose(
         "dataset=subset", "dataset@dataset.source=markov", "dataset.folds=4", "dataset.fold=3",
         "dataset.source.num_interactions=2000", "dataset.source.num_users=20",
-        "experiment=user_tail/gru", "name=test",
+        "experiment=user_tail", "name=test",
     )  # fmt: skip
     built = building.build(config)
     assert len(built.datamodule.interactions) == 500
