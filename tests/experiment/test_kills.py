@@ -41,7 +41,7 @@ PLACES: list[Place] = [  # see killing.py, in the order of a run
     ("replaced", "best.ckpt", 2),
     ("replaced", "last.ckpt", 3),
     ("call", "TASK.measure", 1),
-    ("call", "TASK.measure", 3),
+    ("call", "TASK.measure", 2),
     ("write", "per_user.npz", 1),
     ("replaced", "per_user.npz", 1),
     ("call", "TASK.figures", 1),

@@ -225,6 +225,9 @@ def test_a_half_written_line_is_dropped_and_a_broken_one_refused(
     path.write_bytes(undisturbed.replace(b'"trial": 3', b'"trial" 3'))
     with pytest.raises(MatineeError, match=r"pooling-cpu\.jsonl, line 5: not a record of a search"):
         run_search("trials=20", f"log_dir={tmp_path}")
+    path.write_bytes(re.sub(rb'"test_mrr": [^,]+', b'"test_mrr": NaN', undisturbed, count=1))
+    with pytest.raises(MatineeError, match="test_mrr is nan, not a finite number"):
+        run_search("trials=20", f"log_dir={tmp_path}")
 
 
 def test_the_table_ends_with_a_command_that_makes_the_best_run(

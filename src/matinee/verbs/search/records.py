@@ -6,6 +6,7 @@ the operating system releases when its process dies.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -155,8 +156,9 @@ def _parsed(line: str, keys: set[str]) -> dict[str, Any]:
 def _row(line: str, metric_names: Sequence[str]) -> Row:
     row = _parsed(line, ROW | set(metric_names))
     for key in metric_names:
-        if not isinstance(row[key], float | int | None):
-            raise ValueError(f"{key} is {row[key]!r}")
+        value = row[key]
+        if value is not None and not (isinstance(value, float | int) and math.isfinite(value)):
+            raise ValueError(f"{key} is {value!r}, not a finite number")
     return row
 
 
