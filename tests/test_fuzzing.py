@@ -119,8 +119,7 @@ class Mutator:
             node[where] = value
         if self.rng.random() < 0.02:
             tree = value
-        dump = json.dumps if name.endswith("json") else yaml.safe_dump
-        path.write_text(dump(tree))
+        path.write_text(json.dumps(tree))  # which is YAML, too
         return f"{way} {where} in {name} ({str(value)[:60]})"
 
     def change_bytes(self) -> str:

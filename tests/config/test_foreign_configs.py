@@ -317,6 +317,7 @@ IN_A_CONFIG = {  # experiments that would make Hydra run, write or find somethin
     "another file": "# @package _global_\ndefaults: ['file://MARKER']\n",
     "itself": "# @package _global_\ndefaults: [bait]\n",
     "many defaults": f"# @package _global_\ndefaults: [{', '.join(['/bait: x'] * 3000)}]\n",
+    "defaults of defaults": "# @package _global_\ndefaults: [/deep/a0]\n",
     "environment value": "# @package _global_\nname: ${oc.env:HOME}\n",
     "resolver": "# @package _global_\nmodel: '${oc.create:{_target_: os.mkdir, path: MARKER}}'\n",
     "target": "# @package _global_\nmodel: {_target_: os.mkdir, path: MARKER}\n",
@@ -353,7 +354,10 @@ def test_an_experiment_file_neither_configures_hydra_nor_calls_anything(
         "bait/x": "_target_: builtins.open\nfile: MARKER\nmode: x\n",
         "bait/global": f"hydra: {{callbacks: {{bait: {BAIT}}}}}\n",
         "hydra/callbacks/bait": f"bait: {BAIT}\n",
-    }
+        **{f"deep/a{n}": f"defaults: [{', '.join(f'{{/deep@p{k}: a{n + 1}}}' for k in range(8))}]\n"
+           for n in range(9)},
+        "deep/a9": "x: 1\n",
+    }  # fmt: skip
     arguments = own_configs({n: text.replace("MARKER", str(marker)) for n, text in files.items()})
     before = sorted(tmp_path.rglob("*"))
     chosen = ["-m", "experiment=bait,other"] if several else ["experiment=bait"]

@@ -6,9 +6,11 @@ must not configure Hydra, which would run code before any check, and must not se
 are written.
 """
 
+import math
 import re
+from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hydra._internal.core_plugins import file_config_source
@@ -23,7 +25,7 @@ from matinee.config.trees import check_interpolations, leaves, read_yaml
 from matinee.errors import MatineeError
 
 PLACES = {"log_dir", "run_folder"}  # keys for the command line only
-MAX_DEFAULTS = 100  # configs that a file includes
+MAX_INCLUDED = 1000  # configs that a file includes, directly or through others
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -54,6 +56,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         self.ours = Path(self.path).resolve() == config_dir().resolve()
         if not self.ours:
             _refuse_equal_names(Path(self.path), config_dir(), "matinee")
+        self._sizes: dict[str, float] = {}
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load one file.
@@ -70,8 +73,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
             check_interpolations(tree)
         except MatineeError as error:
             raise MatineeError(f"in {file}, {error}") from error
-        if len(_default_groups(tree)) > MAX_DEFAULTS:
-            raise MatineeError(f"{file} has more than {MAX_DEFAULTS} defaults; leave some out.")
+        if self._num_included(config_path) > MAX_INCLUDED:
+            raise MatineeError(
+                f"{file} includes more than {MAX_INCLUDED:,} configs, or itself; correct its defaults."
+            )
         found = super().load_config(config_path)
         places = [config_path, found.header["package"] or "", *_default_groups(tree)]
         if "hydra" in tree or any("hydra" in re.split(r"\W", place) for place in places):
@@ -85,6 +90,16 @@ class FileConfigSource(file_config_source.FileConfigSource):
                 f"{file} sets {min(named)}, which only the command line may do; remove it."
             )
         return found
+
+    def _num_included(self, name: str) -> float:
+        """Count the configs of this folder that one includes through any others, with repeats."""
+        file = Path(self.path) / self._normalize_file_name(name)
+        if name in self._sizes or not file.is_file():
+            return self._sizes.get(name, 0)
+        self._sizes[name] = math.inf  # if it includes itself
+        inner = list(_included(read_yaml(file), PurePosixPath(name).parent))
+        self._sizes[name] = len(inner) + sum(map(self._num_included, inner))
+        return self._sizes[name]
 
 
 def check_own_configs() -> None:
@@ -106,6 +121,17 @@ def _default_groups(tree: Any) -> list[str]:
     return [
         str(word) for entry in entries for word in (entry if isinstance(entry, dict) else [entry])
     ]
+
+
+def _included(tree: Any, group: PurePosixPath) -> Iterator[str]:
+    """Yield the names of the configs in the defaults list of a config of a group."""
+    defaults = tree.get("defaults") if isinstance(tree, dict) else None
+    for entry in defaults if isinstance(defaults, list) else []:
+        for key, chosen in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            place = re.sub(r"^(optional |override )*|@.*$", "", str(key))
+            for name in chosen if isinstance(chosen, list) else [chosen]:
+                whole = "/".join(filter(None, [place, re.sub("@.*$", "", str(name))]))
+                yield whole[1:] if whole.startswith("/") else str(group / whole)
 
 
 def _refuse_equal_names(folder: Path, other: Path, owner: str) -> None:
