@@ -33,8 +33,8 @@ class ImplicitALS(nn.Module):
     the least-squares solution for its items, so new users and new items of a user count at once.
     Items that are not in train follow last; after an empty history, popularity decides.
 
-    The item factors take :math:`4 d` bytes each: 51 MB for 100,000 items and 128 factors. The sweeps
-    take the same for the users, and some 200 MB. A sweep costs :math:`d^2` operations for each row of
+    The item factors take :math:`4 d` bytes each: 26 MB for 100,000 items and 64 factors. The sweeps
+    take the same for the users, and some 0.3 GB. A sweep costs :math:`d^2` operations for each row of
     train and :math:`d^3` for each user and item.
 
     Args:

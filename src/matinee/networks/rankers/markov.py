@@ -30,6 +30,7 @@ class MarkovChain(nn.Module):
 
     The transitions take 8 bytes for each pair that occurs, at most :math:`8 D` bytes for each row of
     train whatever the number of items: 800 MB for 10 million rows and a distance of 10.
+    For 100,000 items and a million rows they took 53 MB, and 0.3 GB while counting.
 
     Args:
         num_items: Number of items, at least 1; ids are 1..num_items, 0 is the padding.
