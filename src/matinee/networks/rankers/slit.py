@@ -88,7 +88,9 @@ class SLIT(nn.Module):
         gram = torch.from_numpy((past.T @ past).toarray())
         gram.diagonal().add_(self.l2)
         torch.linalg.cholesky(gram, out=gram)
-        torch.cholesky_solve(torch.from_numpy((past.T @ following).toarray()), gram, out=self.weights)
+        torch.cholesky_solve(
+            torch.from_numpy((past.T @ following).toarray()), gram, out=self.weights
+        )
 
     def tables(self) -> dict[str, Tensor]:
         """Return no embeddings."""
