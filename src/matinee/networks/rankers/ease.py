@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.fallback import PopularityFallback
 from matinee.networks.rankers.histories import last_occurrences, user_item_matrix
+from matinee.networks.rankers.popularity import PopularityFallback
 
 
 class EASE(nn.Module):

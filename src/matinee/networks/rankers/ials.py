@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.fallback import PopularityFallback
 from matinee.networks.rankers.histories import last_occurrences, user_item_matrix
+from matinee.networks.rankers.popularity import PopularityFallback
 
 GATHERED_AT_ONCE = 2**23  # numbers of factors that are gathered, and of matrices that are solved
 

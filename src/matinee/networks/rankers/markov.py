@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.fallback import PopularityFallback
 from matinee.networks.rankers.histories import ages
+from matinee.networks.rankers.popularity import PopularityFallback
 from matinee.networks.rankers.sparse_rows import SparseRows
 
 

@@ -5,8 +5,8 @@ import scipy.sparse
 from torch import Tensor, nn
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.fallback import PopularityFallback
 from matinee.networks.rankers.histories import ages, last_occurrences, user_item_matrix
+from matinee.networks.rankers.popularity import PopularityFallback
 from matinee.networks.rankers.sparse_rows import SparseRows
 
 

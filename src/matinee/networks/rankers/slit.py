@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.fallback import PopularityFallback
 from matinee.networks.rankers.histories import ages
+from matinee.networks.rankers.popularity import PopularityFallback
 
 
 class SLIT(nn.Module):
