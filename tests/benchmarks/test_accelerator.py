@@ -1,4 +1,4 @@
-"""The benchmark of accelerators: its parts, all of it in miniature on the CPU, and its results in the docs."""
+"""The benchmark of accelerators: its parts, its results in the docs, all of it in miniature on the CPU."""
 
 import importlib.util
 import json
