@@ -51,7 +51,8 @@ from matinee.batches.loading import to_device
 from matinee.config.composing import compose
 from matinee.display.markdown import as_markdown
 from matinee.experiment import building, running
-from matinee.experiment.run_folder import read_checkpoint, read_result
+from matinee.experiment.reading import read_checkpoint
+from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
 from matinee.networks.pairs.factorization import embedding_table

@@ -60,7 +60,7 @@ sort_arguments() {
 
 # Lists the models with trained weights, without the closed-form ones.
 trained_models() {
-    grep -L -E 'networks\.(pairs\.averages|popularity)\.' configs/model/*.yaml | sed 's|.*/||; s|\.yaml$||'
+    grep -L -E 'networks\.(pairs\.averages|rankers\.[a-z_]+)\.' configs/model/*.yaml | sed 's|.*/||; s|\.yaml$||'
 }
 
 # Prints the experiment of a model or experiment; nothing if there is none.

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from command_line import matinee
-from conftest import make_ratings
+from ratings import make_ratings
 
 NUM_CHANGES = {"evaluate": 250, "recommend": 250, "report": 1500}
 MOST_SECONDS = 5  # of the processor for one verb, a hundred times what most take

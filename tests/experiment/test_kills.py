@@ -13,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import make_ratings
+from ratings import make_ratings
 
 TESTS = Path(__file__).resolve().parents[1]
 KILLED = -9

@@ -223,7 +223,7 @@ class PaddingScored(Recommender):
 
 
 class Undeclared(Recommender):
-    def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:
+    def represent(self, histories: Tensor, user_ids: Tensor, times: Tensor | None = None) -> Tensor:
         return super().represent(histories) * (1 + user_ids.view(-1, 1, 1))
 
 

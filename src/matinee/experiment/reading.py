@@ -55,7 +55,7 @@ def read_arrays(folder: Path, name: str) -> dict[str, npt.NDArray[Any]]:
     """
     path = plain_file(folder, name)
     if not path.exists():
-        raise MatineeError(f"{path} is missing.")
+        raise MatineeError(f"{path} is missing; restore it or train again.")
     try:
         with warnings.catch_warnings(action="error"), zipfile.ZipFile(path) as archive:
             members = archive.infolist()

@@ -358,7 +358,9 @@ def test_of_a_hundred_runs_every_file_is_read_once(
     counting(significance, "read_user_sums")
     text = report([tmp_path])
     assert len(read) == 3 * 102 and set(read.values()) == {1}
-    assert text.count("| mf_bias model.note=") == 2 * 102 - 1  # the best is not compared with itself
+    assert (
+        text.count("| mf_bias model.note=") == 2 * 102 - 1
+    )  # the best is not compared with itself
 
 
 def asked(*arguments: str) -> None:
