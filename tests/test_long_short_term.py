@@ -144,7 +144,7 @@ def test_the_committed_tables_follow_from_the_committed_ranks(
     plt.close(result.figure)
     text = (folder / "tables.md").read_text()
     (section,) = (part for part in text.split("## ") if part.startswith(f"({number})"))
-    assert result.text == section.split("\n\n", 1)[1].rsplit("\n\n!", 1)[0]
+    assert result.text == section.split("\n\n", 1)[1].split("\n\n!")[0].rstrip("\n")
 
 
 def test_popularity_is_as_the_page_says(estimates: ModuleType) -> None:
