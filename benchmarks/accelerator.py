@@ -178,8 +178,12 @@ class Bench:
     def experiment(self, split: str, model: str) -> list[str]:
         """Overrides of one of the experiments, in the size of this benchmark."""
         data = self.ratings() if split == "random" else self.sequences()
-        made = "gru" if model == "implicit_mf" else model  # it has no experiment
-        chosen = [f"experiment={split}/{made}", *([f"model={model}"] if made != model else [])]
+        one_file = split == "user_tail"  # an experiment for all models of the split
+        chosen = (
+            [f"experiment={split}", f"model={model}"]
+            if one_file
+            else [f"experiment={split}/{model}"]
+        )
         narrow = self.miniature and model not in (*MODELS["random"][:3], "popularity")
         return [*chosen, *data, *(["model.embedding_dim=8"] if narrow else [])]
 
