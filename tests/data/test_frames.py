@@ -1,5 +1,7 @@
 """Data frames of any library are inputs: the same rows give the same interactions."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -153,3 +155,18 @@ def test_arrays_are_never_those_of_the_frame():
     )
     log.ratings[0], log.timestamps[0] = 9, 9
     assert (ratings[0], times[0]) == (1, 1)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kind", [list, pd.Series])
+def test_times_with_and_without_a_zone_are_refused(kind, order: int) -> None:
+    zoned, bare = datetime(2020, 1, 1, 12, tzinfo=UTC), datetime(2020, 1, 1, 13)
+    log = {"user": [1, 1, 1], "item": [1, 2, 3]}
+    times = {
+        "time": kind([zoned, None, bare][::order], **({} if kind is list else {"dtype": object}))
+    }
+    with pytest.raises(MatineeError, match="row 3, column 'time': some times have a zone"):
+        Interactions.from_frame(log | times, "user", "item", timestamp="time")
+    for same in ([zoned, zoned, zoned], [bare, bare, bare]):
+        read = Interactions.from_frame(log | {"time": kind(same)}, "user", "item", timestamp="time")
+        assert len(read) == 3

@@ -59,7 +59,7 @@ def test_odd_texts_are_shown_as_text(tmp_path):
         (["html=data.txt"], "html is 'data.txt'; name a file that ends in .html"),
         (["html=3"], "html is 3; name a file"),
         (["split=last"], "there is no split=last"),
-        (["split=given"], "split=given needs to be told the part of each row"),
+        (["split=given"], "split=given needs the part of each row"),
         (["model=mf"], "unknown key 'model'"),
         (["dataset.path=none.csv"], "none.csv does not exist"),
     ],

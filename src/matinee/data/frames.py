@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,33 @@ def _series(column: Any, name: str) -> pa.ChunkedArray:
         array = pa.array(
             [_text(row, value, name, error) for row, value in enumerate(column, start=1)]
         )
+    if pa.types.is_timestamp(array.type):
+        _check_zones(column, name)
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+def _check_zones(column: Any, name: str) -> None:
+    """Reject objects of which some have a time zone and others none: Arrow reads these as UTC.
+
+    Raises:
+        MatineeError: If there are both; it names the first row that differs from the rows before it.
+    """
+    if str(getattr(column, "dtype", "object")) != "object":
+        return  # all times of a typed column are of one kind
+    kinds = (
+        (row, value.tzinfo is None) for row, value in enumerate(column, start=1) if _is_time(value)
+    )
+    first = next(kinds, None)
+    other = next((row for row, bare in kinds if first is not None and bare != first[1]), None)
+    if other is not None:
+        raise MatineeError(
+            f"the table, row {other}, column {name!r}: some times have a zone and others none; convert the "
+            "column with pandas.to_datetime(..., utc=True) or give all of them a zone."
+        )
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, datetime) and value is not pd.NaT
 
 
 def _text(row: int, value: Any, name: str, cause: Exception) -> str | None:

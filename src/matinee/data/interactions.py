@@ -87,7 +87,7 @@ class Interactions:
 
         Args:
             table: Columns `user`, `item`, and optionally `rating`, `timestamp`, `part` and `title`; what
-                their cells may be is told in `matinee.data.columns`.
+                their cells may be, `matinee.data.columns` says.
             users: What is known of the users, with a column `raw_id`.
             items: What is known of the items, with a column `raw_id`, and perhaps a `title`.
             duplicates: What to do with a repeated (user, item) pair: refuse it (`error`), keep its

@@ -1,4 +1,4 @@
-"""Segments: named subsets of what is evaluated, so that a metric can be told for each of them.
+"""Segments: named subsets of what is evaluated, each with metrics of its own.
 
 ``warmth``
     ``warm`` where train holds the user and the item of a rating, or the item that is to be ranked
@@ -48,7 +48,7 @@ class Evaluated(NamedTuple):
 
 
 def check_segments(names: Sequence[str], interactions: Interactions) -> Sequence[str]:
-    """Return the names as they are, if every one of them can be told for these data.
+    """Return the names as they are, if these data have all of them.
 
     Raises:
         MatineeError: If they are no list of texts, or a name is no kind and no column.

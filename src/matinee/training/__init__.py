@@ -1,1 +1,1 @@
-"""Training: what Lightning is told: tasks, callbacks, devices, optimizers, loggers."""
+"""Training with Lightning: tasks, callbacks, devices, optimizers, loggers."""

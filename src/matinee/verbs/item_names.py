@@ -1,4 +1,4 @@
-"""Items by raw id or by title: which one is meant, and when that cannot be told."""
+"""Items by raw id or by title: which one is meant, and which words are ambiguous."""
 
 from __future__ import annotations
 

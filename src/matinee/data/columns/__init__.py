@@ -30,7 +30,7 @@ they are UTC. Times are kept as integers of the coarsest unit that holds all of 
 ordered and cut at the resolution of the source. Floats from 2**53 (float64) or 2**24 (float32) on are
 refused.
 
-What can be read but is unusual is told on standard error: few ids that are no integers among many that are,
-quotation marks around ids, zones in some times only, and times that are all equal, rounded or within a year
-of 1970.
+Unusual values that can be read are reported on standard error: few ids that are no integers among many that
+are, quotation marks around ids, zones in some times only, and times that are all equal, rounded or within a
+year of 1970.
 """

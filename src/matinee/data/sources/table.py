@@ -58,7 +58,7 @@ def load(
         path: A text file (.csv, .tsv, .tab or RecBole's .inter, perhaps with .gz, .bz2, .zst or .zip behind;
             any other ending with `delimiter`), a .parquet file, or a folder or glob pattern of files of one
             kind, which are read in the order of their names (numbers in them by value).
-        user: Column of the user ids; what ids, ratings and times may be is told in `matinee.data.columns`.
+        user: Column of the user ids; `matinee.data.columns` says what ids, ratings and times may be.
         item: Column of the item ids.
         rating: Column of the ratings; None where there are none.
         timestamp: Column of the times; None keeps the order of the rows.

@@ -44,7 +44,7 @@ def given(
     """
     if interactions.parts is None:
         raise MatineeError(
-            "split=given needs to be told the part of each row; set part to the column that names it, or "
+            "split=given needs the part of each row; set part to the column that names it, or "
             "test_path to the file of the test rows, or choose another split."
         )
     if validation not in get_args(CutValidation):
