@@ -258,7 +258,8 @@ class Ranker(Protocol):
 class SequenceNetwork(Ranker, Protocol):
     """A ranker that is trained: it represents every position, and items are scored against that.
 
-    A position never sees later ones.
+    A position never sees later ones. A network may have a ``prior``, a network in closed form that is
+    solved at the start of the fit.
     """
 
     def represent(self, histories: Tensor, user_ids: Tensor) -> Tensor:

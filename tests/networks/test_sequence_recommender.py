@@ -173,7 +173,7 @@ def test_sparse_gradients_are_those_of_the_dense_tables(shared: bool) -> None:
 MODELS = [
     "popularity", "pooling", "lstm", "gru", "cnn", "attention", "ligr", "hstu", "dnc",
     "user_gru", "user_lstm", "user_dnc", "user_attention", "implicit_mf",
-    "item_knn", "ease", "ials", "markov", "session_knn",
+    "item_knn", "ease", "ials", "markov", "session_knn", "slit",
 ]  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def _check_next(network: Any, num_items: int) -> None:
             f"{(batch, length)}; look for a division by 0 or the logarithm of 0.",
         )
         before = scores[:, 1:].clone()
-        if not isinstance(network, ClosedForm):
+        if not isinstance(network, ClosedForm) and not hasattr(network, "prior"):
             last = _scores(network, histories, user_ids)[torch.arange(batch), lengths - 1]
             require(
                 close(before, last[:, 1:]),

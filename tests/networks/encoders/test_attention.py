@@ -27,14 +27,19 @@ def gelu(x: np.ndarray) -> np.ndarray:
 def loop(encoder: Attention, x: np.ndarray, num_heads: int) -> np.ndarray:
     """Encode one row, (length, dim)."""
     length, dim = x.shape
-    x = x + encoder.positions.detach().numpy()[:length]
+    biases = np.zeros((num_heads, length))  # by head and distance
+    if encoder.relative_positions:
+        biases = encoder.distance_biases.detach().numpy()
+    else:
+        x = x + encoder.positions.detach().numpy()[:length]
     for block in encoder.blocks:
         projected = linear(normalise(x, block.attention_norm), block.queries_keys_values)
         queries, keys, values = np.split(projected, 3, axis=-1)
         mixed = np.zeros_like(x)
-        for head in np.split(np.arange(dim), num_heads):
+        for number, head in enumerate(np.split(np.arange(dim), num_heads)):
             for t in range(length):
                 logits = keys[: t + 1, head] @ queries[t, head] / math.sqrt(len(head))
+                logits += biases[number, t - np.arange(t + 1)]
                 shares = np.exp(logits - logits.max())
                 mixed[t, head] = shares @ values[: t + 1, head] / shares.sum()
         x = x + linear(mixed, block.attention_output)
@@ -54,7 +59,10 @@ def sharp_encoder(**options) -> Attention:
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 8])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 1, "feedforward_dim": 5, "dropout": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_layers": 1, "feedforward_dim": 5, "dropout": 0.5}, {"relative_positions": True}],
+)
 def test_agrees_with_numpy(num_heads: int, options: dict) -> None:
     encoder = sharp_encoder(num_heads=num_heads, max_length=9, **options)
     inputs = torch.randn(3, 9, 8, dtype=torch.float64)
@@ -72,9 +80,17 @@ def test_positions_tell_equal_items_apart() -> None:
     torch.testing.assert_close(outputs[1:], outputs[:-1])
 
 
+def test_biases_by_distance_start_with_the_slopes_of_alibi() -> None:
+    """Press et al. give the slopes 1/2, 1/4, ..., 1/256 for eight heads."""
+    biases = Attention(8, num_heads=8, max_length=4, relative_positions=True).distance_biases
+    expected = [[-(2.0**-head) * distance for distance in range(4)] for head in range(1, 9)]
+    torch.testing.assert_close(biases.detach(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("limit", [2, 4, 5])
-def test_a_long_history_is_its_start_and_its_newest_items(limit: int) -> None:
-    encoder = sharp_encoder(max_length=limit)
+def test_a_long_history_is_its_start_and_its_newest_items(limit: int, relative: bool) -> None:
+    encoder = sharp_encoder(max_length=limit, relative_positions=relative)
     inputs = torch.randn(2, 9, 8, dtype=torch.float64)
     outputs = encoder(inputs)
     torch.testing.assert_close(outputs[:, :limit], encoder(inputs[:, :limit]))

@@ -6,6 +6,7 @@ a wider feed-forward layer, and dropout of the outputs of each sub-layer instead
 weights, which would rule out the fused kernel (3 to 6 times slower on a CPU).
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,19 +17,21 @@ from torch.nn import functional as F
 from matinee.networks.options import check_shares, check_sizes
 
 
-def causal_attention(projected: Tensor, num_heads: int) -> Tensor:
+def causal_attention(projected: Tensor, num_heads: int, biases: Tensor | None = None) -> Tensor:
     """Let each position read itself and earlier ones.
 
     Args:
         projected: Queries, keys and values side by side, (batch, length, 3 * dim).
         num_heads: Number of heads, a divisor of ``dim``.
+        biases: What to add to the logits of queries and keys, (num_heads, length, length), minus
+            infinity for later keys; None adds nothing.
 
     Returns:
         The mixed values, (batch, length, dim).
     """
     heads = projected.unflatten(-1, (3, num_heads, -1))  # (batch, length, 3, heads, dim)
     queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # (batch, heads, length, dim) each
-    mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, biases, is_causal=biases is None)
     return mixed.transpose(1, 2).flatten(2)
 
 
@@ -57,16 +60,22 @@ class AttentionBlock(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, stream: Tensor) -> Tensor:
-        """Map the stream, (batch, length, dim), to the same shape, causally."""
+    def forward(self, stream: Tensor, biases: Tensor | None = None) -> Tensor:
+        """Map the stream, (batch, length, dim), to the same shape, see :func:`causal_attention`."""
         projected = self.queries_keys_values(self.attention_norm(stream))
-        mixed = self.attention_output(causal_attention(projected, self.num_heads))
+        mixed = self.attention_output(causal_attention(projected, self.num_heads, biases))
         stream = stream + self.dropout(mixed)
         return stream + self.feedforward(stream)  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
-    """Encode a history with causal self-attention blocks and learned position embeddings.
+    """Encode a history with causal self-attention blocks.
+
+    The order enters by position embeddings, which are added to the inputs, or by biases of the
+    attention logits, one for each distance between two positions and each head, shared by all blocks
+    (Raffel et al., Exploring the Limits of Transfer Learning, JMLR 21, 2020, section 2.1). The biases
+    start with the slopes of ALiBi (Press et al., Train Short, Test Long, ICLR 2022): for head ``h`` of
+    ``H``, the distance times ``-2 ** (-8 * h / H)``.
 
     Position embeddings start at 0, so a position that training never reached adds nothing. For a
     history of more than ``max_length`` positions, the representation of a position is computed from
@@ -82,6 +91,7 @@ class Attention(nn.Module):
             4 ``embedding_dim``.
         max_length: Number of positions including that of the empty history, at least 2.
         dropout: Share of the outputs of each sub-layer dropped while training, in [0, 1).
+        relative_positions: Whether the order enters by biases instead of position embeddings.
 
     Raises:
         ValueError: If a size or ``dropout`` is out of range, or if ``num_heads`` does not divide
@@ -98,6 +108,7 @@ class Attention(nn.Module):
         feedforward_dim: int | None = None,
         max_length: int = 200,
         dropout: float = 0.0,
+        relative_positions: bool = False,
     ) -> None:
         super().__init__()
         feedforward_dim = 4 * embedding_dim if feedforward_dim is None else feedforward_dim
@@ -109,12 +120,15 @@ class Attention(nn.Module):
                 f"num_heads is {num_heads}; give a divisor of embedding_dim, {embedding_dim}."
             )
         self.max_length = max_length
-        self.positions = nn.Parameter(torch.zeros(max_length, embedding_dim))
-        self.blocks = nn.Sequential(
-            *(
-                self.block(embedding_dim, num_heads, feedforward_dim, dropout)
-                for _ in range(num_layers)
-            )
+        self.relative_positions = relative_positions
+        if relative_positions:
+            slopes = -(2.0 ** (-8 * torch.arange(1, num_heads + 1) / num_heads))
+            self.distance_biases = nn.Parameter(slopes.unsqueeze(1) * torch.arange(max_length))
+        else:
+            self.positions = nn.Parameter(torch.zeros(max_length, embedding_dim))
+        self.blocks = nn.ModuleList(
+            self.block(embedding_dim, num_heads, feedforward_dim, dropout)
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(embedding_dim)
 
@@ -139,5 +153,14 @@ class Attention(nn.Module):
         return torch.cat(outputs, dim=1)
 
     def _encode(self, inputs: Tensor) -> Tensor:
-        stream = inputs + self.positions[: inputs.shape[1]]
-        return self.norm(self.blocks(stream))  # type: ignore[no-any-return]
+        length, stream, biases = inputs.shape[1], inputs, None
+        if self.relative_positions:
+            places = torch.arange(length, device=inputs.device)
+            distances = places.unsqueeze(1) - places
+            biases = self.distance_biases[:, distances.clamp(min=0)]
+            biases = biases.masked_fill(distances < 0, -math.inf)
+        else:
+            stream = stream + self.positions[:length]
+        for block in self.blocks:
+            stream = block(stream, biases)
+        return self.norm(stream)  # type: ignore[no-any-return]

@@ -40,10 +40,10 @@ class LigrBlock(nn.Module):
         self.feedforward_gate = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, stream: Tensor) -> Tensor:
-        """Map the stream, (batch, length, dim), to the same shape, causally."""
+    def forward(self, stream: Tensor, biases: Tensor | None = None) -> Tensor:
+        """Map the stream, (batch, length, dim), to the same shape, see :func:`causal_attention`."""
         projected = self.queries_keys_values(self.attention_norm(stream))
-        mixed = self.attention_output(causal_attention(projected, self.num_heads))
+        mixed = self.attention_output(causal_attention(projected, self.num_heads, biases))
         stream = stream + self.dropout(self.attention_gate(stream).sigmoid() * mixed)
         gate, value = self.feedforward_input(self.feedforward_norm(stream)).chunk(2, -1)
         update = self.feedforward_output(F.silu(gate) * value)
@@ -52,7 +52,7 @@ class LigrBlock(nn.Module):
 
 
 class Ligr(Attention):
-    """Encode a history with gated causal self-attention blocks and learned position embeddings.
+    """Encode a history with gated causal self-attention blocks.
 
     All but the blocks, see :class:`LigrBlock`, is as in
     :class:`matinee.networks.encoders.attention.Attention`, with the same arguments.

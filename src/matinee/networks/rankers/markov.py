@@ -94,6 +94,24 @@ class MarkovChain(nn.Module):
 
     def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
+        scores, reached = self._follow(histories, lengths)
+        return self.fallback.place(scores, reached & self.fallback.in_train)
+
+    def probabilities(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return the distribution of the next item; that of train where no last item is known.
+
+        Args:
+            histories: Item ids, (batch, length); unknown items are 0 as well.
+            lengths: Number of positions that are not padding, at least 1, (batch,).
+
+        Returns:
+            Probabilities, (batch, num_items + 1); that of column 0 and of items not in train is 0.
+        """
+        scores, reached = self._follow(histories, lengths)
+        return torch.where(reached, scores, self.shares)
+
+    def _follow(self, histories: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Average the transitions from the last items, and tell which rows have any, (batch, 1)."""
         distances = ages(histories, lengths)
         counted = (distances >= 1) & (distances <= self.max_distance) & (histories > 0)
         weights = torch.where(counted, self.decay ** (distances.clamp(min=1) - 1), 0.0)
@@ -101,4 +119,4 @@ class MarkovChain(nn.Module):
         weights = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
         scores = self.transitions.add_up(histories, weights)
         scores += (weights * self.backoffs[histories.long()]).sum(1, keepdim=True) * self.shares
-        return self.fallback.place(scores, counted.any(1, keepdim=True) & self.fallback.in_train)
+        return scores, counted.any(1, keepdim=True)

@@ -110,10 +110,11 @@ class LightningTask(pl.LightningModule, Task[Data]):
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
     def on_fit_start(self) -> None:
-        """Solve a network in closed form, on the host: some accelerators lack float64."""
-        if isinstance(self.network, ClosedForm):
+        """Solve a network in closed form, or its prior, on the host: some accelerators lack float64."""
+        solved = self.network if self.closed_form else getattr(self.network, "prior", None)
+        if isinstance(solved, ClosedForm):
             loaders: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.network.fit(*self.training_columns(loaders.data))
+            solved.fit(*self.training_columns(loaders.data))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor] | None:
         """Compute the loss of a batch; a network in closed form has nothing left to learn."""
