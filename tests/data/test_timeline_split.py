@@ -5,11 +5,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from matinee.config.composing import compose
+from matinee.config.folders import config_dir
 from matinee.data.interactions import Interactions
 from matinee.data.splits import global_timeline
 from matinee.errors import MatineeError
 
 DAY = 86_400
+MODELS = sorted(path.stem for path in (config_dir() / "experiment/leave_last_out").glob("*.yaml"))
 
 
 def log_of(rows: list[tuple[int, int]], unit: str = "s") -> Interactions:
@@ -144,6 +147,18 @@ def test_models_learn_from_all_rows_before_the_gap_and_no_other(
 def test_what_cannot_be_split_is_refused(options, sentence: str) -> None:
     with pytest.raises(MatineeError, match=sentence):
         global_timeline(numbered(20), **options)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_experiment_differs_from_leave_last_out_in_what_is_evaluated_alone(model: str) -> None:
+    other, ours = (
+        compose(f"experiment={split}/{model}") for split in ("leave_last_out", "global_timeline")
+    )
+    assert ours.split._target_.endswith(".global_timeline") and ours.data.eval_targets == "last"
+    assert other.data.eval_targets == "successive" and other.data.eval_stride == 1
+    for config in (other, ours):
+        del config.split, config.data.eval_targets, config.name
+    assert ours == other
 
 
 def test_times_are_needed() -> None:

@@ -39,7 +39,7 @@ FORM: dict[str, Any] = {  # a key that ends in "?" may be missing or null
             "rows?": {EVERY: COUNT},
             "cold?": {EVERY: {EVERY: COUNT}},
         },
-        "windows?": {"length": POSITIVE, "stride": POSITIVE},
+        "windows?": {"length": POSITIVE, "stride?": POSITIVE, "targets?": TEXT},
         "evaluated_windows?": {EVERY: COUNT},
         "candidates?": TEXT,
     },

@@ -334,6 +334,15 @@ def test_facts_describe_the_protocol(write_run, tmp_path: Path) -> None:
     assert "SHA-256 abc" in told["data"] and told["ties"] == "none"
 
 
+def test_facts_name_the_targets_that_have_no_stride(run, tmp_path: Path) -> None:
+    for kind, facts in (
+        ("last", "one target of each user (last)"),
+        ("all", "all rows are targets"),
+    ):
+        run("experiment=global_timeline/popularity", f"data.eval_targets={kind}", folder=kind)
+        assert f"Windows: at most 51 items, {facts}." in report([tmp_path / kind])
+
+
 def test_of_a_hundred_runs_every_file_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,7 +239,8 @@ def protocol_facts(comparison: Comparison) -> dict[str, str]:
         if words:
             facts[part] = ", ".join(words)
     if cut := protocol.get("windows"):
-        facts["windows"] = f"at most {cut['length']} items, targets {cut['stride']} apart"
+        targets = f"targets {cut['stride']} apart" if cut.get("stride") else _targets(cut)
+        facts["windows"] = f"at most {cut['length']} items, {targets}"
     facts["seen items"] = "no candidates" if protocol.get("filter_seen") else "candidates too"
     for key, value in protocol.items():
         if key not in ("dataset", "split", "windows", "filter_seen"):
@@ -247,6 +248,12 @@ def protocol_facts(comparison: Comparison) -> dict[str, str]:
     if protocol.get("candidates", "").startswith("the rated pairs"):
         del facts["seen items"]
     return facts
+
+
+def _targets(windows: Mapping[str, Any]) -> str:
+    """Name the targets of windows that have no stride."""
+    chosen = windows.get("targets", "unknown")
+    return "all rows are targets" if chosen == "all" else f"one target of each user ({chosen})"
 
 
 def _counts(protocol: Mapping[str, Any], part: str, stage: str) -> dict[str, int]:
