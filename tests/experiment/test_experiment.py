@@ -60,6 +60,22 @@ def test_run_folder_holds_config_metrics_and_checkpoints(run: Run) -> None:
     assert float(epochs[1]["train/loss"]) < float(epochs[0]["train/loss"])
 
 
+def test_peak_memory_is_that_of_the_run_or_unknown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter([100, 300, 300, 300])  # before and after each run
+    monkeypatch.setattr(running, "_peak_memory", lambda: next(peaks))
+    results = [read_result(run("model=bias", folder=name)) for name in ("first", "second")]
+    assert [result["environment"]["peak_memory_bytes"] for result in results] == [300, None]
+
+
+def test_peak_memory_is_at_least_what_is_in_use() -> None:
+    array = np.ones(2**24)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    peak = running._peak_memory()
+    assert max(array.nbytes, 0.9 * pages * os.sysconf("SC_PAGESIZE")) <= peak < 2**40
+
+
 def test_per_user_file_adds_up_to_the_test_metric(run: Run) -> None:
     folder = run("split=random")
     with np.load(folder / "per_user.npz") as per_user:

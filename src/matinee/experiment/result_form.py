@@ -48,6 +48,7 @@ FORM: dict[str, Any] = {  # a key that ends in "?" may be missing or null
         "finished?": TEXT,
         "commit?": TEXT,
         "accelerator?": TEXT,
+        "peak_memory_bytes?": POSITIVE,
     },
 }
 

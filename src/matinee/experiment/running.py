@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
@@ -41,8 +41,35 @@ from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.loggers import reporting_once
 from matinee.training.processes import is_first_process, take_part
 
+if sys.platform != "win32":
+    import resource
+
 FILES = ("path", "validation_path", "test_path", "data_dir")  # keys of datasets that name files
 Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
+
+
+class _Start(NamedTuple):
+    """What the clock and the memory of this process read when a run began."""
+
+    seconds: float
+    peak_memory: int
+
+    @classmethod
+    def now(cls) -> "_Start":
+        return cls(time.perf_counter(), _peak_memory())
+
+    def peak_memory_of_run(self) -> int | None:
+        """Return the peak of the process in bytes; None if it was reached before the run."""
+        peak = _peak_memory()
+        return peak if peak > self.peak_memory else None
+
+
+def _peak_memory() -> int:
+    """Return the largest resident memory that this process has had, in bytes; 0 if it is unknown."""
+    if sys.platform == "win32":
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def train(
@@ -76,7 +103,7 @@ def _train(
 ) -> Path:
     config = check_config(config, "train")
     name_places(config.dataset)
-    started = time.perf_counter()
+    started = _Start.now()
     experiment = build(config, dataset)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
@@ -136,7 +163,7 @@ def _go_on(folder: Path, dataset: Interactions | None = None) -> None:
     check_plain_files(folder)
     if (folder / RESULT).exists():  # another process has finished it, before the folder was ours
         return
-    started = time.perf_counter()
+    started = _Start.now()
     experiment = build(load_config(folder), dataset)
     check_protocol(folder, experiment.datamodule.protocol)
     if not is_first_process():
@@ -192,7 +219,7 @@ def _clear_what_a_kill_left(folder: Path) -> None:
 
 
 def _fit_and_record(
-    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float
+    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: _Start
 ) -> None:
     config = experiment.config
     device = trainer.strategy.root_device.type
@@ -224,7 +251,7 @@ def _resumable(folder: Path) -> Iterator[None]:
 
 
 def _record(
-    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: float, prepared: float
+    experiment: Experiment, trainer: pl.Trainer, folder: Path, started: _Start, prepared: float
 ) -> None:
     """Measure the best epoch and write its metrics; ``result.json``, the last file, completes the run."""
     config, datamodule, task = experiment.config, experiment.datamodule, experiment.task
@@ -248,10 +275,11 @@ def _record(
             "accelerator": type(trainer.accelerator).__name__,
             "devices": trainer.world_size,
             "seconds": {
-                "prepare": round(prepared - started, 3),
+                "prepare": round(prepared - started.seconds, 3),
                 "fit": round(seconds, 3),
                 "evaluate": round(time.perf_counter() - fitted, 3),
             },
+            "peak_memory_bytes": started.peak_memory_of_run(),
         },
     }
     write_per_user(experiment, folder, measured.per_user)

@@ -372,6 +372,59 @@ def test_of_a_hundred_runs_every_file_is_read_once(
     )  # the best is not compared with itself
 
 
+def write_protocol(
+    write_run, split: str, test: dict[str, float], validation: dict[str, float]
+) -> None:
+    """Write one run for each model, with these values of RMSE."""
+    made = {"name": split, "options": {}, "fingerprint": split}
+    for model, error in test.items():
+        errors = {user: [error**2] for user in "abc"}
+        options: dict[str, Any] = {"errors": errors, "protocol": {"split": made}}
+        write_run(f"{split}/{model}", model, validation=validation.get(model, error), **options)
+
+
+def agreement(text: str) -> dict[str, str]:
+    head, _, row = [line for line in text.splitlines() if line.startswith("|")][-3:]
+    names, values = ([cell.strip() for cell in line.strip("|").split("|")] for line in (head, row))
+    return dict(zip(names, values, strict=True))
+
+
+def test_two_protocols_agree_on_some_pairs_of_models(write_run, tmp_path: Path) -> None:
+    first = {"bias": 1.0, "mf": 0.9, "ncf": 0.8, "knn": 0.8, "left_out": 0.1}
+    second = {"bias": 1.0, "mf": 0.7, "ncf": 0.8, "knn": 0.9}
+    write_protocol(write_run, "random", first, validation={"mf": 0.2})
+    write_protocol(write_run, "timeline", second, validation={})
+    text = report([tmp_path], tmp_path / "saved", tmp_path / "page.html", agreement=True)
+    # bias is last in both (3 pairs); mf against ncf and knn turns; ncf and knn are tied in the first
+    assert agreement(text) == {
+        "protocols": "toy, random split; toy, timeline split",
+        "ranked by": "test RMSE",
+        "models": "4",
+        "tau": f"{(3 - 2) / np.sqrt(5 * 6):.2f}",
+        "pairs in the same order": "3",
+        "in opposite orders": "2",
+        "tied": "1",
+        "best on validation": "mf; mf",
+        "best on test": "ncf = knn; mf",
+    }
+    assert "Kendall's tau-b" in text and text in (tmp_path / "saved/report.md").read_text()
+    assert "Agreement of the protocols" in (tmp_path / "page.html").read_text()
+    assert "Agreement" not in report([tmp_path])
+
+
+def test_rankings_need_three_models_and_one_metric(write_run, tmp_path: Path) -> None:
+    write_protocol(write_run, "random", {"bias": 1.0, "mf": 0.9, "ncf": 0.8}, validation={})
+    write_protocol(write_run, "timeline", {"bias": 1.0, "mf": 0.9}, validation={})
+    with pytest.raises(MatineeError, match="no two protocols have 3 models in common"):
+        report([tmp_path], agreement=True)
+    write_protocol(write_run, "last", {"bias": 1.0, "mf": 1.0, "ncf": 1.0}, validation={})
+    assert agreement(report([tmp_path], agreement=True))["tau"] == "undefined"
+    for path in (tmp_path / "last").rglob("result.json"):
+        path.write_text(path.read_text().replace("rmse", "mae"))
+    with pytest.raises(MatineeError, match="no two protocols"):
+        report([tmp_path], agreement=True)
+
+
 def asked(*arguments: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["report", *arguments])
@@ -395,6 +448,10 @@ def test_the_command_line_takes_options_in_any_order(write_run, tmp_path: Path, 
         (["--sve", "x"], "unknown option --sve; did you mean --save?"),
         (["--verbose"], "unknown option --verbose; see 'matinee report --help'."),
         (["--save"], "argument --save: expected one argument; see 'matinee report --help'."),
+        (
+            ["--by", "seed", "--agreement"],
+            "--by cannot be combined with other options; leave them out.",
+        ),
         (["nowhere"], "there is no folder nowhere; name folders that hold runs."),
         (["run=here"], "there is no folder run=here; name folders that hold runs."),
     ],

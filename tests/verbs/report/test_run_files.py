@@ -107,7 +107,7 @@ def test_the_command_line_packs(write_run, tmp_path: Path, capsys) -> None:
     ]
     with pytest.raises(SystemExit):
         main(["report", str(runs), "--by", "seed", "--pack", str(tmp_path)])
-    assert "leave --save, --html and --pack out" in capsys.readouterr().err
+    assert "--by cannot be combined with other options" in capsys.readouterr().err
 
 
 def test_each_committed_run_is_stored_once() -> None:

@@ -23,7 +23,7 @@ def run(argv: list[str]) -> None:
     """Print the tables that the arguments ask for, and the names of written files."""
     parser = _Parser(
         prog="matinee report",
-        usage="matinee report [FOLDER...] [--save FOLDER] [--html FILE] [--pack FOLDER]\n"
+        usage="matinee report [FOLDER...] [--agreement] [--save FOLDER] [--html FILE] [--pack FOLDER]\n"
         "       matinee report --by KEY FOLDER...",
         description=HELP, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter,
     )  # fmt: skip
@@ -45,6 +45,10 @@ def run(argv: list[str]) -> None:
         "all that report reads, but no checkpoints",
     )  # fmt: skip
     parser.add_argument(
+        "--agreement", action="store_true",
+        help="also compare the rankings of the models between protocols, by Kendall's tau",
+    )  # fmt: skip
+    parser.add_argument(
         "--by", metavar="KEY",
         help="tabulate the runs of one model by a config key, such as model.embedding_dim;\n"
         "writes by_KEY.csv, .md and .png to the first folder",
@@ -53,15 +57,13 @@ def run(argv: list[str]) -> None:
     if asked.by is not None:
         from matinee.verbs.report.sweep import sweep
 
-        if asked.save or asked.html or asked.pack:
-            raise MatineeError(
-                "--by cannot be combined with other options; leave --save, --html and --pack out."
-            )
+        if asked.save or asked.html or asked.pack or asked.agreement:
+            raise MatineeError("--by cannot be combined with other options; leave them out.")
         print(sweep(asked.folders, asked.by))
         return
     from matinee.verbs.report.output import report
 
-    print(report(asked.folders, asked.save, asked.html, asked.pack))
+    print(report(asked.folders, asked.save, asked.html, asked.pack, asked.agreement))
     written = [asked.save / "report.md", asked.save / "report.csv"] if asked.save else []
     written += [asked.html] if asked.html else []
     written += [asked.pack / "runs.parquet"] if asked.pack else []
@@ -74,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
         _, _, option = message.partition("unrecognized arguments: ")
         if option:
             near = difflib.get_close_matches(
-                option.split()[0], ("--save", "--html", "--pack", "--by"), n=1
+                option.split()[0], ("--save", "--html", "--pack", "--by", "--agreement"), n=1
             )
             hint = f"; did you mean {near[0]}?" if near else "; see 'matinee report --help'."
             raise MatineeError(f"unknown option {option}{hint}")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matinee.display import plotting
 from matinee.display.metrics import metric_title
 from matinee.verbs.report import figures
+from matinee.verbs.report.agreement import EXPLANATION as AGREEMENT
 from matinee.verbs.report.comparison import Comparison, RunGroup, protocol_facts
 from matinee.verbs.report.runs import Run, changed_keys
 from matinee.verbs.report.significance import Difference
@@ -26,7 +27,10 @@ Tested = tuple[Mapping[str, Difference], Sequence[str]]
 
 
 def page(
-    comparisons: Sequence[Comparison], tested: Sequence[Tested], left_out: Sequence[str]
+    comparisons: Sequence[Comparison],
+    tested: Sequence[Tested],
+    left_out: Sequence[str],
+    rankings: pd.DataFrame | None = None,
 ) -> str:
     """Write a page about all comparisons.
 
@@ -34,6 +38,7 @@ def page(
         comparisons: One for each protocol.
         tested: For each, the differences from the best and sentences on what could not be compared.
         left_out: Remarks on runs that are left out.
+        rankings: The table of how far the rankings of the protocols agree.
 
     Returns:
         HTML that contains everything. Without scripts it is complete; its only script sorts tables. Its
@@ -58,6 +63,8 @@ def page(
         sections=sections,
         left_out=left_out,
         explanation=EXPLANATION,
+        rankings=None if rankings is None else _sortable(rankings),
+        on_rankings=AGREEMENT,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from matinee.display.markdown import as_markdown, literal
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 from matinee.texts import table_cell
+from matinee.verbs.report.agreement import EXPLANATION as AGREEMENT
+from matinee.verbs.report.agreement import agreement_table
 from matinee.verbs.report.comparison import Comparison, compare, protocol_facts
 from matinee.verbs.report.run_files import find_run_files, pack
 from matinee.verbs.report.significance import Difference, differences
@@ -30,6 +33,7 @@ def report(
     save: Path | None = None,
     html: Path | None = None,
     packed: Path | None = None,
+    agreement: bool = False,
 ) -> str:
     """Compare all finished runs below some folders; seeds of one experiment share a row.
 
@@ -39,13 +43,16 @@ def report(
         html: A file for an HTML page with tables and figures.
         packed: A folder for the packed table of the runs, see
             :func:`matinee.verbs.report.run_files.pack`.
+        agreement: Whether to compare the rankings of models under different protocols as well, see
+            :func:`matinee.verbs.report.agreement.agreement_table`.
 
     Returns:
         Markdown: for each protocol (data, split and rules of evaluation) a heading, the protocol, a
         table of metrics and a table of differences from the best.
 
     Raises:
-        MatineeError: If a folder is missing, no run is found or a file cannot be written.
+        MatineeError: If a folder is missing, no run is found, a file cannot be written or there are no
+            rankings to compare.
     """
     if html is not None and html.is_dir():
         raise MatineeError(f"{html} is a folder; name a file such as {html / 'report.html'}.")
@@ -55,6 +62,9 @@ def report(
     sections = [_section(c, *results) for c, results in zip(comparisons, tested, strict=True)]
     if any(found for found, _ in tested):
         sections.append(EXPLANATION)
+    rankings = agreement_table(comparisons) if agreement else None
+    if rankings is not None:
+        sections.append(_agreement(rankings))
     if left_out:
         sections.append(f"Left out: {'; '.join(left_out)}.")
     text = "\n\n".join(sections)
@@ -66,7 +76,7 @@ def report(
         from matinee.verbs.report.html_page import page  # importing matplotlib takes a second
 
         make_folder(html.parent)
-        whole = _bytes(page(comparisons, tested, left_out))
+        whole = _bytes(page(comparisons, tested, left_out, rankings))
         write_whole(html, lambda file: file.write(whole))
     if packed is not None:
         make_folder(packed)
@@ -135,6 +145,11 @@ def _section(
         table["model"] = [literal(label) for label in table["model"]]
         parts += [literal(f"{differences_title(comparison)}:"), as_markdown(table)]
     return "\n\n".join([*parts, *map(literal, problems)])
+
+
+def _agreement(table: pd.DataFrame) -> str:
+    shown = table.map(literal)
+    return "\n\n".join(["Agreement of the protocols", as_markdown(shown), AGREEMENT])
 
 
 def _bytes(text: str) -> bytes:

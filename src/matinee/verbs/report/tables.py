@@ -28,6 +28,7 @@ def metrics_table(comparison: Comparison) -> pd.DataFrame:
     """Return the table of metrics of one protocol, as text."""
     rows = pd.DataFrame([_row(comparison, entry) for entry in comparison.groups])
     last = [*(name for name in rows.columns if name.startswith("published")), "seeds", "fit s"]
+    last += [name for name in rows.columns if name == "peak GB"]  # older runs have no record of it
     return rows[[*(name for name in rows.columns if name not in last), *last]].fillna("")
 
 
@@ -65,5 +66,8 @@ def _row(comparison: Comparison, group: RunGroup) -> dict[str, str]:
         reference = comparison.reference(group, metric)
         if reference is not None:
             row[f"published {title}"] = decimal(reference)
-    seconds = [run.result["environment"]["seconds"]["fit"] for run in group.runs]
-    return row | {"seeds": str(len(group.runs)), "fit s": f"{np.median(seconds):.1f}"}
+    environments = [run.result["environment"] for run in group.runs]
+    seconds = [environment["seconds"]["fit"] for environment in environments]
+    row |= {"seeds": str(len(group.runs)), "fit s": f"{np.median(seconds):.1f}"}
+    peaks = [peak for made_in in environments if (peak := made_in.get("peak_memory_bytes"))]
+    return row | ({"peak GB": f"{max(peaks) / 1e9:.1f}"} if peaks else {})
