@@ -1,13 +1,16 @@
 """The launchers train, print a table at the end, and fail when a run fails."""
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from matinee.config.folders import config_dir
+from matinee.experiment.run_folder import read_result
 
 LAUNCHERS = Path(__file__).resolve().parents[1] / "launchers"
 
@@ -96,3 +99,78 @@ def test_models_in_closed_form_are_not_trained(tmp_path: Path) -> None:
     left_out |= {"ease", "ials", "item_knn", "session_knn"}
     every = {path.stem for path in (config_dir() / "model").glob("*.yaml")}
     assert set(done.stdout.split()) == every - left_out
+
+
+@pytest.mark.slow
+def test_the_benchmark_compares_two_protocols_and_continues(
+    table_overrides: list[str], tmp_path: Path
+) -> None:
+    def benchmark() -> str:
+        name, logs = "07_benchmark.sh", str(tmp_path / "logs")
+        done = launch(name, "--fast", *table_overrides, cwd=tmp_path, LOGS=logs)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    printed = benchmark()
+    folders = {
+        str(path.parent.relative_to(tmp_path / "logs")): path.stat().st_mtime_ns
+        for path in (tmp_path / "logs").rglob("result.json")
+    }
+    runs = ["markov/seed0", "pooling/seed0", "pooling/seed1", "popularity/seed0"]
+    splits = ("leave_last_out", "global_timeline")
+    assert sorted(folders) == sorted(f"{split}/{run}" for split in splits for run in runs)
+    for split in splits:
+        assert f"ratings.csv, {split} split" in printed
+    assert "peak GB" in printed and "95 % interval" in printed and "Kendall's tau" in printed
+    assert (tmp_path / "logs/report.html").is_file()
+
+    (tmp_path / "logs/global_timeline/pooling/seed1/result.json").unlink()
+    assert table_of(benchmark()) == table_of(printed)
+    for folder, written in folders.items():
+        again = (tmp_path / "logs" / folder / "result.json").stat().st_mtime_ns
+        assert (again > written) == (folder == "global_timeline/pooling/seed1"), folder
+
+
+def table_of(printed: str) -> list[str]:
+    """Return the rows of all tables up to the columns of seconds and memory."""
+    return re.findall(r"^\|.*\d\.\d{4}", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_benchmark_skips_the_timeline_of_data_without_times(tmp_path: Path) -> None:
+    rows = [[user, *((user + step) % 7 + 7 * step for step in range(5))] for user in range(1, 40)]
+    (tmp_path / "histories.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    data = ["dataset=lines", f"dataset.path={tmp_path}/histories.txt"]
+    models = "no_such_model,popularity"
+    done = launch(
+        "07_benchmark.sh", *data, cwd=tmp_path, LOGS=str(tmp_path / "logs"), MODELS=models
+    )
+    assert "global_timeline is skipped: the data have no times." in done.stdout
+    assert "| popularity |" in done.stdout and "Kendall" not in done.stdout
+    assert done.returncode == 1 and "leave_last_out/no_such_model" in done.stderr
+
+
+def test_the_benchmark_takes_one_data_set(tmp_path: Path) -> None:
+    done = launch("07_benchmark.sh", "ml-100k", "ml-1m", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "name one data set, not: ml-100k ml-1m\n")
+
+
+@pytest.mark.slow
+def test_the_seed_changes_nothing_in_models_that_the_benchmark_trains_once(
+    run: Callable[..., Path],
+) -> None:
+    every = {path.stem for path in (config_dir() / "experiment/leave_last_out").glob("*.yaml")}
+    script = (LAUNCHERS / "07_benchmark.sh").read_text()
+    (line,) = re.findall(r'^drawing=".*?"', script, re.MULTILINE)
+    script = f'usage() {{ :; }}; source "{LAUNCHERS}/common.sh"; {line}; echo "$drawing"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    once = every - set(done.stdout.split())
+    assert {"markov", "ease"} <= once and "ials" not in once
+    for model in once:
+        metrics = [
+            read_result(
+                run(f"experiment=leave_last_out/{model}", f"seed={seed}", folder=f"{model}{seed}")
+            )["metrics"]
+            for seed in (0, 1)
+        ]
+        assert metrics[0] == metrics[1], model
