@@ -1,10 +1,10 @@
 """How much does the protocol change the result of one and the same model?
 
-Trains `markov` and `gru` on MovieLens 100K by the experiments `leave_last_out/MODEL`, with seed 0; `gru` for 8
-epochs alone, to save time. Measures NDCG@10 and Recall@10 on test under variations in which published results
+Trains `markov` and `gru` on MovieLens 100K by the experiments `leave_last_out/MODEL`, with seed 0 and `gru`
+for 8 epochs only. Measures NDCG@10 and Recall@10 on test under variations in which published results
 differ, one at a time: seen items, the order of rows of equal times, ties of scores, sampled candidates, the
-epoch that counts, the loss, the split. Sampled candidates, optimistic ties and epochs chosen on test exist in
-this script alone. Prints the rows and writes them to `benchmarks/protocols.csv`, from which the table of
+epoch that counts, the loss, the split. Sampled candidates, optimistic ties and epochs chosen on test exist
+in this script alone. Prints the rows and writes them to `benchmarks/protocols.csv`, from which the table of
 docs/numbers.md is made.
 
     python benchmarks/protocols.py
