@@ -68,6 +68,17 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
         return check_config(config, verb, everything.hydra)
 
 
+def chosen(*overrides: str, verb: str = "train") -> dict[str, str]:
+    """Return the choice of each config group, and of each part of a group that a config moves.
+
+    >>> chosen("experiment=user_based/gru")["loss"]
+    'softmax'
+    """
+    with _hydra():
+        everything = hydra.compose(verb, [*overrides], return_hydra_config=True)
+        return {group: str(choice) for group, choice in everything.hydra.runtime.choices.items()}
+
+
 def read_choices(group: str) -> list[dict[str, Any]]:
     """Return matinee's own choices of a config group, with interpolations as text."""
     choices = []
