@@ -68,15 +68,14 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
         return check_config(config, verb, everything.hydra)
 
 
-def chosen(*overrides: str, verb: str = "train") -> dict[str, str]:
-    """Return the choice of each config group, and of each part of a group that a config moves.
+def compose_unchecked(*overrides: str) -> DictConfig:
+    """Compose a config of ``train`` without a check, with what Hydra knows about it under ``hydra``.
 
-    >>> chosen("experiment=user_based/gru")["loss"]
+    >>> compose_unchecked("experiment=user_based/gru").hydra.runtime.choices["loss"]
     'softmax'
     """
     with _hydra():
-        everything = hydra.compose(verb, [*overrides], return_hydra_config=True)
-        return {group: str(choice) for group, choice in everything.hydra.runtime.choices.items()}
+        return hydra.compose("train", [*overrides], return_hydra_config=True)
 
 
 def read_choices(group: str) -> list[dict[str, Any]]:

@@ -145,8 +145,9 @@ def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
 
 def print_importances(prepared: Search, rows: Sequence[Row], records: Records) -> None:
     """Print the importance of each hyperparameter and draw the slices, if there are enough trials."""
-    done = _done(prepared, rows)
-    found = importances(prepared, done)
+    pruned = [row for row in rows if row["failure"] == PRUNED]
+    measured = [*_done(prepared, rows), *pruned]
+    found = importances(prepared, measured)
     if not found:
         print(f"\nimportances need {LEAST_TRIALS} finished trials of different values")
         return
@@ -156,7 +157,7 @@ def print_importances(prepared: Search, rows: Sequence[Row], records: Records) -
     }
     print(f"\n{as_markdown(pd.DataFrame(shares))}\n")
     path = records.path.with_suffix(".png")
-    save_figure(slices(prepared, done, found), path)
+    save_figure(slices(prepared, measured, found), path)
     print(path)
 
 

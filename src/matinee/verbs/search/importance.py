@@ -27,7 +27,7 @@ def importances(prepared: Search, rows: Sequence[Row]) -> dict[str, float]:
 
     Args:
         prepared: The search.
-        rows: Trials with metrics.
+        rows: Trials with metrics, pruned ones among them.
 
     Returns:
         Shares that sum to 1 by hyperparameter, the largest first; empty if fewer than ten trials in the
@@ -63,12 +63,13 @@ def slices(prepared: Search, rows: Sequence[Row], shares: Mapping[str, float]) -
 
     Args:
         prepared: The search.
-        rows: Trials with metrics, the best first.
+        rows: Trials with metrics, the best first, pruned ones last.
         shares: As :func:`importances` returns them.
     """
     metric = prepared.metric_names[-1]
     values = np.array([row[metric] for row in rows])
-    tail = values[: max(int(TAIL * len(values)), 1)]
+    ordered = np.array(sorted(values, key=lambda value: -prepared.headline.goodness(value)))
+    tail = ordered[: max(int(TAIL * len(values)), 1)]
     margin = 0.05 * (tail.max() - tail.min()) or 0.05 * abs(tail[0]) or 1.0
     low, high = tail.min() - margin, tail.max() + margin
     shown = values.clip(low, high)
@@ -81,14 +82,23 @@ def slices(prepared: Search, rows: Sequence[Row], shares: Mapping[str, float]) -
         one = prepared.space.over[name]
         if isinstance(one, Range):
             places = given
-            axes.set_xscale("log" if one.log else "linear")
+            if one.log:
+                axes.set_xscale("log")
+                ticks = [float(f"{tick:.1g}") for tick in np.geomspace(one.low, one.high, 4)]
+                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axes.minorticks_off()
         else:
             levels = list(dict.fromkeys(map(json.dumps, [*one.values, *given])))
             places = [levels.index(json.dumps(value)) for value in given]
             labels = [level.strip('"') for level in levels]
             axes.set_xticks(range(len(levels)), labels, parse_math=False)
             axes.set_xlim(-0.5, len(levels) - 0.5)
-        axes.scatter(places, shown, s=16, color=COLOURS[0], alpha=0.6, linewidths=0)
+        for face, is_pruned in ((COLOURS[0], False), ("none", True)):
+            kept = [n for n, row in enumerate(rows) if bool(row["failure"]) is is_pruned]
+            axes.scatter(
+                [places[n] for n in kept], shown[kept], s=16, facecolors=face, edgecolors=COLOURS[0],
+                alpha=0.7, linewidths=0.8, label="pruned" if is_pruned and kept else None,
+            )  # fmt: skip
         axes.scatter(places[:1], shown[:1], s=60, marker="*", color=COLOURS[1], label="best")
         for row, place, value in zip(rows, places, shown, strict=True):
             if row["hyperparameters"] == prepared.default:

@@ -21,7 +21,9 @@ from matinee.files import write_whole
 
 Row = dict[str, Any]  # the keys below, and the metrics of a trial
 ROW = {"trial", "hash_ID", "hyperparameters", "failure"}
-PRUNED = "pruned"  # the failure of a trial that was ended early
+PRUNED = (
+    "pruned"  # the failure of a trial that was ended early; its metrics are those of its best epoch
+)
 POLL_SECONDS = 0.2
 
 

@@ -102,7 +102,7 @@ class GuidedSearch:
         check_search(found or prepared.identity, prepared.identity, self.storage)
 
     def rows(self) -> list[Row]:
-        """Return the rows of the finished trials, in their order; a pruned one has no metrics."""
+        """Return the rows of the finished trials, in their order."""
         trials = self.study.get_trials(deepcopy=False, states=FINISHED)
         return [trial.user_attrs["row"] for trial in trials]
 
@@ -188,7 +188,6 @@ class GuidedSearch:
         print(f"trial {trial.number + 1}", end=": ", file=sys.stderr)
         row = self.prepared.run(self.prepared.space.from_optuna(trial.params), watcher)
         if watcher.pruned:
-            row |= dict.fromkeys(self.prepared.metric_names)
             row["failure"] = PRUNED
         trial.set_user_attr("row", {"trial": trial.number + 1, **row})
         if watcher.pruned:

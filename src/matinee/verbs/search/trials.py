@@ -1,11 +1,12 @@
 """Trials of a search: each trains and measures one combination of hyperparameters."""
 
 import math
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from matinee.config.composing import chosen, compose
+from matinee.config.composing import compose, compose_unchecked
 from matinee.config.parts import make_part
+from matinee.config.targets import find_target
 from matinee.config.trees import differences, flatten
 from matinee.contracts import Headline
 from matinee.data.interactions import Interactions
@@ -23,7 +25,14 @@ from matinee.errors import Diverged, MatineeError, Stopped
 from matinee.experiment import building, measuring
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
-from matinee.verbs.search.spaces import Hyperparameters, Space, hash_id, read_space, written
+from matinee.verbs.search.spaces import (
+    Hyperparameters,
+    Space,
+    as_overrides,
+    hash_id,
+    read_space,
+    written,
+)
 
 OMITTED = ("epoch_table", "progress_bar")  # callbacks that a trial does not need
 DATA = ("dataset", "split", "data")  # groups that decide which rows are read, and how
@@ -91,6 +100,8 @@ class Search:
 
     def command(self, hyperparameters: Mapping[str, Any]) -> list[str]:
         """Return the arguments of ``matinee`` that train with some hyperparameters."""
+        if hyperparameters == self.default:
+            return ["train", *self.base]
         model = self.space.model
         name = [f"name={self.folder.name}/search/{model}"] if model else []
         return ["train", *self.base, *self.space.overrides(hyperparameters), *name]
@@ -180,6 +191,8 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
     if space.model and not any(entry.startswith("dataset=") for entry in overrides):
         base.append(f"dataset={available_dataset()}")
     base += overrides
+    if space.model is None:
+        space = _with_samplers(space, base)
     drawn = space.overrides(next(space.draws(config.seed))) if space.model else ()
     built = building.build(compose(*base, *drawn))
     if not built.config.callbacks.get("checkpoints"):
@@ -192,7 +205,7 @@ def prepare(config: DictConfig, overrides: Sequence[str]) -> Search:
         "overrides": list(overrides),
         "protocol": {**built.datamodule.protocol, **built.task.protocol},
     }
-    dataset = chosen(*base)["dataset"]
+    dataset = _choices(base)["dataset"]
     label = built.config.name.removeprefix(f"{dataset}/").replace("/", "-")
     mark = hash_id({key: value for key, value in identity.items() if key != "protocol"})[:8]
     words = [space.model or f"{label}-{mark}", *["grid"] * (config.method == "grid")]
@@ -259,11 +272,45 @@ def _default(space: Space, base: Sequence[str], built: building.Experiment) -> H
             others = _rules(space, base, {**first, name: value}, built, where)
             _check_equal(name, rules, others)
     whole: Any = OmegaConf.to_container(built.config)
-    values, groups = flatten(whole), chosen(*base)
+    values, groups = flatten(whole), _choices(base)
     keys = {name: name.lstrip("+") for name in space.over}
     default = {name: groups.get(key, values.get(key)) for name, key in keys.items()}
     _check_equal(", ".join(space.over), _rules_of(built), rules)
     return {name: value for name, value in default.items() if keys[name] in (*groups, *values)}
+
+
+def _choices(base: Sequence[str]) -> dict[str, str]:
+    """Return the choice of each config group."""
+    choices = compose_unchecked(*base).hydra.runtime.choices
+    return {group: str(choice) for group, choice in choices.items()}
+
+
+def _with_samplers(space: Space, base: Sequence[str]) -> Space:
+    """Let each loss of a space come with a sampler that it accepts, if the space has none of its own.
+
+    A loss that compares all items needs no sampler. One that compares sampled items keeps the sampler of
+    the config, or gets the uniform one if there is none.
+    """
+    if "loss" not in space.over or any(re.match(r"\+?sampler\b", name) for name in space.over):
+        return space
+    current = _choices(base)["sampler"]
+    wanted = {"catalogue": "none", "negatives": "uniform" if current == "none" else current}
+    needed: dict[str, list[str]] = {}
+    for loss in space.over["loss"].examples:
+        try:
+            target = compose(*base, *as_overrides({"loss": loss})).loss._target_
+        except MatineeError as error:
+            raise MatineeError(f"over, loss={written(loss)}: {error}") from error
+        sampler = wanted.get(getattr(find_target(target, "loss"), "compares", ""), current)
+        if sampler != current:
+            options = compose_unchecked(*base, f"sampler={sampler}").sampler
+            unused = list(options or ()) if sampler == "none" else []  # set by the experiment
+            needed[loss] = [f"sampler={sampler}", *(f"~sampler.{option}" for option in unused)]
+
+    def overrides(hyperparameters: Mapping[str, Any]) -> list[str]:
+        return [*as_overrides(hyperparameters), *needed.get(hyperparameters.get("loss", ""), ())]
+
+    return replace(space, overrides=overrides)
 
 
 def _rules(
