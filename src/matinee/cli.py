@@ -29,7 +29,7 @@ Verbs:
   evaluate   evaluate a finished run again and compare with the recorded metrics
   recommend  recommend items to a user of the data or to a new user
   report     compare runs: tables, significant differences, and an HTML page with figures
-  search     search a space of hyperparameters; the same command continues a stopped search
+  search     search for better values of any keys; the same command continues a stopped search
   describe   describe a dataset before training, and report what looks wrong
 
 Start here:
@@ -275,7 +275,9 @@ def _report(argv: list[str]) -> None:
 def _search(argv: list[str]) -> None:
     from matinee.config.checking import top_level
     from matinee.config.composing import with_config
+    from matinee.config.typed import take_typed
 
+    argv, values = take_typed(argv, {"over": (str, "{KEY: VALUES, ...}")})
     of_train = {"experiment", "encoder", *(key for keys in top_level("train") for key in keys)}
     of_train.difference_update(*top_level("search"))
     every_run = [entry for entry in argv if re.split(r"[.=@]", entry.lstrip("+~"))[0] in of_train]
@@ -283,6 +285,7 @@ def _search(argv: list[str]) -> None:
     def run(config: Any) -> None:
         from matinee.verbs.search.command import search
 
+        config.over = values.get("over")
         search(config, every_run)
 
     with_config("search", [entry for entry in argv if entry not in every_run], run)

@@ -167,7 +167,7 @@ TARGETS = [
     "matinee.training.callbacks.AtomicCheckpointIO.save_checkpoint",
     "matinee.training.callbacks.AtomicCheckpointIO.remove_checkpoint",
     "matinee.training.tasks.RatingTask.load_from_checkpoint",
-    "matinee.verbs.search.spaces.Space",
+    "matinee.verbs.search.published.published_space",
     "matinee.experiment.running.train",
     "matinee.cli.main",
     "matinee.files.os.system",

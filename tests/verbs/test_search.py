@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -26,9 +27,11 @@ from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
 from matinee.training.tasks import NextItemTask, RatingTask
-from matinee.verbs.search.command import print_rows, published_rows, search
+from matinee.verbs.search.command import print_rows, search
+from matinee.verbs.search.importance import LEAST_TRIALS, importances, slices
+from matinee.verbs.search.published import published_rows, published_space
 from matinee.verbs.search.records import Records
-from matinee.verbs.search.spaces import Space, as_overrides, hash_id
+from matinee.verbs.search.spaces import Choices, Range, Space, hash_id, read_space
 from matinee.verbs.search.tpe import GuidedSearch, Pruning
 from matinee.verbs.search.trials import Search, prepare
 
@@ -43,6 +46,8 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["test_search", "matinee.verbs.search.command"])
 TINY = ["space=pooling", "space.choices.n_iter=[1,2]", "space.choices.embedding_dim=[8,16]"]
 TINY += ["space.choices.batch_size=[256]", "accelerator=cpu"]
+OVER = "{optimizer.lr: log(1e-3,1e-1), model.embedding_dim: [4,8], loss: [softmax,bpr]}"
+RANKING = ["experiment=user_based/pooling", *DATA, "trainer.max_epochs=2"]
 
 
 def space_of(model: str) -> Space:
@@ -60,6 +65,13 @@ PLACES = {  # where a process can be killed: as one of these begins
 }
 
 
+def search_over(over: str | Path, *options: str, overrides: list[str]) -> None:
+    """Run a search over keys, as the command line does."""
+    config = compose("accelerator=cpu", *options, verb="search")
+    config.over = str(over)
+    search(config, overrides)
+
+
 def in_process(log: Path, *options: str, **arranged: Any) -> Any:
     """Start a search in a process of its own, its output in a file; imports are paid for once."""
     process = FORKSERVER.Process(target=_logged, args=(log, options), kwargs=arranged)
@@ -68,7 +80,11 @@ def in_process(log: Path, *options: str, **arranged: Any) -> Any:
 
 
 def _logged(
-    log: Path, options: tuple[str, ...], kill_at: tuple[str, int] | None = None, meet: Any = None
+    log: Path,
+    options: tuple[str, ...],
+    kill_at: tuple[str, int] | None = None,
+    meet: Any = None,
+    own: bool = False,
 ) -> None:
     """Run a search that kills itself at the n-th call of a place, or first meets another one."""
     sys.stdout = sys.stderr = log.open("w", buffering=1)
@@ -92,7 +108,10 @@ def _logged(
             return run(self, *arguments)
 
         Search.run = together  # type: ignore[method-assign]
-    run_search(*options)
+    if own:
+        search_over(OVER, *options, overrides=RANKING)
+    else:
+        run_search(*options)
 
 
 def lines(path: Path) -> list[str]:
@@ -107,12 +126,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "markov" / "pooling-cpu.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def ratings(table_overrides: list[str]) -> list[str]:
+    """Return overrides of a small experiment that predicts ratings."""
+    data = [entry for entry in table_overrides if not entry.startswith("trainer.")]
+    return ["experiment=random/mf_bias", *data, "data.batch_size=64", "trainer.max_epochs=12"]
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    (path,) = folder.rglob("*.jsonl")
+    return [json.loads(line) for line in lines(path)[1:]]
+
+
 def test_hashes_are_those_published() -> None:
     rows = published_rows("cnn")
     assert len(rows) == 5
     for name, row in rows.items():
         assert hash_id(row["hyperparameters"]) == name
-        whole = {**space_of("cnn").choices, "dilation": [row["hyperparameters"]["dilation"]]}
+        lists = {key: one.values for key, one in space_of("cnn").over.items()}
+        whole = {**lists, "dilation": [row["hyperparameters"]["dilation"]]}
         assert row["hyperparameters"].keys() == whole.keys()
         assert all(value in whole[key] for key, value in row["hyperparameters"].items())
 
@@ -126,26 +158,26 @@ def test_draws_are_distinct_members_and_a_function_of_the_seed(model: str, seed:
     assert drawn == list(islice(space_of(model).draws(seed), 10))
     assert len({hash_id(h) for h in drawn}) == 10
     for h in drawn:
-        assert all(h[name] in values for name, values in space.choices.items())
+        assert all(h[name] in one.values for name, one in space.over.items())
         if model == "cnn":
             dilation = [h["dilation_multiplier"] ** (i % 8) for i in range(h["num_layers"])]
             assert h.pop("dilation") == dilation
-        assert h.keys() == space.choices.keys()
+        assert h.keys() == space.over.keys()
         assert isinstance(h["l2"], float) and isinstance(h["learning_rate"], float)
 
 
 def test_another_seed_draws_differently_and_a_small_space_is_drawn_whole() -> None:
     space = space_of("lstm")
     assert next(space.draws(0)) != next(space.draws(1))
-    few = {name: values[:1] for name, values in space.choices.items()}
-    few |= {"n_iter": [5, 6], "l2": [0, 1e-6, 1e-5]}
-    assert len(list(Space("lstm", few).draws(0))) == Space("lstm", few).size == 6
+    lists = {name: list(one.values)[:1] for name, one in space.over.items()}
+    few = published_space("lstm", lists | {"n_iter": [5, 6], "l2": [0, 1e-6, 1e-5]})
+    assert len(list(few.draws(0))) == few.size == len(list(few.grid())) == 6
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_space_composes_a_run_of_what_was_drawn(model: str) -> None:
     for h in islice(space_of(model).draws(1), 3):
-        config = compose("experiment=search", *as_overrides(model, h))
+        config = compose(*space_of(model).base, *space_of(model).overrides(h))
         losses = {
             "bpr": "SaturatingBPR",
             "pointwise": "SaturatingPointwise",
@@ -240,17 +272,17 @@ def test_the_table_ends_with_a_command_that_makes_the_best_run(
     output = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in undisturbed.decode().splitlines()[1:]]
     best = max(rows, key=lambda row: row["validation_mrr"])
-    table = [line.split("|")[1].strip() for line in output if line.count("|") == 4]
-    assert table[0] == "hash_ID" and table[2] == best["hash_ID"] and len(table) == 22
-    assert output[-1] == str(path)
-    program, verb, *overrides = shlex.split(output[-2])
+    table = [line.split("|")[1].strip() for line in output if line.startswith("|")]
+    assert table[0] == "hash" and table[2] == best["hash_ID"][:8] and table[22] == "hyperparameter"
+    assert str(path) in output and str(path.with_suffix(".png")) in output
+    program, verb, *overrides = shlex.split(output[-1])
     assert (program, verb) == ("matinee", "train")
     config = compose(*overrides, f"run_folder={tmp_path / 'run'}", "logger=none")
     metrics = read_result(running.train(config, overrides))["metrics"]
     assert metrics["val/mrr"] == best["validation_mrr"]
     assert metrics["test/mrr"] == best["test_mrr"]
 
-    run_search("trials=3", f"log_dir={tmp_path}", f"hash={best['hash_ID']}")
+    run_search("trials=3", f"log_dir={tmp_path}", f"hash={best['hash_ID'][:6]}")
     assert "identical to the record" in capsys.readouterr().out
 
 
@@ -280,8 +312,8 @@ def test_a_diverged_run_is_a_result_without_metrics(
         assert "NaN" in row["failure"] or "nan" in row["failure"]
     assert printed.err.count("trial ") == 2
     names = ("test_mrr", "validation_mrr")
-    shown = SimpleNamespace(folder=path.parent, metric_names=names, headline=NextItemTask.headline)
-    print_rows(shown, "pooling", [row])
+    shown = SimpleNamespace(folder=path.parent, metric_names=names, default=None)
+    print_rows(shown, "pooling", [row])  # type: ignore[arg-type]
     assert "pooling: 1 combination on markov" in capsys.readouterr().out
     run_search(*options)
     assert capsys.readouterr().err.count("trial ") == 0
@@ -293,8 +325,8 @@ def test_a_diverged_run_is_a_result_without_metrics(
     [
         (["trials=0"], DATA, "trials is 0; give 1 to"),
         (["trials=99999"], DATA, "trials is 99999; give 1 to 384"),
-        (["trials=many"], DATA, "trials is 'many'; give a whole number"),
-        (["method=grid"], DATA, "method is 'grid'; give one of random, tpe"),
+        (["trials=many"], DATA, "trials is 'many'; give a whole number or null"),
+        (["method=genetic"], DATA, "method is 'genetic'; give one of tpe, random, grid"),
         (["storage=sqlite:///x.db"], DATA, "storage=... is for method=tpe"),
         (["method=tpe", "storage=no://url"], DATA, "the database no://url cannot be used"),
         (
@@ -379,23 +411,266 @@ def test_a_hopeless_trial_ends_early(tmp_path: Path) -> None:
         study.study.tell(good, value)
     trial = study.study.ask(study.distributions)
     watcher = Pruning(trial, study.prepared.headline.monitor)
-    study.prepared.run(trial.params, watcher)
+    study.prepared.run(study.prepared.space.from_optuna(trial.params), watcher)
     assert watcher.pruned
     reported = study.study.trials[-1].intermediate_values
     assert list(reported) == [0, 1, 2, 3]
     assert all(0 < value <= 1 for value in reported.values())
 
 
-def test_a_search_for_errors_prefers_the_lower_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_space_is_read_as_it_is_written(tmp_path: Path) -> None:
+    space = read_space(
+        "{optimizer.lr: log(1e-4, 1e-1), loss:[mse, huber], model.dims: [[8,4],[4]], "
+        "task.l2: uniform(0, 1), +optimizer.eps: [1e-8], data.batch_size:int(1,3), n.x: logint(1,9)}"
+    )
+    assert space.over == {
+        "optimizer.lr": Range(1e-4, 1e-1, log=True, whole=False),
+        "loss": Choices(["mse", "huber"]),
+        "model.dims": Choices([[8, 4], [4]]),
+        "task.l2": Range(0, 1, log=False, whole=False),
+        "+optimizer.eps": Choices([1e-8]),
+        "data.batch_size": Range(1, 3, log=False, whole=True),
+        "n.x": Range(1, 9, log=True, whole=True),
+    }
+    assert space.size == float("inf")
+    file = tmp_path / "space.yaml"
+    file.write_text("# mine\noptimizer.lr: log(1e-4, 1e-1)  # a rate\nloss: [mse, huber]\n")
+    over = dict(list(space.over.items())[:2])
+    assert read_space(str(file)).over == over
+
+
+@pytest.mark.parametrize(
+    ("over", "sentence"),
+    [
+        ("{}", "holds no hyperparameter"),
+        ("{a.b: 3}", "over: a.b is 3; give a list of values, log"),
+        ("{a.b: []}", "a.b is []; give a list"),
+        ("{a.b: {c: 1}}", "a.b is {'c': 1}; give a list"),
+        ("{a.b: [{c: 1}]}", "a.b holds {'c': 1}; give single values"),
+        ("{a.b: [1, 1]}", "a.b is [1, 1]; give each value once"),
+        ("{a.b: [.nan]}", "a.b holds nan; give finite numbers"),
+        ("{a.b: lgo(1,2)}", "there is no lgo(...); did you mean 'log'?"),
+        ("{a.b: __import__(1)}", "there is no __import__(...); give"),
+        ("{a.b: log(1)}", "a.b is log(1); give two numbers"),
+        ("{a.b: log(1,2,3)}", "give two numbers"),
+        ("{a.b: log(1,x)}", "give two numbers"),
+        ("{a.b: log(2,1)}", "give the lower number first"),
+        ("{a.b: log(1,1e999)}", "give the lower number first"),
+        ("{a.b: log(0,1)}", "a logarithm needs numbers above 0"),
+        ("{a.b: int(1,2.5)}", "give two whole numbers"),
+        ("{a b: [1]}", "'a b' is no key"),
+        ("{dataset.path: [x, y]}", "trials on different data cannot be compared"),
+        ("{split: [random]}", "trials on different data cannot be compared"),
+        ("{seed: [1, 2]}", "seed is no hyperparameter: give seed=... to the search"),
+        ("{trainer.devices: [1, 2]}", "use the options accelerator and devices"),
+        ("{a.b: [1]", "over cannot be read"),
+        ("nowhere.yaml", "over is 'nowhere.yaml', but that file cannot be read"),
+    ],
+)
+def test_a_space_that_is_not_understood_is_refused(over: str, sentence: str) -> None:
+    with pytest.raises(MatineeError, match=re.escape(sentence)):
+        read_space(over)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_drawn_numbers_are_in_their_range_and_short(seed: int) -> None:
+    over = "{a: log(1e-4,1e-1), b: uniform(-1,1), c: int(3,5), d: logint(1,4), e: [[1],[2]]}"
+    drawn = list(islice(read_space(over).draws(seed), 5))
+    assert drawn == list(islice(read_space(over).draws(seed), 5))
+    for one in drawn:
+        assert read_space(over).holds(one)
+        assert read_space(over).holds(read_space(over).from_optuna(read_space(over).to_optuna(one)))
+        assert all(float(f"{one[name]:.4g}") == one[name] for name in "ab")
+        assert not read_space(over).holds(one | {"c": 6}) and type(one["d"]) is int
+
+
+def test_whole_numbers_are_equally_likely_up_to_both_ends() -> None:
+    generator = np.random.default_rng(0)
+    one = Range(3, 5, log=False, whole=True)
+    counts = np.bincount([one.draw(generator) for _ in range(3000)])
+    assert len(counts) == 6 and counts[3:].min() > 900 and counts[:3].sum() == 0
+    low = Range(1, 100, log=True, whole=True)
+    drawn = np.array([low.draw(generator) for _ in range(2000)])
+    assert drawn.min() == 1 and drawn.max() == 100 and 0.4 < (drawn <= 10).mean() < 0.6
+
+
+def test_a_grid_is_run_whole_and_its_best_can_be_trained(
+    ratings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = SimpleNamespace(
-        folder=tmp_path, metric_names=("test_rmse", "validation_rmse"), headline=RatingTask.headline,
-        command=lambda hyperparameters: ["train"],
-    )  # fmt: skip
-    rows = [
-        {"hash_ID": name, "test_rmse": 1.0, "validation_rmse": value, "hyperparameters": {}, "failure": None}
-        for name, value in (("worse", 2.0), ("better", 1.0))
+    over = "{optimizer.lr: [0.001, 0.03], loss: [mse, huber]}"
+    options = ("method=grid", f"log_dir={tmp_path}")
+    search_over(over, *options, overrides=ratings)
+    output = capsys.readouterr().out.splitlines()
+    rows = rows_of(tmp_path)
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [tuple(row["hyperparameters"].values()) for row in rows] == [
+        (0.005, "mse"), (0.001, "mse"), (0.001, "huber"), (0.03, "mse"), (0.03, "huber")
     ]  # fmt: skip
-    print_rows(shown, "mf", rows)
-    assert "best on validation, better" in capsys.readouterr().out
+    assert all(row["failure"] is None and not any("test" in key for key in row) for row in rows)
+    best = min(rows, key=lambda row: row["validation_rmse"])  # a lower error is better
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output if line[:1] == "|"]
+    assert table[0] == ["hash", "validation_rmse", "optimizer.lr", "loss"]
+    assert table[2][0].startswith(best["hash_ID"][:8]) and len(table) == 2 + 5
+    assert sum(cells[0].endswith("(default)") for cells in table) == 1
+    assert f"the default has {rows[0]['validation_rmse']:.4f}" in "\n".join(output)
+
+    for row, command in ((best, shlex.split(output[-1])[2:]), (rows[0], [*ratings, "seed=0"])):
+        config = compose(
+            *command,
+            "trainer.accelerator=cpu",
+            f"run_folder={tmp_path / row['hash_ID']}",
+            "logger=none",
+        )
+        result = read_result(running.train(config, command))
+        assert result["metrics"]["val/rmse"] == row["validation_rmse"]
+    assert result["fit"]["best_epoch"] + 1 < result["fit"]["epochs"], (
+        "the last epoch is not the best"
+    )
+
+    before = (next(tmp_path.rglob("*.jsonl"))).read_bytes()
+    search_over(over, *options, overrides=ratings)
+    assert "trial" not in capsys.readouterr().err
+    assert next(tmp_path.rglob("*.jsonl")).read_bytes() == before
+
+
+def test_the_default_is_printed_where_no_trial_is_better(
+    ratings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = "{optimizer.lr: [0.005, 1e-7]}"  # the former is the default
+    search_over(over, f"log_dir={tmp_path}", overrides=ratings)
+    output = capsys.readouterr().out.splitlines()
+    assert len(rows_of(tmp_path)) == 2
+    assert output[-2] == "this is the default: no trial was better"
+    assert "optimizer.lr" not in output[-1]
+
+
+@pytest.mark.parametrize(
+    ("over", "options", "sentence"),
+    [
+        ("{optimizer.lrr: [0.1]}", [], "unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?"),
+        ("{optimzer: [adam]}", [], "unknown key 'optimzer'; did you mean 'optimizer'?"),
+        ("{loss: [mse, mes]}", [], "over, loss=mes: there is no loss=mes; did you mean 'mse'?"),
+        ("{model.embedding_dim: [8, 0]}", [], "model.embedding_dim is 0"),
+        ("{model.embedding_dim: [8, 2.5]}", [], "model.embedding_dim is 2.5; give a whole number"),
+        ("{optimizer.lr: uniform(-1,1)}", [], "over: optimizer cannot be built: Invalid learning rate"),
+        ("{model: [mf, gru]}", [], "over, model=gru: "),
+        ("{data.segments: [[], [warmth]], task: [rating, next_item]}", [], "over"),
+        ("{optimizer.lr: log(1e-3,1e-1)}", ["method=grid"], "optimizer.lr is a range of real numbers"),
+        ("{loss: [mse, mae]}", ["method=grid", "trials=1"], "method=grid runs all 2 combinations"),
+        ("{loss: [mse, mae]}", ["trials=3"], "trials is 3; give 1 to 2, the size of the space"),
+        ("{loss: [mse, mae]}", ["space=cnn"], "over=... and space=... exclude each other"),
+        ("{trainer.max_epochs: [3]}", [], "trainer.max_epochs=12 is set by the search itself"),
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_be_run_is_refused_before_anything_trains(
+    over: str, options: list[str], sentence: str, ratings: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(MatineeError, match=re.escape(sentence)):
+        search_over(over, *options, f"log_dir={tmp_path}", overrides=ratings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_changes_what_is_measured_is_refused(tmp_path: Path) -> None:
+    for values in ("[true, false]", "[true]"):
+        over = f"{{data.filter_seen: {values}}}"
+        with pytest.raises(MatineeError, match=r"data\.filter_seen changes what is measured"):
+            search_over(over, f"log_dir={tmp_path}", overrides=RANKING)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "samplers"),
+    [("user_based", ("", "uniform")), ("leave_last_out", ("", "uniform"))],
+)
+def test_each_loss_comes_with_a_sampler_that_it_accepts(
+    experiment: str, samplers: tuple[str, str], tmp_path: Path
+) -> None:
+    config = compose("accelerator=cpu", f"log_dir={tmp_path}", verb="search")
+    config.over = "{loss: [softmax, gbce]}"
+    prepared = prepare(config, [f"experiment={experiment}/attention", *DATA])
+    for loss, sampler in zip(("softmax", "gbce"), samplers, strict=True):
+        command = prepared.command({"loss": loss})[1:]
+        made = type(building.build(compose(*command)).task.sampler).__name__.lower()
+        assert made.startswith(sampler or "nonetype")
+
+
+def test_a_combination_that_cannot_be_built_fails_alone(tmp_path: Path) -> None:
+    config = compose("accelerator=cpu", f"log_dir={tmp_path}", verb="search")
+    config.over = "{model.embedding_dim: [8, 12], model.encoder.num_heads: [1, 8]}"
+    prepared = prepare(config, ["experiment=user_based/attention", *DATA])
+    row = prepared.run({"model.embedding_dim": 12, "model.encoder.num_heads": 8})
+    assert row["failure"].startswith("model.encoder") and row["validation_mrr"] is None
+
+
+def test_a_guided_search_over_keys_has_one_table_with_the_default(
+    ratings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = "{optimizer.lr: log(1e-3,1e-1), model.embedding_dim: int(2,6), loss: [mse, huber]}"
+    options = ("method=tpe", "trials=4", f"log_dir={tmp_path}")
+    search_over(over, *options, overrides=ratings)
+    first = capsys.readouterr()
+    rows = rows_of(tmp_path)
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0]["hyperparameters"] == {
+        "optimizer.lr": 0.005,
+        "model.embedding_dim": 64,
+        "loss": "mse",
+    }
+    assert all(read_space(over).holds(row["hyperparameters"]) for row in rows[1:])
+    search_over(over, *options, overrides=ratings)
+    again = capsys.readouterr()
+    assert again.out == first.out and "trial" not in again.err
+
+
+def finished(number: int) -> list[dict[str, Any]]:
+    """Return trials whose error depends on one of three hyperparameters, the last not at all."""
+    drawn = list(
+        islice(
+            read_space("{lr: log(1e-4,1e-1), loss: [mse,mae], x: uniform(0,1)}").draws(0), number
+        )
+    )
+    return [
+        {
+            "hash_ID": hash_id(one), "hyperparameters": one, "failure": None,
+            "validation_rmse": 1 + abs(np.log10(one["lr"]) + 2) + 0.01 * one["x"],
+        }
+        for one in drawn
+    ]  # fmt: skip
+
+
+def test_importances_and_slices_show_what_decides() -> None:
+    shown: Any = SimpleNamespace(
+        space=read_space("{lr: log(1e-4,1e-1), loss: [mse,mae], x: uniform(0,1)}"),
+        metric_names=["validation_rmse"], default=None, goodness=lambda row: -row["validation_rmse"],
+        headline=RatingTask.headline,
+    )  # fmt: skip
+    rows = sorted(finished(60), key=lambda row: row["validation_rmse"])
+    found = importances(shown, rows)
+    assert next(iter(found)) == "lr" and found["lr"] > 0.6
+    assert sum(found.values()) == pytest.approx(1)
+    figure = slices(shown, rows, found)
+    assert [axes.get_xlabel() for axes in figure.axes] == list(found)
+    assert figure.axes[0].get_xscale() == "log"
+    low, high = figure.axes[0].get_ylim()
+    assert low < rows[0]["validation_rmse"] < high < rows[-1]["validation_rmse"] + 0.5
+    assert importances(shown, rows[: LEAST_TRIALS - 1]) == {}
+
+
+@pytest.mark.slow
+def test_a_search_over_keys_killed_five_times_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    options = ("trials=9",)
+    search_over(OVER, *options, f"log_dir={tmp_path / 'whole'}", overrides=RANKING)
+    (whole,) = (tmp_path / "whole").rglob("*.jsonl")
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        place = ("training", "recording", "renaming")[rng.integers(3)]
+        kill_at = (place, int(rng.integers(1, 4)))
+        process = in_process(
+            tmp_path / "log", *options, f"log_dir={tmp_path / 'cut'}", kill_at=kill_at, own=True
+        )
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    search_over(OVER, *options, f"log_dir={tmp_path / 'cut'}", overrides=RANKING)
+    (cut,) = (tmp_path / "cut").rglob("*.jsonl")
+    assert len(lines(whole)) == 1 + 1 + 9
+    assert cut.name == whole.name and cut.read_bytes() == whole.read_bytes()

@@ -27,7 +27,7 @@ from matinee.errors import MatineeError
 
 OPEN = {"callbacks", "logger"}  # groups of any number of named parts; null switches one off
 OPTIONAL = {"sampler", "scheduler"}  # groups that may be empty
-LEFT_OUT = {("describe", "split")}  # optional groups of a verb
+LEFT_OUT = {("describe", "split"), ("search", "space")}  # optional groups of a verb
 MARKS = {"_target_", "_partial_"}  # keys that are not parameters
 FILLED_IN = {  # parameters that the data, the run or the environment determine
     "model": {"num_users", "num_items", "initial_score"},
@@ -53,8 +53,9 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "train": bool,
     "top_k": int,
     "repeat": bool,
-    "trials": int,
-    "method": Literal["random", "tpe"],
+    "trials": int | None,
+    "method": Literal["tpe", "random", "grid"],
+    "over": str | None,
     "accelerator": str,
     "hash": str | None,
     "storage": str | None,

@@ -68,6 +68,16 @@ def compose(*overrides: str, verb: str = "train") -> DictConfig:
         return check_config(config, verb, everything.hydra)
 
 
+def compose_unchecked(*overrides: str) -> DictConfig:
+    """Compose a config of ``train`` without a check, with what Hydra knows about it under ``hydra``.
+
+    >>> compose_unchecked("experiment=user_based/gru").hydra.runtime.choices["loss"]
+    'softmax'
+    """
+    with _hydra():
+        return hydra.compose("train", [*overrides], return_hydra_config=True)
+
+
 def read_choices(group: str) -> list[dict[str, Any]]:
     """Return matinee's own choices of a config group, with interpolations as text."""
     choices = []

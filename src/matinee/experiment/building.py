@@ -43,12 +43,21 @@ def build(config: DictConfig, dataset: Interactions | None = None) -> Experiment
     interactions = make_part(config, "dataset") if dataset is None else dataset
     split = make_part(config, "split")(interactions)
     datamodule = make_part(config, "data")(interactions, split)
+    return Experiment(config, datamodule, make_task(config, datamodule))
+
+
+def make_task(config: DictConfig, datamodule: DataModule) -> LightningTask[Any]:
+    """Make the task of a config for data that are already split.
+
+    Raises:
+        MatineeError: If a part of the config cannot be built; the message names it and the reason.
+    """
     groups = ("model", "loss", "sampler", "optimizer", "scheduler")
     parts = {group: part for group in groups if (part := make_part(config, group)) is not None}
-    task = make_part(config, "task")(datamodule, **parts)
+    task: LightningTask[Any] = make_part(config, "task")(datamodule, **parts)
     with blame("optimizer"):  # refuse a wrong option before anything is written
         task.configure_optimizers()
-    return Experiment(config, datamodule, task)
+    return task
 
 
 def load_run(

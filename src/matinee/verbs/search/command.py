@@ -1,21 +1,24 @@
-"""The verb ``matinee search``: a random or guided search, and the table of its results."""
+"""The verb ``matinee search``: run the trials of a search, and show what came of them."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
-from itertools import islice
-from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from matinee.config.folders import config_dir
 from matinee.config.suggesting import suggest
 from matinee.display.markdown import as_markdown, decimal
+from matinee.display.plotting import save_figure
 from matinee.errors import MatineeError
-from matinee.verbs.search.records import Records, Row, read_records
-from matinee.verbs.search.spaces import hash_id
+from matinee.verbs.search.importance import LEAST_TRIALS, importances, slices
+from matinee.verbs.search.published import published_rows
+from matinee.verbs.search.records import PRUNED, Records, Row, read_records
+from matinee.verbs.search.spaces import Hyperparameters, hash_id, written
 from matinee.verbs.search.trials import Search, prepare
+
+SHOWN_HASH = 8  # characters of a hash in tables
 
 
 def search(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -31,63 +34,80 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     prepared = prepare(config, overrides)
     print(f"{prepared.name} on {prepared.folder.name}, seed {prepared.seed}", file=sys.stderr)
+    guided = None
     if config.method == "tpe":
         from matinee.verbs.search.tpe import GuidedSearch
 
         guided = GuidedSearch(prepared, config.storage)
-        if config.hash:
-            rerun(prepared, config.hash, guided.rows())
-            return
-        guided.run()
-        title = f"{prepared.name}, guided, {guided.pruned()} more pruned"
-        print_rows(prepared, title, guided.rows())
-        print(guided.storage)
-        return
-    path = prepared.folder / f"{prepared.name}.jsonl"
+    path = prepared.folder / f"{prepared.name}{'.tpe' if guided else ''}.jsonl"
     records = Records(path, prepared.identity, prepared.metric_names)
     if config.hash:
         rerun(prepared, config.hash, list(records.rows().values()))
         return
-    search_at_random(prepared, records)
-    for path in sorted(prepared.folder.glob(f"{prepared.space.model}-*.jsonl")):
-        if path != records.path:
-            print_rows(prepared, path.stem, read_records(path, prepared.metric_names)[1])
-    print_rows(prepared, prepared.name, list(records.rows().values()))
-    print(records.path)
+    if guided is None:
+        run_all(prepared, records, prepared.combinations())
+        for other in sorted(prepared.folder.glob(f"{prepared.space.model}-*.jsonl")):
+            if other != path:
+                print_rows(prepared, other.stem, read_records(other, prepared.metric_names)[1])
+    else:
+        run_all(prepared, records, [] if prepared.default is None else [prepared.default])
+        guided.run()
+        records.add(*guided.rows())
+        print(guided.storage)
+    rows = list(records.rows().values())
+    print_rows(prepared, path.stem, rows)
+    print_importances(prepared, rows, records)
+    print(path)
+    print_best(prepared, rows)
 
 
-def search_at_random(prepared: Search, records: Records) -> None:
-    """Run all drawn combinations without a record, shared with other processes."""
-    draws = list(islice(prepared.space.draws(prepared.seed), prepared.trials))
-    trials = {hash_id(drawn): (number, drawn) for number, drawn in enumerate(draws)}
+def run_all(prepared: Search, records: Records, combinations: Sequence[Hyperparameters]) -> None:
+    """Run all combinations without a record, shared with other processes."""
+    trials = {hash_id(drawn): (number, drawn) for number, drawn in enumerate(combinations)}
     while names := [name for name in trials if name not in records.rows()]:
         with records.claimed(names) as name:
             if name in records.rows():  # another process was faster
                 continue
             number, drawn = trials[name]
-            print(f"trial {number + 1} of {len(trials)}", end=": ", file=sys.stderr)
+            what = (
+                "the default"
+                if drawn == prepared.default
+                else f"trial {number + 1} of {len(trials)}"
+            )
+            print(what, end=": ", file=sys.stderr)
             records.add({"trial": number, **prepared.run(drawn)})
 
 
 def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
     """Run one recorded or published combination again; print its metrics beside the known ones.
 
+    Args:
+        prepared: The search.
+        name: The hash of the combination, or its first characters.
+        rows: The recorded trials.
+
     Raises:
-        MatineeError: If the hash is unknown.
+        MatineeError: If there is no such hash, or more than one.
     """
     recorded = {row["hash_ID"]: row for row in rows}
     published = published_rows(prepared.space.model)
     known = published | recorded
-    if name not in known:
+    meant = [one for one in known if one.startswith(name)]
+    if len(meant) != 1:
+        problem = "is unknown" if not meant else "is the beginning of several hashes"
         hint = suggest(name, known) or "take one from the file of results."
-        raise MatineeError(f"hash={name} is unknown for {prepared.space.model}; {hint}")
-    row, names = prepared.run(known[name]["hyperparameters"]), prepared.metric_names
+        raise MatineeError(
+            f"hash={name} {problem} for {prepared.space.model or prepared.name}; {hint}"
+        )
+    (name,), names = meant, prepared.metric_names
+    row = prepared.run(known[name]["hyperparameters"])
     table = {
         "metric": names,
         "now": [decimal(row[metric]) for metric in names],
         "recorded": [decimal(recorded.get(name, {}).get(metric)) for metric in names],
-        "published": [decimal(published.get(name, {}).get(metric)) for metric in names],
     }
+    if prepared.space.model:
+        table["published"] = [decimal(published.get(name, {}).get(metric)) for metric in names]
     print(as_markdown(pd.DataFrame(table)))
     if name in published:
         print(f"published: {published[name]['source']}")
@@ -96,33 +116,85 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
         print("identical to the record, to the last bit" if same else "not the record")
 
 
-def published_rows(model: str) -> dict[str, Row]:
-    """Return published results of a search for a model, by hash."""
-    every: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published_search.yaml"))
-    rows: dict[str, Row] = every.get(model, {})
-    return rows
-
-
 def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
-    """Print the results, the best on validation first, and the command that trains the best."""
-    names, headline = prepared.metric_names, prepared.headline
-
-    def order(row: Row) -> tuple[float, str]:
-        return -headline.goodness(row[names[1]]), row["hash_ID"]
-
-    done = sorted((row for row in rows if not row["failure"]), key=order)
-    failed = [row for row in rows if row["failure"]]
+    """Print the trials with the hyperparameters that differ, the best on validation first."""
+    done = _done(prepared, rows)
+    failed = [row for row in rows if row["failure"] not in (None, PRUNED)]
+    pruned = sum(row["failure"] == PRUNED for row in rows)
+    every = [row["hyperparameters"] for row in rows]
+    keys = [
+        name
+        for name in dict.fromkeys(name for one in every for name in one)
+        if len({json.dumps(one.get(name)) for one in every}) > 1
+    ]
     table = [
-        {"hash_ID": row["hash_ID"], **{metric: decimal(row[metric]) for metric in names}}
+        {
+            "hash": row["hash_ID"][:SHOWN_HASH] + " (default)" * _is_default(prepared, row),
+            **{metric: decimal(row[metric]) for metric in prepared.metric_names},
+            **{name: _cell(row["hyperparameters"].get(name)) for name in keys},
+        }
         for row in (*done, *failed)
     ]
     combinations = f"{len(rows)} combination{'s' * (len(rows) != 1)}"
-    print(f"\n{title}: {combinations} on {prepared.folder.name}\n")
+    note = f", {pruned} of them pruned" if pruned else ""
+    print(f"\n{title}: {combinations} on {prepared.folder.name}{note}\n")
     print(as_markdown(pd.DataFrame(table)))
     for row in failed:
-        print(f"{row['hash_ID']} failed: {row['failure']}")
-    if done:
-        best = done[0]
-        values = " ".join(f"{name}={value}" for name, value in best["hyperparameters"].items())
-        print(f"\nbest on validation, {best['hash_ID']}: {values}")
-        print(f"matinee {shlex.join(prepared.command(best['hyperparameters']))}")
+        print(f"{row['hash_ID'][:SHOWN_HASH]} failed: {row['failure']}")
+
+
+def print_importances(prepared: Search, rows: Sequence[Row], records: Records) -> None:
+    """Print the importance of each hyperparameter and draw the slices, if there are enough trials."""
+    pruned = [row for row in rows if row["failure"] == PRUNED]
+    measured = [*_done(prepared, rows), *pruned]
+    found = importances(prepared, measured)
+    if not found:
+        print(f"\nimportances need {LEAST_TRIALS} finished trials of different values")
+        return
+    shares = {
+        "hyperparameter": list(found),
+        "importance": [f"{share:.2f}" for share in found.values()],
+    }
+    print(f"\n{as_markdown(pd.DataFrame(shares))}\n")
+    path = records.path.with_suffix(".png")
+    save_figure(slices(prepared, measured, found), path)
+    print(path)
+
+
+def print_best(prepared: Search, rows: Sequence[Row]) -> None:
+    """Print the best combination on validation beside the default, and the command that trains it."""
+    done = _done(prepared, rows)
+    if not done:
+        return
+    best, metric = done[0], prepared.metric_names[-1]
+    values = " ".join(prepared.space.overrides(best["hyperparameters"]))
+    print(
+        f"\nbest on validation, {best['hash_ID'][:SHOWN_HASH]}: {metric} {decimal(best[metric])}, {values}"
+    )
+    for row in rows:
+        if not _is_default(prepared, row):
+            continue
+        if row is best:
+            print("this is the default: no trial was better")
+        elif row["failure"]:
+            print(f"the default failed: {row['failure']}")
+        else:
+            gain = abs(best[metric] - row[metric])
+            print(f"the default has {decimal(row[metric])}; the best is better by {decimal(gain)}")
+    print(f"matinee {shlex.join(prepared.command(best['hyperparameters']))}")
+
+
+def _done(prepared: Search, rows: Sequence[Row]) -> list[Row]:
+    """Return the trials with metrics, the best on validation first."""
+    done = [row for row in rows if not row["failure"]]
+    return sorted(done, key=lambda row: (-prepared.goodness(row), row["hash_ID"]))
+
+
+def _is_default(prepared: Search, row: Row) -> bool:
+    return prepared.default is not None and row["hyperparameters"] == prepared.default
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else written(value)

@@ -19,8 +19,11 @@ from matinee.config.trees import differences
 from matinee.errors import MatineeError
 from matinee.files import write_whole
 
-Row = dict[str, Any]  # the keys below, and the two metrics of a trial
+Row = dict[str, Any]  # the keys below, and the metrics of a trial
 ROW = {"trial", "hash_ID", "hyperparameters", "failure"}
+PRUNED = (
+    "pruned"  # the failure of a trial that was ended early; its metrics are those of its best epoch
+)
 POLL_SECONDS = 0.2
 
 
@@ -30,7 +33,7 @@ class Records:
     Args:
         path: The file, ``.jsonl``; it need not exist.
         identity: What all trials in one file have in common, JSON values by name.
-        metric_names: Names of the two metrics of a trial.
+        metric_names: Names of the metrics of a trial.
 
     Raises:
         MatineeError: If the file is from another search or broken, or its folder cannot be written.
@@ -60,11 +63,12 @@ class Records:
         """Return the rows by hash, in the order of the trials."""
         return {row["hash_ID"]: row for row in read_records(self.path, self.metric_names)[1]}
 
-    def add(self, row: Row) -> None:
-        """Add a row in the order of the trials; a row with a known hash changes nothing."""
+    def add(self, *new: Row) -> None:
+        """Add rows in the order of the trials; a row with a known hash changes nothing."""
         with self.locked():
             rows = self.rows()
-            rows.setdefault(row["hash_ID"], row)
+            for row in new:
+                rows.setdefault(row["hash_ID"], row)
             ordered = sorted(rows.values(), key=lambda known: known["trial"])
             lines = [json.dumps(line) + "\n" for line in (self.identity, *ordered)]
             write_whole(self.path, lambda file: file.write("".join(lines).encode()))
@@ -115,7 +119,7 @@ def read_records(
 
     Args:
         path: The file.
-        metric_names: Names of the two metrics of a trial.
+        metric_names: Names of the metrics of a trial.
 
     Returns:
         None and no rows if there is no file.

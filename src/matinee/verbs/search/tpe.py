@@ -10,13 +10,12 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import lightning.pytorch as pl
 import optuna
 from filelock import FileLock
 from lightning.pytorch.callbacks import Callback
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
@@ -24,8 +23,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from matinee.batches.loading import mix_seed
 from matinee.errors import MatineeError
-from matinee.verbs.search.records import POLL_SECONDS, Row, acquire, check_search
-from matinee.verbs.search.spaces import completed, hash_id
+from matinee.verbs.search.records import POLL_SECONDS, PRUNED, Row, acquire, check_search
+from matinee.verbs.search.spaces import hash_id
 from matinee.verbs.search.trials import Search
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -75,7 +74,7 @@ class GuidedSearch:
         )
         self.decision = FileLock(path.with_name(f".{path.name}.lock"), poll_interval=POLL_SECONDS)
         self.distributions: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(values) for name, values in prepared.space.choices.items()
+            name: one.for_optuna() for name, one in prepared.space.over.items()
         }
         url = storage or f"sqlite:///{path}"
         waiting = {"connect_args": {"timeout": SQLITE_SECONDS}} if url.startswith("sqlite") else {}
@@ -103,13 +102,9 @@ class GuidedSearch:
         check_search(found or prepared.identity, prepared.identity, self.storage)
 
     def rows(self) -> list[Row]:
-        """Return the rows of the trials that were not ended early, in their order."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """Return the rows of the finished trials, in their order."""
+        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
         return [trial.user_attrs["row"] for trial in trials]
-
-    def pruned(self) -> int:
-        """Return how many trials were ended early."""
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
 
     def run(self) -> None:
         """Run trials until enough have finished or are running on other machines.
@@ -170,29 +165,35 @@ class GuidedSearch:
     def _propose(self, trials: Sequence[FrozenTrial]) -> Trial:
         """Ask for a new combination; a random one if the proposed one is known."""
         open_or_finished = (*FINISHED, TrialState.RUNNING)
+        space = self.prepared.space
         known = {
-            hash_id(completed(trial.params)) for trial in trials if trial.state in open_or_finished
+            hash_id(space.from_optuna(trial.params))
+            for trial in trials
+            if trial.state in open_or_finished
         }
+        if self.prepared.default is not None:
+            known.add(hash_id(self.prepared.default))
         seed = mix_seed(self.prepared.seed, len(trials))
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
         trial = self.study.ask(self.distributions)
-        if hash_id(completed(trial.params)) in known:
+        if hash_id(space.from_optuna(trial.params)) in known:
             self.study.tell(trial, state=TrialState.FAIL)
-            draws = self.prepared.space.draws(seed)
-            fresh: dict[str, Any] = next(drawn for drawn in draws if hash_id(drawn) not in known)
-            self.study.enqueue_trial({name: fresh[name] for name in self.distributions})
+            fresh = next(drawn for drawn in space.draws(seed) if hash_id(drawn) not in known)
+            self.study.enqueue_trial(space.to_optuna(fresh))
             trial = self.study.ask(self.distributions)
         return trial
 
     def _run(self, trial: Trial) -> None:
         watcher = Pruning(trial, self.prepared.headline.monitor)
         print(f"trial {trial.number + 1}", end=": ", file=sys.stderr)
-        row = self.prepared.run(completed(trial.params), watcher)
-        trial.set_user_attr("row", {"trial": trial.number, **row})
+        row = self.prepared.run(self.prepared.space.from_optuna(trial.params), watcher)
+        if watcher.pruned:
+            row["failure"] = PRUNED
+        trial.set_user_attr("row", {"trial": trial.number + 1, **row})
         if watcher.pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            value = row[self.prepared.metric_names[1]]
+            value = row[self.prepared.metric_names[-1]]
             worst = self.prepared.headline.goodness(-math.inf)  # for a failed trial
             self.study.tell(trial, worst if value is None else value)
 
