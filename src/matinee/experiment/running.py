@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -14,15 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.data.interactions import Interactions
-from matinee.errors import AtWork, MatineeError, NotWritten, Stopped
+from matinee.errors import AtWork, MatineeError, NotWritten, Refitted, Stopped
 from matinee.experiment.building import Experiment, build, check_data_dir, load_weights
-from matinee.experiment.measuring import evaluate, write_per_user
+from matinee.experiment.measuring import Measured, evaluate, write_per_user
+from matinee.experiment.parents import PARENT, check_refit, read_parent, record_of
 from matinee.experiment.reading import read_checkpoint
 from matinee.experiment.run_folder import (
     CONFIG,
     OVERRIDES,
     PROTOCOL,
     RESULT,
+    asked_folder,
     check_protocol,
     check_same,
     claim_folder,
@@ -36,6 +38,7 @@ from matinee.experiment.run_folder import (
     write_yaml,
 )
 from matinee.experiment.trainer import fit, make_trainer
+from matinee.experiment.warm_start import freeze, start_from
 from matinee.files import check_plain_files, checkpoint_path, remove_parts, writing
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.loggers import reporting_once
@@ -73,7 +76,10 @@ def _peak_memory() -> int:
 
 
 def train(
-    config: DictConfig, overrides: Sequence[str], dataset: Interactions | None = None
+    config: DictConfig,
+    overrides: Sequence[str],
+    dataset: Interactions | None = None,
+    parent: Mapping[str, Any] | None = None,
 ) -> Path:
     """Fit, measure and record one run.
 
@@ -83,6 +89,7 @@ def train(
         config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
         dataset: The data; None makes those that the config describes.
+        parent: The record of the run that this one refits, see :mod:`matinee.experiment.parents`.
 
     Returns:
         The run folder.
@@ -92,7 +99,7 @@ def train(
         NotWritten: If the disk is full.
         MatineeError: For any error the user can fix; a run without a checkpoint leaves no folder.
     """
-    return _train(config, overrides, sole_writer, dataset)
+    return _train(config, overrides, sole_writer, dataset, parent)
 
 
 def _train(
@@ -100,18 +107,25 @@ def _train(
     overrides: Sequence[str],
     hold: Hold,
     dataset: Interactions | None = None,
+    parent: Mapping[str, Any] | None = None,
 ) -> Path:
     config = check_config(config, "train")
     name_places(config.dataset)
+    _name_start(config)
+    if parent is None and config["from"] is not None:
+        parent = record_of(Path(config["from"]), "start")
     started = _Start.now()
     experiment = build(config, dataset)
+    _check_parts(experiment, parent)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     with hold(folder):
         try:
             config.run_folder = str(folder)
-            trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+            trainer = _trainer(experiment, folder)
+            if parent is not None:
+                write_json(folder / PARENT, parent)
             write_yaml(folder / OVERRIDES, list(overrides))
             write_json(folder / PROTOCOL, experiment.datamodule.protocol)
             write_yaml(folder / CONFIG, config)  # last, for a run with a config can be resumed
@@ -132,6 +146,14 @@ def name_places(dataset: DictConfig) -> None:
             name_places(value)
         elif key in FILES and isinstance(value, str) and value.strip():
             dataset[key] = str(Path(value).expanduser().absolute())
+
+
+def _name_start(config: DictConfig) -> None:
+    """Make the folder of the run to start from absolute."""
+    if config["from"] is not None:
+        config["from"] = str(asked_folder(config["from"]).expanduser().absolute())
+    elif config.freeze is not None:
+        raise MatineeError("freeze keeps the weights of from=...; name a run to start from.")
 
 
 def resume(folder: Path, dataset: Interactions | None = None) -> Path:
@@ -155,7 +177,8 @@ def resume(folder: Path, dataset: Interactions | None = None) -> Path:
         hold: Hold = sole_writer if is_first_process() else nullcontext
         with hold(folder):
             _go_on(folder, dataset)
-    read_result(folder)
+    with suppress(Refitted):
+        read_result(folder)
     return folder
 
 
@@ -166,11 +189,12 @@ def _go_on(folder: Path, dataset: Interactions | None = None) -> None:
     started = _Start.now()
     experiment = build(load_config(folder), dataset)
     check_protocol(folder, experiment.datamodule.protocol)
+    _check_parts(experiment, read_parent(folder))
     if not is_first_process():
         _help(experiment, folder)
     remove_parts(folder)
     remove_parts(checkpoint_path(folder, "last").parent)
-    trainer = make_trainer(experiment.config, folder, alone=experiment.task.closed_form)
+    trainer = _trainer(experiment, folder)
     _fit_and_record(experiment, trainer, folder, started)
 
 
@@ -193,6 +217,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
     config = check_config(config, "train")
     name_places(config.dataset)
+    _name_start(config)
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)
@@ -211,11 +236,34 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
 
 def _clear_what_a_kill_left(folder: Path) -> None:
     """Remove a run that was killed before its config was written; keep anything else."""
-    for name in (CONFIG, OVERRIDES, PROTOCOL):
+    begun = (CONFIG, OVERRIDES, PROTOCOL, PARENT)
+    for name in begun:
         remove_parts(folder, name)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if CONFIG in found and found <= {CONFIG, OVERRIDES, PROTOCOL}:
+    if CONFIG in found and found <= {*begun}:
         shutil.rmtree(folder)
+
+
+def _check_parts(experiment: Experiment, parent: Mapping[str, Any] | None) -> None:
+    """Check that a refit has the data of its parent, and that any other run has rows to measure."""
+    if parent is not None and parent["kind"] == "refit":
+        check_refit(parent, experiment.datamodule.protocol)
+    elif not _is_measured(experiment):
+        raise MatineeError(
+            f"split={experiment.datamodule.split.name} leaves nothing to measure; use matinee refit, or "
+            "choose another split."
+        )
+
+
+def _is_measured(experiment: Experiment) -> bool:
+    """Return whether there are rows to select the best epoch by; a refit has none."""
+    return len(experiment.datamodule.split.validation) > 0
+
+
+def _trainer(experiment: Experiment, folder: Path) -> pl.Trainer:
+    unmeasured = {} if _is_measured(experiment) else {"limit_val_batches": 0}
+    alone = experiment.task.closed_form
+    return make_trainer(experiment.config, folder, alone=alone, **unmeasured)
 
 
 def _fit_and_record(
@@ -259,9 +307,12 @@ def _record(
     checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     seconds = checkpoints.seconds
     load_weights(task, checkpoint_path(folder, "best"))
-    measured = evaluate(experiment, make_trainer(config, None), datamodule.measured)
+    measured = None
+    if _is_measured(experiment):
+        measured = evaluate(experiment, make_trainer(config, None), datamodule.measured)
+    parent = read_parent(folder)
     result = {
-        "metrics": measured.metrics,
+        "metrics": {} if measured is None else measured.metrics,
         "headline": asdict(task.headline),
         "fit": {
             "best_epoch": checkpoints.best_epoch,
@@ -269,6 +320,7 @@ def _record(
             "steps": trainer.global_step,
             "parameters": sum(p.numel() for p in task.parameters()),
         },
+        **({} if parent is None else {"parent": parent}),
         "protocol": {**datamodule.protocol, **task.protocol},
         "environment": {
             **environment(config),
@@ -282,15 +334,30 @@ def _record(
             "peak_memory_bytes": started.peak_memory_of_run(),
         },
     }
+    if measured is not None:
+        _tell(experiment, trainer, folder, measured, result)
+    write_json(folder / RESULT, result)
+
+
+def _tell(
+    experiment: Experiment,
+    trainer: pl.Trainer,
+    folder: Path,
+    measured: Measured,
+    result: Mapping[str, Any],
+) -> None:
+    """Write the metrics of every user, and call the callbacks for a run that has been measured."""
+    config = experiment.config
     write_per_user(experiment, folder, measured.per_user)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     text = OmegaConf.to_yaml(config)
-    run = MeasuredRun(task, datamodule, measured.predictions, result, plain, text)
+    run = MeasuredRun(
+        experiment.task, experiment.datamodule, measured.predictions, result, plain, text
+    )
     with writing(folder):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunCallback):
                 callback.on_measured(trainer, run)
-    write_json(folder / RESULT, result)
 
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
@@ -299,6 +366,10 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
         _check_resumable(last, trainer)
         load_weights(experiment.task, last)
         experiment.task.train()
+    elif experiment.config["from"] is not None:
+        start_from(experiment, Path(experiment.config["from"]))
+    if experiment.config.freeze:
+        freeze(experiment, experiment.config.freeze)
     checkpoint = last if last.exists() else None
     fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
 
@@ -325,5 +396,5 @@ def _help(experiment: Experiment, folder: Path) -> NoReturn:
     """Take part in the fit that the first process leads, and exit."""
     if experiment.task.closed_form:  # there is nothing to share
         sys.exit(0)
-    trainer = make_trainer(experiment.config, folder)
+    trainer = _trainer(experiment, folder)
     take_part(lambda: _fit(experiment, trainer, folder))
