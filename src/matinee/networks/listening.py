@@ -85,8 +85,8 @@ class ListeningNetwork(nn.Module):
         num_items: int,
         scale: ScoreScale,
         encoder: Callable[..., nn.Module],
-        embedding_dim: int = 32,
-        dropout: float = 0.5,
+        embedding_dim: int = 64,
+        dropout: float = 0.6,
         init_std: float = 0.05,
     ) -> None:
         super().__init__()
@@ -109,7 +109,8 @@ class ListeningNetwork(nn.Module):
         self.project = nn.Linear(embedding_dim, embedding_dim)
         self.trust = nn.Sequential(nn.Linear(4, self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1))
         with torch.no_grad():
-            self.trust[-1].weight.zero_()  # type: ignore[operator]
+            for weight in self.trust[-1].parameters():
+                weight.zero_()
 
     def represent(self, batch: RatedHistories) -> Tensor:
         """Represent the empty history and every position: (batch, length + 1, embedding_dim)."""
