@@ -6,7 +6,7 @@ usage() {
     cat <<'EOF'
 usage: [SEEDS=0,1,2] [LOGS=folder] launchers/04_compare_models.sh [--fast] [override...]
 
-Runs every experiment on the chronological, random and user-based splits and on the counting data
+Runs every experiment on the chronological, random and user-based splits, the live ones and those on the counting data
 with each seed. Prints the tables and writes report.md, report.csv and report.html to LOGS
 (lightning_logs/comparison). Earlier runs in LOGS are included. --fast runs two experiments for one
 epoch, with two seeds.
@@ -18,7 +18,7 @@ EOF
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 logs=${LOGS:-lightning_logs/comparison}
-experiments=$(cd configs/experiment && printf '%s\n' {chronological,random,user_based,counting}/*.yaml | sed 's|\.yaml$||' | paste -sd, -)
+experiments=$(cd configs/experiment && printf '%s\n' {chronological,live,random,user_based,counting}/*.yaml | sed 's|\.yaml$||' | paste -sd, -)
 if $fast; then
     experiments=chronological/mf_bias,counting/pooling
     SEEDS=${SEEDS:-0,1}

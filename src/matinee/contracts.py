@@ -219,6 +219,50 @@ class GridNetwork(Protocol):
         """Score all pairs of looked-up rows, (n, dim) and (m, dim), to (n, m)."""
 
 
+class RatedHistories(NamedTuple):
+    """Histories of ratings in order, and ratings to predict from their beginnings.
+
+    A prediction reads the first ``known`` rows of its history and nothing later.
+    """
+
+    user_ids: Tensor  # int64, (batch,), 0 where unknown
+    item_ids: Tensor  # int64, (batch, length), 0 where unknown, and as padding on the right
+    ratings: Tensor  # float32, (batch, length)
+    offsets: Tensor  # float32, (batch, length, 2), of item and user before each rating
+    times: Tensor  # int64, (batch, length), seconds since the first row
+    rows: Tensor  # int64, (n,), the history of each prediction
+    known: Tensor  # int64, (n,), the number of its rows that the prediction reads
+    target_ids: Tensor  # int64, (n,), 0 where unknown
+    target_states: Tensor  # float32, (n, 4), running offsets and counts, of the item first
+    target_ratings: Tensor  # float32, (n,)
+
+
+class ScoreScale(NamedTuple):
+    """What a network of rated histories has to know of the ratings of train and of the loss."""
+
+    mean: float  # of the ratings
+    deviation: float  # their standard deviation, greater than 0
+    initial_score: float  # the score that means the mean rating
+    per_rating: float  # how much the score rises there with the rating
+
+    def score(self, ratings: Tensor) -> Tensor:
+        """Return the scores that mean given ratings near the mean, same shape."""
+        return self.initial_score + (ratings - self.mean) * self.per_rating
+
+
+class LiveNetwork(Protocol):
+    """Predicts ratings from rated histories; made from ``num_users``, ``num_items`` and ``scale``."""
+
+    def read(self, batch: RatedHistories) -> Tensor:
+        """Score the targets of a batch, (n,), each from what it may see; padding changes nothing."""
+
+    def looked_up(self, batch: RatedHistories) -> Rows:
+        """Return the rows that the penalty of the task shrinks, (n, dim) each."""
+
+    def tables(self) -> Mapping[str, Tensor]:
+        """Return the embeddings, as :meth:`PairNetwork.tables`; networks without any return none."""
+
+
 class Encoder(Protocol):
     """Encodes histories; made from ``embedding_dim``, and ``num_users`` if it needs users.
 

@@ -9,6 +9,9 @@
 ``history``
     ``history=0``, ``1-9``, ``10-49``, ``50-199`` and ``200+``: how many rows of the user come before:
     those of train for a rating, all that precede the target for a next item.
+``known``
+    ``known=0``, ``1``, ``2``, ``3-4``, ``5-9``, ``10-19``, ``20-49``, ``50-99`` and ``100+``: the same,
+    finer where a model gets to know a user.
 ``item.COLUMN`` and ``user.COLUMN``
     By any column of the item or user table, such as ``item.genres`` and ``user.gender``. A text with
     bars ``|`` lies in several segments; numbers of more than ten values are cut into thirds of the
@@ -28,6 +31,10 @@ from matinee.errors import MatineeError
 Masks = dict[str, NDArray[np.bool_]]
 
 HISTORY = {"0": (0, 0), "1-9": (1, 9), "10-49": (10, 49), "50-199": (50, 199), "200+": (200, None)}
+KNOWN = {
+    "0": (0, 0), "1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-9": (5, 9), "10-19": (10, 19),
+    "20-49": (20, 49), "50-99": (50, 99), "100+": (100, None),
+}  # fmt: skip
 MOST_VALUES = 10  # of a column of numbers that is not cut into thirds
 
 
@@ -88,18 +95,18 @@ def segment_masks(
         elif name == "popularity":
             counts = np.bincount(interactions.item_ids[train], minlength=interactions.num_items + 1)
             masks |= _thirds("popularity", counts[evaluated.item_ids], counts[counts > 0])
-        elif name == "history":
+        elif name in ("history", "known"):
             lengths = evaluated.history_lengths
-            for label, (least, most) in HISTORY.items():
+            for label, (least, most) in (HISTORY if name == "history" else KNOWN).items():
                 mask = lengths >= least
-                masks[f"history={label}"] = mask if most is None else mask & (lengths <= most)
+                masks[f"{name}={label}"] = mask if most is None else mask & (lengths <= most)
         elif name.startswith("item."):
             masks |= _by_column(name, interactions.items, evaluated.item_ids)
         elif name.startswith("user."):
             masks |= _by_column(name, interactions.users, evaluated.user_ids)
         else:
             raise MatineeError(
-                f"data.segments holds {name!r}; choose of warmth, popularity, history, item.COLUMN "
+                f"data.segments holds {name!r}; choose of warmth, popularity, history, known, item.COLUMN "
                 "and user.COLUMN."
             )
     return masks

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from matinee.batches import RatingDataModule, SequenceDataModule
+from matinee.batches import LiveDataModule, RatingDataModule, SequenceDataModule
 from matinee.batches.loading import to_device
 from matinee.contracts import DataModule
 from matinee.data.catalogues import with_year
@@ -18,6 +18,7 @@ from matinee.metrics import FloatArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from matinee.training.tasks.live import LiveRatingTask
     from matinee.training.tasks.next_item import NextItemTask
     from matinee.training.tasks.rating import RatingTask
 
@@ -97,6 +98,26 @@ def rated_samples(task: "RatingTask", datamodule: RatingDataModule, count: int) 
             f"**User** {literal(str(raw_id))}, who liked {literal(liked)}",
             _top(best_items, table.items, truth),
         ]
+    return texts
+
+
+@torch.no_grad()
+def live_samples(task: "LiveRatingTask", datamodule: LiveDataModule, count: int) -> list[str]:
+    """Predict the first ratings in test of some users, beside the ratings that they gave."""
+    table, listened, texts = datamodule.interactions, datamodule.listened("test"), []
+    first = listened.counts.cumsum() - listened.counts
+    for reader in np.linspace(0, len(first) - 1, min(count, len(first))).astype(int).tolist():
+        batch = to_device(datamodule.gather("test", np.array([reader])), task.device)
+        predicted = task.predict_step(batch)[:SHOWN].tolist()
+        rows = listened.targets[first[reader] :][: len(predicted)]
+        shown = {
+            "ratings known": batch.known[: len(rows)].tolist(),
+            "item": [_title(table.items, item) for item in table.item_ids[rows]],
+            "predicted": [f"{rating:.2f}" for rating in predicted],
+            "rated": [f"{rating:g}" for rating in batch.target_ratings[: len(rows)].tolist()],
+        }
+        raw_id: Any = table.users.loc[listened.users[reader], "raw_id"]
+        texts += [f"**User** {literal(str(raw_id))}", as_markdown(pd.DataFrame(shown))]
     return texts
 
 

@@ -63,6 +63,7 @@ class RatingTask(LightningTask[RatingDataModule]):
     newcomer_inputs = ("ratings",)
     score_name = "predicted_rating"
     judged_by = "squared error"
+    history_label = "ratings of the user in train"
     network: PairNetwork
     loss: RatingLoss
     unknown_shares: Tensor
@@ -251,10 +252,10 @@ class RatingTask(LightningTask[RatingDataModule]):
 
         ratings, predicted = datamodule.columns("test").ratings.numpy(), _array(predictions)
         errors = np.abs(predicted - ratings)
-        label, history = "absolute error (stars)", "ratings of the user in train"
+        label = "absolute error (stars)"
         return {
             "error_by_rating": plotting.rating_errors(ratings, predicted),
-            **breakdown(datamodule, errors, label, history),
+            **breakdown(datamodule, errors, label, self.history_label),
         }
 
     def samples(self, datamodule: RatingDataModule, count: int) -> list[str]:
