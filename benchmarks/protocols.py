@@ -181,7 +181,8 @@ def variations(
     if len(basis.test_of_epochs) > 1:
         best = max(basis.test_of_epochs, key=lambda metrics: metrics["ndcg@10"])
         yield "epoch", "best on test", best
-        yield "loss", "cross-entropy over all items", test("loss=softmax", "sampler=none")
+        whole = ("loss=softmax", "sampler=none", "~sampler.num_negatives", "~sampler.shared")
+        yield "loss", "cross-entropy over all items", test(*whole)
         one = ("loss=pointwise", "sampler.num_negatives=1", "sampler.shared=false")
         yield "loss", "binary cross-entropy, one negative", test(*one)
     yield "seen items", "ranked too", test("data.filter_seen=false")
