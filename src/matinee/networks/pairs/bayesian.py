@@ -189,7 +189,8 @@ def draw_wishart(inverse_scale: Tensor, freedom: int) -> Tensor:
     standard += Chi2(freedom - torch.arange(dim, dtype=inverse_scale.dtype)).sample().sqrt().diag()
     factor = torch.linalg.cholesky(inverse_scale)
     half = torch.linalg.solve_triangular(factor.T, standard, upper=True)
-    return half @ half.T
+    drawn: Tensor = half @ half.T
+    return drawn
 
 
 def draw_normal(precisions: Tensor, weighted_means: Tensor) -> Tensor:
@@ -200,7 +201,8 @@ def draw_normal(precisions: Tensor, weighted_means: Tensor) -> Tensor:
     factors = torch.linalg.cholesky(precisions)
     halves = torch.linalg.solve_triangular(factors, weighted_means.unsqueeze(-1), upper=False)
     halves += torch.randn_like(halves)
-    return torch.linalg.solve_triangular(factors.mT, halves, upper=True).squeeze(-1)
+    drawn: Tensor = torch.linalg.solve_triangular(factors.mT, halves, upper=True)
+    return drawn.squeeze(-1)
 
 
 def low_rank(left: Tensor, right: Tensor, dim: int) -> tuple[Tensor, Tensor]:
