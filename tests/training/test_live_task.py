@@ -28,7 +28,8 @@ from matinee.networks.pairs.ncf import NeuMF
 from matinee.objectives.rating_losses import MSE, Huber, StarClassification
 from matinee.training.tasks.live import LiveRatingTask, score_scale
 from matinee.verbs.overfit import overfit
-from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.predict import predict_ratings
+from matinee.verbs.recommend import recommend
 
 Columns = dict[str, npt.NDArray[Any]]
 LISTENING = partial(ListeningNetwork, embedding_dim=8, init_std=0.5)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from matinee.batches import SequenceDataModule
+from matinee.batches.queries import Queries
 from matinee.data import splits
 from matinee.data.interactions import Interactions
 from matinee.experiment import building, measuring
@@ -123,8 +124,11 @@ def test_batches_carry_the_times_of_items_and_none_of_targets() -> None:
     datamodule.perturb("last_2")
     batch = next(iter(datamodule.evaluation_dataloader("test")))
     assert batch.times.tolist() == [[0, 0, 95]]
-    assert datamodule.times_of_user(1, 3).tolist() == [[0, 0, 95, 895]]
-    assert datamodule.times_of_user(1, 0).tolist() == [[0]]
+    queries = Queries.of_users(log(), np.array([1]), times=True)
+    assert [queries.histories(newest)[2].tolist() for newest in (3, 0)] == [
+        [[0, 0, 95, 895]],
+        [[0]],
+    ]
 
 
 def test_a_run_uses_times(run, tmp_path: Path) -> None:
