@@ -18,6 +18,7 @@ from torch import Tensor
 
 from matinee.batches.windows import item_seconds
 from matinee.config.parts import make_part
+from matinee.contracts import ScoreScale
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.reading import read_checkpoint
@@ -192,7 +193,8 @@ def _axes(experiment: Experiment) -> dict[str, Axes]:
     """Find which dimensions of the weights grow with users or items, by networks of three sizes."""
     model: Any = make_part(experiment.config, "model")
     known = inspect.signature(getattr(model, "func", model)).parameters
-    options = {"initial_score": 0.0} if "initial_score" in known else {}
+    made_of = {"initial_score": 0.0, "scale": ScoreScale(0.0, 1.0, 0.0, 1.0)}
+    options: dict[str, Any] = {name: value for name, value in made_of.items() if name in known}
 
     def shapes(num_users: int, num_items: int) -> dict[str, torch.Size]:
         network = model(num_users=num_users, num_items=num_items, **options)
