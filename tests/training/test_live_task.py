@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from matinee.batches import LiveDataModule
+from matinee.batches.queries import Queries
 from matinee.config.composing import compose
 from matinee.data.interactions import Interactions
 from matinee.data.splits import Split
@@ -187,11 +188,15 @@ def test_a_history_given_by_hand_is_predicted_as_in_evaluation(network: str) -> 
     expected = predictions(evaluated, task)[len(whole["user"]) - 1]
     data = split_in_half_seconds({name: column.astype(int) for name, column in columns.items()})
     with torch.no_grad():
-        scores = task.score_items(data, 0, np.array([3, 9, 4]), torch.tensor([5.0, 1.0, 2.0]))
+        scores = task.score_items(
+            data, Queries.of_histories([[3, 9, 4]], torch.tensor([5.0, 1.0, 2.0]))
+        )[0, 1:]
     times_are_read = network == "hstu"  # no times are given by hand
     assert scores[3 - 1].item() == pytest.approx(expected, abs=0.2 if times_are_read else 1e-5)
     with torch.no_grad():
-        other = task.score_items(data, 0, np.array([4, 9, 3]), torch.tensor([2.0, 1.0, 5.0]))
+        other = task.score_items(
+            data, Queries.of_histories([[4, 9, 3]], torch.tensor([2.0, 1.0, 5.0]))
+        )[0, 1:]
     order_matters = network in ("gru", "attention", "hstu", "running_bias")
     assert torch.equal(scores, other) != order_matters or not order_matters
 

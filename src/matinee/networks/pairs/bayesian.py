@@ -123,6 +123,10 @@ class BayesianMatrixFactorization(nn.Module):
         """Score looked-up rows: (batch, dim) each to (batch,)."""
         return self.global_mean + (user_rows[0] * item_rows[0]).sum(-1)
 
+    def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score all pairs of rows: (n, dim) and (m, dim) to (n, m)."""
+        return torch.addmm(self.global_mean, user_rows[0], item_rows[0].T)
+
     def tables(self) -> dict[str, Tensor]:
         """Return the factors of users and items."""
         return {"users": self.user_factors, "items": self.item_factors}
