@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import report
+from matinee.verbs.report.runs import find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "lightning_logs"
@@ -74,3 +77,25 @@ def test_the_best_combinations_come_from_the_searches() -> None:
             str(len(trials) - len(done)),
         ]
     assert stated == found and len(found) == 6
+
+
+def test_the_table_of_five_folds_comes_from_its_runs() -> None:
+    runs, remarks = find_runs([LOGS / "folds"])
+    assert remarks == []
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    for run in runs:
+        fold, model = str(run.config["name"]).split("/")
+        measured.setdefault(f"`{model}`", {})[fold] = run.result["metrics"]
+    folds = ["u1", "u2", "u3", "u4", "u5"]
+    expected = {}
+    for model, metrics in measured.items():
+        assert sorted(metrics) == folds, model
+        validation, test = (
+            [metrics[fold][key] for fold in folds] for key in ("val/rmse", "test/rmse")
+        )
+        expected[model] = [
+            *(f"{np.mean(x):.4f} ± {np.std(x, ddof=1):.4f}" for x in (validation, test)),
+            *(f"{x:.4f}" for x in test),
+        ]
+    rows = map(cells, rows_below(ROOT / "docs/benchmark.md", "## Ratings on five folds"))
+    assert {row[0]: row[1:] for row in rows} == expected and "`bayesian_mf`" in expected
