@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from matinee.batches import LiveDataModule
 from matinee.batches.loading import to_device
+from matinee.batches.queries import Queries
 from matinee.contracts import LiveNetwork, RatedHistories, RatingLoss, ScoreScale
 from matinee.errors import MatineeError
 from matinee.training.tasks.base import (
@@ -138,19 +138,18 @@ class LiveRatingTask(RatingTask):
             "candidates": "the rated pairs of the part, each from what its user rated before",
         }
 
-    def score_items(  # type: ignore[override]
-        self,
-        datamodule: LiveDataModule,
-        user_id: int,
-        item_ids: npt.NDArray[Any],
-        ratings: Tensor | None = None,
-    ) -> Tensor:
-        """Predict the ratings of all items after everything in the data, or after a newcomer's ratings."""
-        items = np.arange(1, len(self.warm_items))
-        rated = None if ratings is None else (item_ids, ratings.numpy())
-        batch = to_device(datamodule.present(user_id, items, rated), self.device)
-        predicted: Tensor = self(batch)
-        return predicted
+    def score_items(self, datamodule: LiveDataModule, queries: Queries) -> Tensor:  # type: ignore[override]
+        """Predict the ratings of all items after everything in the data, or after newcomers' ratings."""
+        item_ids = np.arange(len(self.warm_items))
+        scores = torch.empty(len(queries), len(item_ids))
+        for number, user_id in enumerate(queries.user_ids.tolist()):
+            query, rated = queries[number : number + 1], None
+            if query.ratings is not None:
+                rated = query.item_ids.numpy(), query.ratings.numpy()
+            batch = to_device(datamodule.present(user_id, item_ids, rated), self.device)
+            scores[number] = self(batch)
+        scores[:, 0] = float("-inf")
+        return scores
 
     def samples(self, datamodule: LiveDataModule, count: int) -> list[str]:  # type: ignore[override]
         """Show predictions for the first ratings in test of some users, in order."""
