@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -253,6 +254,14 @@ class LiveDataModule(RatingDataModule):
             target_ratings=torch.from_numpy(self.table_ratings[chosen]),
         )
 
+    @cached_property
+    def _now(self) -> tuple[Listened, npt.NDArray[np.int64]]:
+        """Return what the last stage read, and where the history of each user begins in it."""
+        listened = self.listened("test")
+        users = self.interactions.user_ids[listened.rows]
+        counts = np.bincount(users, minlength=self.interactions.num_users + 1)
+        return listened, np.concatenate(([0], np.cumsum(counts)))
+
     def present(
         self,
         user_id: int,
@@ -267,11 +276,12 @@ class LiveDataModule(RatingDataModule):
             rated: Items and ratings of a newcomer in order, (rated,) each. They come after all rows of the
                 data, one after the other, and count for the running offsets of these items as well.
         """
-        listened = self.listened("test")
+        listened, begins = self._now
         running = self._running_now
-        mine = listened.rows[self.interactions.user_ids[listened.rows] == user_id]
-        offsets = listened.offsets[self.interactions.user_ids[listened.rows] == user_id]
-        item_ids, ratings = self.interactions.item_ids[mine], self.table_ratings[mine]
+        places = slice(begins[user_id], begins[user_id + 1])
+        mine, offsets = listened.rows[places], listened.offsets[places]
+        item_ids: npt.NDArray[np.integer] = self.interactions.item_ids[mine]
+        ratings = self.table_ratings[mine]
         times = np.zeros(len(mine), np.int64)
         if self.interactions.timestamps is not None and len(mine):
             times = self.interactions.timestamps[mine] - self.interactions.timestamps[mine[0]]

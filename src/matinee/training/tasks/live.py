@@ -140,15 +140,15 @@ class LiveRatingTask(RatingTask):
 
     def score_items(self, datamodule: LiveDataModule, queries: Queries) -> Tensor:  # type: ignore[override]
         """Predict the ratings of all items after everything in the data, or after newcomers' ratings."""
-        items = np.arange(1, len(self.warm_items))
-        scores = torch.full((len(queries), len(self.warm_items)), float("-inf"))
-        for row in range(len(queries)):
-            query = queries[row : row + 1]
-            user_id, rated = int(query.user_ids), None
+        item_ids = np.arange(len(self.warm_items))
+        scores = torch.empty(len(queries), len(item_ids))
+        for number, user_id in enumerate(queries.user_ids.tolist()):
+            query, rated = queries[number : number + 1], None
             if query.ratings is not None:
-                user_id, rated = 0, (query.item_ids.numpy(), query.ratings.numpy())
-            batch = datamodule.present(user_id, items, rated)
-            scores[row, 1:] = self(to_device(batch, self.device))
+                rated = query.item_ids.numpy(), query.ratings.numpy()
+            batch = to_device(datamodule.present(user_id, item_ids, rated), self.device)
+            scores[number] = self(batch)
+        scores[:, 0] = float("-inf")
         return scores
 
     def samples(self, datamodule: LiveDataModule, count: int) -> list[str]:  # type: ignore[override]
