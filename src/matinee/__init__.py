@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from matinee.errors import MatineeError, Stopped
     from matinee.experiment.building import Experiment, build, load_run
     from matinee.experiment.runs import Run, evaluate, resume, train
-    from matinee.verbs.recommend import predict_ratings, recommend
+    from matinee.verbs.predict import predict_ratings
+    from matinee.verbs.recommend import recommend
     from matinee.verbs.report.output import report
 
 __version__ = "0.1.0"
@@ -64,7 +65,8 @@ _HOMES = {
     "matinee.errors": ("MatineeError", "Stopped"),
     "matinee.experiment.building": ("Experiment", "build", "load_run"),
     "matinee.experiment.runs": ("Run", "evaluate", "resume", "train"),
-    "matinee.verbs.recommend": ("predict_ratings", "recommend"),
+    "matinee.verbs.predict": ("predict_ratings",),
+    "matinee.verbs.recommend": ("recommend",),
     "matinee.verbs.report.output": ("report",),
 }
 

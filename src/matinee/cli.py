@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ Verbs:
   overfit    check that a model can memorize one small batch
   find-lr    suggest a learning rate with a range test
   evaluate   evaluate a finished run again and compare with the recorded metrics
-  recommend  recommend items to a user of the data or to a new user
+  recommend  recommend items to a user of the data, to a new user, or to many at once
+  predict    predict the ratings of a file of users and items
+  similar    list the items that are most like an item
+  embeddings write the embeddings of items or users to a file
   report     compare runs: tables, significant differences, and an HTML page with figures
   search     search for better values of any keys; the same command continues a stopped search
   describe   describe a dataset before training, and report what looks wrong
@@ -57,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "find-lr": _find_lr,
         "evaluate": _evaluate,
         "recommend": _recommend,
+        "predict": _predict,
+        "similar": _similar,
+        "embeddings": _embeddings,
         "report": _report,
         "search": _search,
         "describe": _describe,
@@ -229,24 +235,84 @@ def _evaluate(argv: list[str]) -> None:
 
 def _recommend(argv: list[str]) -> None:
     from matinee.config import typed
-    from matinee.config.composing import with_config
+
+    def run(config: Any) -> None:
+        from matinee.verbs.recommend import answer
+
+        _print_answer(answer(config))
 
     parsers: dict[str, tuple[typed.Parser, str]] = {
         "run": (str, "FOLDER"),
         "user": (typed.word, "ID"),
         "history": (typed.words, "[ITEM, ...]"),
         "ratings": (typed.ratings, "{ITEM: RATING, ...}"),
+        "users": (str, "all|FILE"),
+        "histories": (str, "FILE"),
+        "allow": (typed.words_or_file, "FILE|[ITEM, ...]"),
+        "deny": (typed.words_or_file, "FILE|[ITEM, ...]"),
+        "output": (str, "FILE"),
+        "shard": (str, "i/n"),
     }
-    argv, values = typed.take_typed(argv, parsers)
+    _ask("recommend", argv, parsers, run)
+
+
+def _predict(argv: list[str]) -> None:
+    def run(config: Any) -> None:
+        from matinee.verbs.predict import answer
+
+        print(answer(config))
+
+    files = {"run": (str, "FOLDER"), "pairs": (str, "FILE"), "output": (str, "FILE")}
+    _ask("predict", argv, {**files, "shard": (str, "i/n")}, run)
+
+
+def _similar(argv: list[str]) -> None:
+    from matinee.config import typed
 
     def run(config: Any) -> None:
-        from matinee.display.markdown import print_table
-        from matinee.verbs.recommend import answer
+        from matinee.verbs.similar import answer
 
-        table = answer(typed.with_values(config, values))
-        print_table(table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
+        _print_answer(answer(config))
 
-    with_config("recommend", [*argv, *(f"{key}=typed" for key in values)], run)
+    parsers: dict[str, tuple[typed.Parser, str]] = {
+        "run": (str, "FOLDER"),
+        "item": (typed.word, "ID"),
+        "items": (str, "all|FILE"),
+        "output": (str, "FILE"),
+        "shard": (str, "i/n"),
+    }
+    _ask("similar", argv, parsers, run)
+
+
+def _embeddings(argv: list[str]) -> None:
+    def run(config: Any) -> None:
+        from matinee.verbs.similar import export_embeddings
+
+        print(export_embeddings(config))
+
+    _ask("embeddings", argv, {"run": (str, "FOLDER"), "output": (str, "FILE")}, run)
+
+
+def _ask(
+    verb: str, argv: list[str], parsers: Mapping[str, Any], task: Callable[[Any], None]
+) -> None:
+    """Call ``task`` with the config of a verb, some of whose values are what was typed."""
+    from matinee.config import typed
+    from matinee.config.composing import with_config
+
+    argv, values = typed.take_typed(argv, parsers)
+    arguments = [*argv, *(f"{key}=typed" for key in values)]
+    with_config(verb, arguments, lambda config: task(typed.with_values(config, values)))
+
+
+def _print_answer(found: Any) -> None:
+    """Print a table, or the file that it was written to."""
+    if isinstance(found, Path):
+        print(found)
+        return
+    from matinee.display.markdown import print_table
+
+    print_table(found.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell))
 
 
 def _describe(argv: list[str]) -> None:

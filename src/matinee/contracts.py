@@ -211,6 +211,14 @@ class PairNetwork(Protocol):
         """Return the embeddings, ``users`` (num_users + 1, dim) and ``items`` (num_items + 1, dim)."""
 
 
+@runtime_checkable
+class GridNetwork(Protocol):
+    """A pair network that scores many users and many items at once, which is faster than pair by pair."""
+
+    def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score all pairs of looked-up rows, (n, dim) and (m, dim), to (n, m)."""
+
+
 class Encoder(Protocol):
     """Encodes histories; made from ``embedding_dim``, and ``num_users`` if it needs users.
 

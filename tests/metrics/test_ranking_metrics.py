@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, nDCG
 from scipy.stats import rankdata
 
-from matinee.metrics import coverage, ranking, ranking_metrics, ranks
+from matinee.errors import Diverged
+from matinee.metrics import best_items, coverage, ranking, ranking_metrics, ranks
 
 
 def slow_rank(scores: list[float], target: int, excluded: set[int]) -> float:
@@ -47,6 +48,29 @@ def test_ranks_against_scipy(case, at_once):
         assert found.tolist() == expected
     if not excluded:
         assert ranks(table, target_ids).tolist() == expected
+
+
+@given(case=rankings(), top_k=st.integers(1, 9))
+def test_best_items_against_a_sort(case, top_k):
+    scores, _, excluded = case
+    table = torch.tensor(scores).float()
+    table[tuple(torch.tensor(excluded, dtype=torch.int64).reshape(-1, 2).T)] = -math.inf
+    item_ids, values = best_items(table, top_k)
+    for row, found, told in zip(table.tolist(), item_ids.tolist(), values.tolist(), strict=True):
+        candidates = [item for item in range(1, len(row)) if row[item] > -math.inf]
+        best = sorted(candidates, key=lambda item: (-row[item], item))[:top_k]
+        assert [item for item in found if item] == best
+        assert told[: len(best)] == [row[item] for item in best]
+        assert found[len(best) :] == [0] * (len(found) - len(best))
+
+
+def test_best_items_of_many_equal_scores():
+    scores = torch.zeros(2, 1001)
+    scores[1, [900, 30]] = 1
+    item_ids, _ = best_items(scores, 4)
+    assert item_ids.tolist() == [[1, 2, 3, 4], [30, 900, 1, 2]]
+    with pytest.raises(Diverged):
+        best_items(scores.index_fill(1, torch.tensor([7]), math.nan), 4)
 
 
 def test_constant_scores_rank_in_the_middle():

@@ -378,6 +378,11 @@ class PairState(Pair):
         return super().score(user_rows, item_rows) + self.shift
 
 
+class OtherGrid(Pair):
+    def score_all(self, user_rows: Any, item_rows: Any) -> Tensor:
+        return super().score_all(user_rows, item_rows) + 0.1
+
+
 class NoRows(nn.Module):
     def __init__(self, num_users: int, num_items: int, initial_score: float) -> None:
         super().__init__()
@@ -397,6 +402,7 @@ PAIRS: Broken = {
     "shape": (Shaped, r"returns \(3, 1\) for 3 pairs"),
     "rows": (FlatRows, "two tuples of rows"),
     "unused rows": (UnusedRows, "score has no gradient for some rows"),
+    "grid": (OtherGrid, "score_all gives other scores"),
     "alone": (Alone, "only one of its batch"),
     "dropout": (Dropping, "another answer when asked again"),
     "batch": (Standardized, "mixes the pairs of a batch"),

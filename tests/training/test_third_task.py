@@ -14,7 +14,8 @@ from matinee.experiment import building, measuring, running
 from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import make_trainer
 from matinee.verbs.overfit import overfit
-from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.predict import predict_ratings
+from matinee.verbs.recommend import recommend
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.significance import differences
 from matinee.verbs.report.tables import differences_title, metrics_table
@@ -86,9 +87,10 @@ class LikesTask(LightningTask):
     def samples(self, datamodule, count):
         return [f"{count} samples"]
 
-    def score_items(self, datamodule, user_id, item_ids, ratings=None):
-        items = torch.arange(1, len(self.warm_items))
-        return self(torch.full_like(items, user_id), items)
+    def score_items(self, datamodule, queries):
+        items = torch.arange(len(self.warm_items))
+        scores = [self(torch.full_like(items, user), items) for user in queries.user_ids]
+        return torch.stack(scores).index_fill(1, torch.tensor([0]), float("-inf"))
 
     def rate(self, user_ids, item_ids):
         raise MatineeError("this run's model predicts likes and no ratings.")

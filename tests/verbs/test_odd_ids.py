@@ -11,7 +11,8 @@ import pytest
 from command_line import matinee
 from matinee.errors import MatineeError
 from matinee.experiment import building
-from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.predict import predict_ratings
+from matinee.verbs.recommend import recommend
 
 USERS = ["1000", "1_000", "1.10", "1.1", "true", "True", "1e3", "null", "x", "y", "z"]
 ITEMS = [f"i{number}" for number in range(12)]

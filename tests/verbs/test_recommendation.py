@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from matinee.batches.queries import Queries
 from matinee.errors import MatineeError
 from matinee.experiment import building
 from matinee.training.tasks.folding import fold_in
-from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.predict import predict_ratings
+from matinee.verbs.recommend import recommend
 
 
 @pytest.fixture(params=["bias", "mf", "mf_bias", "ncf"])
@@ -60,7 +62,7 @@ def test_folding_in_is_ridge_regression_where_the_score_is_linear(run) -> None:
     loaded = building.load_run(run("model=mf", "trainer.max_epochs=8", "split=random"))
     task, network = loaded.task, loaded.task.network
     items, ratings = torch.tensor([1, 5, 9, 20]), torch.tensor([5.0, 2.0, 4.0, 3.0])
-    (row,) = fold_in(task, loaded.datamodule, items, ratings)
+    (row,) = fold_in(task, loaded.datamodule, Queries.of_histories([items.tolist()], ratings))
     columns = loaded.datamodule.columns("train")
     with torch.no_grad():
         noise = (

@@ -19,13 +19,13 @@ from matinee.batches.windows import (
     bucketed_batches,
     cut_windows,
     gather,
-    history_times,
+    item_seconds,
     last_target_only,
     windows_ending_at,
 )
 from matinee.data.interactions import Interactions
 from matinee.data.segments import Evaluated
-from matinee.data.splits import Rows, Split, warm_ids
+from matinee.data.splits import Split, warm_ids
 from matinee.data.splits.users import draws_of_users
 from matinee.errors import MatineeError
 
@@ -258,7 +258,7 @@ class SequenceDataModule(SplitDataModule):
     def train_dataloader(self, rank: int = 0, world_size: int = 1) -> BatchLoader:
         """Return training batches of similar lengths, in an order that is a function of (seed, epoch)."""
         items = torch.from_numpy(self.histories.item_ids)
-        times = self._seconds(self.histories.rows) if self.carries_times else None
+        times = item_seconds(self.interactions, self.histories.rows) if self.carries_times else None
         num_batches = -(-len(self.windows.starts) // self.batch_size)
 
         def plan(epoch: int) -> list[Tensor]:
@@ -331,23 +331,8 @@ class SequenceDataModule(SplitDataModule):
     def _times_of(self, stage: str) -> Tensor | None:
         """Return the times of the items that a stage may see, (rows,), if they were asked for."""
         if self.carries_times and stage not in self._times:
-            self._times[stage] = self._seconds(self._visible(stage).rows)
+            self._times[stage] = item_seconds(self.interactions, self._visible(stage).rows)
         return self._times.get(stage)
-
-    def times_of_user(self, user_id: int, newest: int) -> Tensor:
-        """Return the times of a history of a user's newest items, (1, newest + 1)."""
-        rows = np.flatnonzero(self.interactions.user_ids == user_id)
-        seconds = self._seconds(rows[len(rows) - newest :])
-        padded = torch.cat((seconds, seconds.new_zeros(1))).unsqueeze(0)  # the target has no time
-        return history_times(padded, torch.tensor([newest + 1]))
-
-    def _seconds(self, rows: Rows) -> Tensor:
-        """Return the times of some rows in seconds; 0 in data without times."""
-        times = self.interactions.timestamps
-        if times is None:
-            return torch.zeros(len(rows), dtype=torch.int64)
-        moments = times[rows].astype(f"datetime64[{self.interactions.time_unit}]")
-        return torch.from_numpy(moments.astype("datetime64[s]").astype(np.int64))
 
     def _seen(self, stage: str, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """List what is left out of the candidates, see :class:`FirstMeetings`; nothing by default."""

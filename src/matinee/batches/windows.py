@@ -272,6 +272,15 @@ def history_times(item_times: Tensor, lengths: Tensor) -> Tensor:
     return times.masked_fill_(places >= lengths.unsqueeze(1), 0)
 
 
+def item_seconds(interactions: Interactions, rows: Rows) -> Tensor:
+    """Return the times of some rows in seconds, int64, (rows,); 0 in data without times."""
+    times = interactions.timestamps
+    if times is None:
+        return torch.zeros(len(rows), dtype=torch.int64)
+    moments = times[rows].astype(f"datetime64[{interactions.time_unit}]")
+    return torch.from_numpy(moments.astype("datetime64[s]").astype(np.int64))
+
+
 def as_batch(target_ids: Tensor, lengths: Tensor, user_ids: Tensor) -> SequenceBatch:
     """Make a batch from the items of some windows, which become the targets.
 

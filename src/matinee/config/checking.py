@@ -53,6 +53,8 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "train": bool,
     "top_k": int,
     "repeat": bool,
+    "by": Literal["cosine", "score"] | None,
+    "table": Literal["items", "users"],
     "trials": int | None,
     "method": Literal["tpe", "random", "grid"],
     "over": str | None,

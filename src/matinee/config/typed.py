@@ -41,6 +41,15 @@ def words(text: str) -> list[str]:
     return [_unquoted(entry[1]) for entry in _entries(text, "[]", _WORD)]
 
 
+def words_or_file(text: str) -> list[str] | str | None:
+    """Read a list of ids or titles, or the name of a file; an empty text is neither.
+
+    Raises:
+        ValueError: If the text begins as a list and is none.
+    """
+    return words(text) if text.strip().startswith("[") else text or None
+
+
 def ratings(text: str) -> dict[str, float]:
     """Read the ratings of ids or titles.
 

@@ -128,14 +128,18 @@ class BadRows:
         self.count += len(rows) if count is None else count
         self.first += rows[: MOST_BAD_ROWS_SHOWN - len(self.first)]
 
-    def error(self) -> MatineeError:
-        """Build the error that names the first row; a table of the first ones is its note."""
+    def error(self, advice: str = "; bad_rows=skip leaves such rows out") -> MatineeError:
+        """Build the error that names the first row; a table of the first ones is its note.
+
+        Args:
+            advice: What else may be done if several rows are bad.
+        """
         (source, place), column, _, problem = self.first[0]
         where = f"{source}, {place}" + (f", column {column!r}" if column else "")
         more = ""
         if self.count > 1:
             others = f"{self.count - 1:,} more rows are" if self.count > 2 else "1 more row is"
-            more = f" {others} bad; bad_rows=skip leaves such rows out."
+            more = f" {others} bad{advice}."
         error = MatineeError(f"{where}: {problem}.{more}")
         if self.count > 1:
             error.add_note(self.table())

@@ -61,6 +61,48 @@ def ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None = None
     return torch.cat(parts)
 
 
+def best_items(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Find the candidates of highest score in each row; of equal scores the lower id comes first.
+
+    Args:
+        scores: Scores of all items, (n, num_items + 1). Column 0, the padding, and items of score minus
+            infinity are no candidates.
+        top_k: Largest number of items, at least 1.
+
+    Returns:
+        Item ids, int64, and their scores, (n, k) each with k = min(top_k, num_items), best first; where there
+        are fewer candidates, the id is 0 and the score minus infinity.
+
+    Raises:
+        Diverged: If a score is NaN.
+
+    >>> best_items(torch.tensor([[9.0, 3.0, 2.0, 4.0, 2.0]]), 3)[0]
+    tensor([[3, 1, 2]])
+    """
+    candidates = scores[:, 1:]
+    k = min(top_k, candidates.shape[1])
+    # topk returns any of the items that share the score of place k; one more place shows whether it matters
+    values, item_ids = candidates.topk(min(k + 1, candidates.shape[1]), dim=1)
+    if bool(values[:, :1].isnan().any()):  # NaN is the highest value of all
+        raise Diverged("a score is NaN because training diverged; lower the learning rate.")
+    last = values[:, k - 1]
+    if values.shape[1] > k:
+        cut = (values[:, k] == last) & (last > float("-inf"))
+        values, item_ids = values[:, :k], item_ids[:, :k]
+        if bool(cut.any()):
+            rows = cut.nonzero().squeeze(1)
+            tied, lowest = candidates[rows], last[rows].unsqueeze(1)
+            above, equal = tied > lowest, tied == lowest
+            room = k - above.sum(1, keepdim=True)
+            kept = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+            item_ids[rows] = kept.nonzero()[:, 1].view(-1, k)
+            values[rows] = tied.gather(1, item_ids[rows])
+    item_ids, order = item_ids.sort(1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    item_ids = item_ids.gather(1, order) + 1
+    return item_ids.masked_fill_(values == float("-inf"), 0), values
+
+
 def _ranks(scores: Tensor, target_ids: Tensor, excluded: IndexPairs | None) -> Tensor:
     # a NaN makes the maximum NaN; the score of the padding is ignored
     if bool(scores[:, 1:].amax(1).isnan().any()):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from matinee.contracts import ClosedForm, PairNetwork
+from matinee.contracts import ClosedForm, GridNetwork, PairNetwork
 from matinee.testing.properties import (
     FLAT,
     NUM_ITEMS,
@@ -40,6 +40,7 @@ def check_pair_network(make: Callable[..., PairNetwork]) -> None:
       the task shrinks the rows;
     - a gradient for each parameter, for the rows, and for row 0 of each table;
     - the same answer when asked again, and from another instance with the same state dict;
+    - the same scores from ``score_all``, if the network has it;
     - learning: ratings that are sums of user and item biases are predicted for new pairs.
 
     There is no check on random ratings: a network that only gets ids cannot predict them.
@@ -67,6 +68,8 @@ def check_pair_network(make: Callable[..., PairNetwork]) -> None:
         if not isinstance(network, ClosedForm):
             _check_trainable(network, *pairs)
         check_state_dict(network, other, lambda part: part(*pairs))
+        if isinstance(network, GridNetwork):
+            _check_grid(network)
         _check_learns(sized)
 
 
@@ -117,6 +120,19 @@ def _check_scores(network: Any) -> None:
             close(network.score(*rows), scores),
             f"{name}: score gives other scores for the rows of lookup than the forward for the ids.",
         )
+
+
+@during("to score all pairs of users and items")
+@torch.no_grad()
+def _check_grid(network: Any) -> None:
+    user_ids, item_ids = torch.tensor([3, 0, 1]), torch.arange(NUM_ITEMS + 1)
+    user_rows, _ = network.lookup(user_ids, torch.zeros_like(user_ids))
+    _, item_rows = network.lookup(torch.zeros_like(item_ids), item_ids)
+    expected = network(*_every_pair(user_ids, item_ids)).view(len(user_ids), len(item_ids))
+    require(
+        close(network.score_all(user_rows, item_rows), expected),
+        f"{name_of(network)}: score_all gives other scores than the forward for the same pairs.",
+    )
 
 
 @during("to score pairs alone and in a batch")

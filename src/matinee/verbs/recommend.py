@@ -1,36 +1,87 @@
-"""``matinee recommend``: recommend items to one user with the scores that evaluation uses."""
+"""``matinee recommend``: the best items for one user or for many, by the scores that evaluation uses."""
+
+from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from matinee.batches.queries import Queries
+from matinee.batches.windows import spans
 from matinee.data.catalogues import with_year
 from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
+from matinee.metrics import best_items
+from matinee.verbs.answer_files import answer_file, claim_answer_file
+from matinee.verbs.id_files import as_column, histories_of_file, read_id_file, users_of_file
 from matinee.verbs.item_names import ItemNames
+from matinee.verbs.shards import share_of
+
+SCORES_AT_ONCE = 2**26  # float32: 256 MB
+USERS_AT_ONCE = 512  # more do not make the products faster, and histories take memory as well
 
 
-def answer(config: Any) -> pd.DataFrame:
-    """Return the recommendations for a composed ``recommend`` config."""
+@dataclass(frozen=True, eq=False)
+class ItemLists:
+    """Items that may, or may not, be recommended: the same for everyone, or a list for each query.
+
+    Attributes:
+        item_ids: The items, int64, (items,); 0 is ignored.
+        offsets: Those of query ``q`` are ``item_ids[offsets[q]:offsets[q + 1]]``, int64, (n + 1,); None:
+            all are for everyone.
+    """
+
+    item_ids: Tensor
+    offsets: Tensor | None = None
+
+    def places(self, start: int, stop: int) -> Any:
+        """Return where the items of some queries are in their scores, (stop - start, num_items + 1)."""
+        if self.offsets is None:
+            return slice(None), self.item_ids
+        starts = self.offsets[start:stop]
+        rows, places = spans(starts, self.offsets[start + 1 : stop + 1] - starts)
+        return rows, self.item_ids[places]
+
+
+def answer(config: Any) -> pd.DataFrame | Path:
+    """Answer a composed ``recommend`` config: a table for one user, or the file with the lists of many."""
     folder = asked_folder(config.run)
+    asked = [name for name in ("users", "histories") if getattr(config, name) is not None]
+    others = [name for name in ("user", "ratings", "history") if getattr(config, name) is not None]
+    if asked and (len(asked) > 1 or others):
+        raise MatineeError(f"{' and '.join([*asked, *others])} cannot be combined; give one.")
+    if asked and config.output is None:
+        raise MatineeError(f"{asked[0]}=... needs output=FILE for the lists; name one.")
+    if not asked and config.output is not None:
+        raise MatineeError("output=... takes the lists of users=... or histories=...; give one.")
+    inputs = [config.users, config.histories, config.allow, config.deny]
+    output = claim_answer_file(config.output, inputs) if asked else None
     experiment = load_run(folder, config.checkpoint, dataset=config.dataset)
     if not (folder / RESULT).exists():
         print(f"{folder} has not finished; using its best epoch so far.", file=sys.stderr)
-    return recommend(
-        experiment, config.user, config.ratings, config.history, config.top_k, config.repeat
+    options = {"top_k": config.top_k, "repeat": config.repeat}
+    options |= {"allow": config.allow, "deny": config.deny}
+    if output is None:
+        return recommend(experiment, config.user, config.ratings, config.history, **options)
+    recommend_many(
+        experiment, output, config.users, config.histories, shard=config.shard, **options
     )
+    return output
 
 
-@torch.no_grad()
 def recommend(
     experiment: Experiment,
     user: Any = None,
@@ -38,6 +89,8 @@ def recommend(
     history: Sequence[Any] | None = None,
     top_k: int = 10,
     repeat: bool = False,
+    allow: Sequence[Any] | str | None = None,
+    deny: Sequence[Any] | str | None = None,
 ) -> pd.DataFrame:
     """Recommend the best items to a user of the data or to a new user.
 
@@ -49,6 +102,9 @@ def recommend(
         history: Items of a new user, oldest first, as raw ids or titles; for sequence models.
         top_k: Number of items, at least 1; fewer are returned if the catalogue is smaller.
         repeat: Whether to include items that the user has already met.
+        allow: The only items to recommend, as raw ids or titles, or the name of a file with a column
+            ``item``; None allows all.
+        deny: Items never to recommend, given in the same way.
 
     Returns:
         One row per item, best first, ties by lower id: ``rank``, ``item`` (raw id),
@@ -58,8 +114,6 @@ def recommend(
         MatineeError: If the user or an item is not in the data, a rating is outside the scale, ``top_k``
             is not positive, the model cannot use the input, or no item is left.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
     given = [
         name
         for name, value in (("user", user), ("ratings", ratings), ("history", history))
@@ -67,49 +121,232 @@ def recommend(
     ]
     if len(given) > 1:
         raise MatineeError(f"{' and '.join(given)} cannot be combined; give one of them.")
-    interactions, task = experiment.datamodule.interactions, experiment.task
     for name in given:
-        if name not in ("user", *task.newcomer_inputs):
-            usable = " or ".join(f"{usable}=..." for usable in task.newcomer_inputs)
-            raise MatineeError(f"this run's model cannot use {name}=...; give {usable}")
-    user_id = _user_id(interactions, user)
-    met = interactions.item_ids[interactions.user_ids == user_id]  # in time order
-    values = None
+        if name != "user":
+            _check_input(experiment, name)
+    interactions = experiment.datamodule.interactions
     if history is not None:
-        met = ItemNames(interactions).find(list(history))
-    if ratings is not None:
-        met, values = _rated(interactions, ratings)
-    scores = task.score_items(experiment.datamodule, user_id, met, values)
-    return _best(interactions, scores, [] if repeat else met, top_k, task.score_name)
+        queries = Queries.of_histories([ItemNames(interactions).find(list(history))])
+    elif ratings is not None:
+        rated, stars = _rated(interactions, ratings)
+        queries = Queries.of_histories([rated], stars)
+    else:
+        queries = _of_users(experiment, np.array([_user_id(interactions, user)]))
+    names = None if user is None else [str(user)]
+    lists = ranked(
+        experiment,
+        queries,
+        top_k,
+        repeat,
+        item_lists(interactions, "allow", allow, names),
+        item_lists(interactions, "deny", deny, names),
+    )
+    _, item_ids, scores = next(lists)
+    best, values = item_ids[0].numpy(), scores[0].numpy()
+    best, values = best[best > 0], values[best > 0]
+    if len(best) == 0:
+        limited = " or is not allowed" if allow is not None or deny is not None else ""
+        raise MatineeError(
+            f"this user has met every item of the data{limited}; add repeat=true to rank also those that "
+            "the user has met."
+        )
+    items = interactions.items
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(best) + 1),
+            "item": items["raw_id"].loc[best].to_numpy(),
+            "title": [with_year(items.loc[item]) for item in best],
+            experiment.task.score_name: values.astype(np.float64),
+        }
+    )
+
+
+def recommend_many(
+    experiment: Experiment,
+    output: Path,
+    users: str | None = None,
+    histories: str | None = None,
+    top_k: int = 10,
+    repeat: bool = False,
+    allow: Sequence[Any] | str | None = None,
+    deny: Sequence[Any] | str | None = None,
+    shard: str | None = None,
+) -> None:
+    """Write the lists of many users to a file: ``user``, ``rank``, ``item`` and the score, best first.
+
+    Memory holds the histories of those who ask and the scores of a few hundred of them at a time.
+
+    Args:
+        experiment: A loaded run.
+        output: What :func:`matinee.verbs.answer_files.claim_answer_file` returned.
+        users: ``all``, or a file of users of the data, see :mod:`matinee.verbs.id_files`.
+        histories: A file of the items of users, new ones or not, instead of ``users``.
+        top_k: See :func:`recommend`, like the arguments that follow.
+        repeat: See there.
+        allow: See there; a file with the columns ``user`` and ``item`` has a list for each user, and who is
+            not in it gets nothing.
+        deny: See there; a file may have lists for each user, too.
+        shard: ``i/n`` answers the i-th of n equal shares of the users, from 1; None answers all.
+
+    Raises:
+        MatineeError: As :func:`recommend`, or if a file cannot be read; the message names file, line and
+            column.
+        NotWritten: If the output cannot be written.
+    """
+    interactions = experiment.datamodule.interactions
+    raw: pa.Array
+    if histories is not None:
+        rated = "ratings" in experiment.task.newcomer_inputs
+        if not rated:
+            _check_input(experiment, "history")
+        names, queries = histories_of_file(histories, interactions, rated)
+        raw = as_column(names, interactions.users["raw_id"])
+    else:
+        every = np.arange(1, interactions.num_users + 1)
+        asked = every if users == "all" else users_of_file(str(users), interactions)
+        raw = _raw(interactions.users, asked)
+        queries = _of_users(experiment, asked)
+        names = [str(name) for name in raw.to_pylist()]
+    allowed = item_lists(interactions, "allow", allow, names)
+    denied = item_lists(interactions, "deny", deny, names)
+    chosen = share_of(len(queries), shard)
+    raw_items = pa.array(interactions.items["raw_id"].to_numpy())
+    empty = 0
+    with (
+        answer_file(output) as add,
+        tqdm(total=len(chosen), desc="recommend", unit="user", disable=None) as bar,
+    ):
+        for rows, item_ids, scores in ranked(
+            experiment, queries, top_k, repeat, allowed, denied, chosen
+        ):
+            found = item_ids > 0
+            counts = found.sum(1)
+            empty += int((counts == 0).sum())
+            places = torch.arange(rows.start, rows.stop).repeat_interleave(counts)
+            ranks = torch.arange(1, item_ids.shape[1] + 1).expand_as(item_ids)
+            columns = {
+                "user": raw.take(pa.array(places.numpy())),
+                "rank": pa.array(ranks[found].numpy()),
+                "item": raw_items.take(pa.array(item_ids[found].numpy() - 1)),
+                experiment.task.score_name: pa.array(scores[found].numpy()),
+            }
+            add(pa.table(columns))
+            bar.update(len(rows))
+    if empty:
+        print(f"{output}: no item is left for {empty:,} of {len(chosen):,} users.", file=sys.stderr)
 
 
 @torch.no_grad()
-def predict_ratings(
-    experiment: Experiment, users: Sequence[Any], items: Sequence[Any]
-) -> npt.NDArray[np.float32]:
-    """Predict ratings of (user, item) pairs by raw ids; ids that train does not contain are unknown.
+def ranked(
+    experiment: Experiment,
+    queries: Queries,
+    top_k: int = 10,
+    repeat: bool = False,
+    allow: ItemLists | None = None,
+    deny: ItemLists | None = None,
+    chosen: range | None = None,
+) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """Find the best items of each query, some queries at a time.
+
+    One user and all users are answered here, by the forward pass that evaluation ranks with.
 
     Args:
-        experiment: A loaded run of a rating model.
-        users: Raw user ids, (n,).
-        items: Raw item ids, (n,).
+        experiment: A loaded run.
+        queries: Who asks, n of them.
+        top_k: Number of items, at least 1.
+        repeat: Whether items that were met are candidates.
+        allow: The only candidates; None allows all items.
+        deny: Items that are no candidates.
+        chosen: Consecutive queries to answer; None answers all.
 
-    Returns:
-        Predicted ratings on the scale of the data, float32, (n,).
+    Yields:
+        Some queries; their best items, ids, best first, ties by lower id, 0 where there are fewer
+        candidates; and the scores, (queries, min(top_k, num_items)) each.
 
     Raises:
-        MatineeError: If the run's model does not predict ratings, or there are not as many users as items.
+        MatineeError: If ``top_k`` is not positive or the model cannot use the queries.
     """
-    users, items = list(users), list(items)
-    if len(users) != len(items):
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
+        raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
+    chosen = range(len(queries)) if chosen is None else chosen
+    width = experiment.datamodule.interactions.num_items + 1
+    at_once = max(1, min(USERS_AT_ONCE, SCORES_AT_ONCE // width))
+    for start in range(chosen.start, chosen.stop, at_once):
+        rows = range(start, min(start + at_once, chosen.stop))
+        asked = queries[rows.start : rows.stop]
+        scores = experiment.task.score_items(experiment.datamodule, asked)
+        if allow is not None:
+            places = allow.places(rows.start, rows.stop)
+            kept = scores[places]
+            scores.fill_(float("-inf"))
+            scores[places] = kept
+        if deny is not None:
+            scores[deny.places(rows.start, rows.stop)] = float("-inf")
+        if not repeat:
+            scores[asked.met] = float("-inf")
+        yield rows, *best_items(scores, int(top_k))
+
+
+def item_lists(
+    interactions: Interactions,
+    option: str,
+    items: Sequence[Any] | str | None,
+    names: Sequence[str] | None,
+) -> ItemLists | None:
+    """Read items to allow or to deny.
+
+    Args:
+        interactions: The data.
+        option: ``allow`` or ``deny``, for messages.
+        items: Raw ids or titles; or a file with a column ``item`` and, if each user has a list, ``user``;
+            None: there are none.
+        names: The raw ids of those who ask, (n,); None if they have none.
+
+    Raises:
+        MatineeError: If an item of the sequence is not in the data, the file cannot be read, or it has lists
+            by user and those who ask have no names.
+    """
+    if items is None:
+        return None
+    if not isinstance(items, str):
+        return ItemLists(torch.from_numpy(ItemNames(interactions).find(list(items))).long())
+    table = read_id_file(items, ["item"], optional=["user"])
+    item_ids = table.item_ids(interactions)
+    if table.users is None:
+        return ItemLists(torch.from_numpy(np.unique(item_ids)))
+    if names is None:
         raise MatineeError(
-            f"there are {len(users)} users and {len(items)} items; give one user and one item for each pair."
+            f"{option}={items} has a list for each user, and a new user has none; remove its column 'user'."
         )
-    interactions = experiment.datamodule.interactions
-    user_ids = torch.from_numpy(interactions.encode_users(users))
-    item_ids = torch.from_numpy(interactions.encode_items(items))
-    ratings: npt.NDArray[np.float32] = experiment.task.rate(user_ids, item_ids).numpy()
-    return ratings
+    turns = {name: turn for turn, name in enumerate(names)}
+    raw, places = table.users
+    of_user = np.array([turns.get(name, turns.get(name.strip(), -1)) for name in raw])
+    rows = of_user[places]
+    order = np.argsort(rows, kind="stable")
+    order = order[np.searchsorted(rows[order], 0) :]  # without those who do not ask
+    counts = np.bincount(rows[order], minlength=len(names))
+    return ItemLists(
+        torch.from_numpy(item_ids[order]),
+        torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))),
+    )
+
+
+def _check_input(experiment: Experiment, name: str) -> None:
+    inputs = experiment.task.newcomer_inputs
+    if name not in inputs:
+        usable = " or ".join(f"{usable}=..." for usable in inputs)
+        raise MatineeError(f"this run's model cannot use {name}=...; give {usable}")
+
+
+def _of_users(experiment: Experiment, user_ids: npt.NDArray[np.integer]) -> Queries:
+    datamodule = experiment.datamodule
+    times = getattr(datamodule, "carries_times", False)  # as its batches do for evaluation
+    return Queries.of_users(datamodule.interactions, user_ids, times)
+
+
+def _raw(table: pd.DataFrame, ids: npt.NDArray[np.integer]) -> pa.Array:
+    """Return the raw ids of users or items, (n,)."""
+    return pa.array(table["raw_id"].to_numpy()[ids - 1])
 
 
 def _user_id(interactions: Interactions, user: Any) -> int:
@@ -124,7 +361,9 @@ def _user_id(interactions: Interactions, user: Any) -> int:
     return user_id
 
 
-def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[Any, Tensor]:
+def _rated(
+    interactions: Interactions, ratings: Mapping[Any, float]
+) -> tuple[npt.NDArray[np.int32], Tensor]:
     """Return the items that a new user rated, and the ratings, (n,) each."""
     assert interactions.rating_scale is not None  # only tasks of rated data take ratings
     low, high = interactions.rating_scale
@@ -141,24 +380,3 @@ def _rated(interactions: Interactions, ratings: Mapping[Any, float]) -> tuple[An
     if len(np.unique(item_ids)) < len(item_ids):
         raise MatineeError("an item is rated twice; give one rating per item.")
     return item_ids, torch.tensor([float(rating) for rating in ratings.values()])
-
-
-def _best(
-    interactions: Interactions, scores: Tensor, met: Any, top_k: int, score_name: str
-) -> pd.DataFrame:
-    items = interactions.items
-    values = scores.numpy().astype(np.float64)
-    candidates = np.setdiff1d(np.arange(1, len(items) + 1), met)
-    if len(candidates) == 0:
-        raise MatineeError(
-            "this user has met every item of the data; add repeat=true to rank them all."
-        )
-    best = candidates[np.argsort(-values[candidates - 1], kind="stable")[:top_k]]
-    return pd.DataFrame(
-        {
-            "rank": np.arange(1, len(best) + 1),
-            "item": items["raw_id"].loc[best].to_numpy(),
-            "title": [with_year(items.loc[item]) for item in best],
-            score_name: values[best - 1],
-        }
-    )

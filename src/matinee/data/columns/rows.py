@@ -87,6 +87,16 @@ class TypedColumns(NamedTuple):
     titles: pd.Series[Any] | None  # by item id
 
 
+class RawColumns(NamedTuple):
+    """Columns of a source whose ids belong to a catalogue that is already known."""
+
+    ids: dict[
+        str, tuple[NDArray[np.int32], RawIds]
+    ]  # of users or items: codes (rows,) from 1, raw ids
+    ratings: NDArray[np.float32] | None  # (rows,)
+    timestamps: NDArray[np.int64] | None  # (rows,)
+
+
 class RowReader:
     """Collects the rows of a source chunk by chunk.
 
@@ -111,8 +121,7 @@ class RowReader:
         self.locations = Locations(names)
         self.num_rows = 0
         self._readers: dict[str, Any] = {
-            "user": Ids("user", rules.id_type, capacity),
-            "item": Ids("item", rules.id_type, capacity),
+            name: Ids(name, rules.id_type, capacity) for name in ("user", "item") if name in names
         }
         if "rating" in names:
             self._readers["rating"] = Ratings(rules.rating_scale, rules.decimal, capacity)
@@ -246,6 +255,26 @@ class RowReader:
             *(user_ids, raw_users, item_ids, raw_items, ratings, scale, timestamps, unit, parts),
             titles=self._joined_titles(item_ids),
         )
+
+    def finish_raw(self) -> RawColumns:
+        """Return the columns as they are written, in the order of the source.
+
+        Raises:
+            MatineeError: If a row is bad, there is none, or a column as a whole cannot be read.
+        """
+        if self.bad.count:
+            raise self.bad.error(advice="")
+        if self.num_rows == 0:
+            raise MatineeError(f"{self.source} has no rows; give it at least one.")
+        ids = {
+            name: reader.finish(self.locations)
+            for name, reader in self._readers.items()
+            if isinstance(reader, Ids)
+        }
+        ratings, _ = self._readers["rating"].finish() if "rating" in self._readers else (None, None)
+        times = self._readers.get("timestamp")
+        timestamps = None if times is None else times.finish(self.locations)[0]
+        return RawColumns(ids, ratings, timestamps)
 
     def _joined_titles(self, item_ids: NDArray[np.int32]) -> pd.Series[Any] | None:
         if not self._titles:

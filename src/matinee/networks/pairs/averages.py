@@ -79,6 +79,10 @@ class DampedBias(nn.Module):
         """Score looked-up rows: (batch, 1) each to (batch,)."""
         return self.global_mean + user_rows[0].squeeze(-1) + item_rows[0].squeeze(-1)
 
+    def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score all pairs of rows: (n, 1) and (m, 1) to (n, m)."""
+        return self.global_mean + user_rows[0] + item_rows[0].T
+
     def tables(self) -> dict[str, Tensor]:
         """Return no embeddings: a bias has no direction."""
         return {}

@@ -57,6 +57,11 @@ class MatrixFactorization(nn.Module):
         (users,), (items,) = user_rows, item_rows
         return ((users + self.user_center) * (items + self.item_center)).sum(-1)
 
+    def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score all pairs of rows: (n, dim) and (m, dim) to (n, m)."""
+        (users,), (items,) = user_rows, item_rows
+        return (users + self.user_center) @ (items + self.item_center).T
+
     def tables(self) -> dict[str, Tensor]:
         """Return the factors of users and items."""
         return {"users": self.user_factors.weight, "items": self.item_factors.weight}
@@ -111,6 +116,14 @@ class BiasedMatrixFactorization(nn.Module):
         (users,), (items,) = user_rows, item_rows
         product = (users[..., :-1] * items[..., :-1]).sum(-1)
         return self.global_bias + users[..., -1] + items[..., -1] + product
+
+    def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
+        """Score all pairs of rows: (n, dim + 1) and (m, dim + 1) to (n, m)."""
+        (users,), (items,) = user_rows, item_rows
+        biases = torch.stack((self.global_bias + users[:, -1], torch.ones_like(users[:, -1])), 1)
+        left = torch.cat((users[:, :-1], biases), 1)
+        right = torch.cat((items[:, :-1], torch.ones_like(items[:, -1:]), items[:, -1:]), 1)
+        return left @ right.T  # the biases are two more columns of one product
 
     def tables(self) -> dict[str, Tensor]:
         """Return the factors of users and items; the last column is the bias."""

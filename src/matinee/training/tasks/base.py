@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from matinee.batches.queries import Queries
 from matinee.contracts import (
     ClosedForm,
     Data,
@@ -172,20 +173,15 @@ class LightningTask(pl.LightningModule, Task[Data]):
         """Recommend items by title for some rows of test and mark the truth, in Markdown."""
 
     @abstractmethod
-    def score_items(
-        self,
-        datamodule: Data,
-        user_id: int,
-        item_ids: npt.NDArray[Any],
-        ratings: Tensor | None = None,
-    ) -> Tensor:
-        """Score all items for one user, (num_items,).
+    def score_items(self, datamodule: Data, queries: Queries) -> Tensor:
+        """Score all items for each of n queries.
 
         Args:
             datamodule: The data that the task was built for.
-            user_id: The user; 0 for a newcomer.
-            item_ids: The items that the user has met, oldest first, (n,).
-            ratings: A newcomer's ratings of these items, (n,); None if there are none.
+            queries: Who asks, and what they have met; their tensors are on the host.
+
+        Returns:
+            Scores, (n, num_items + 1), which the caller may change; column 0 is minus infinity.
 
         Raises:
             MatineeError: If nothing can be predicted from what is given.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from matinee.batches import RankingBatch, SequenceDataModule
+from matinee.batches.queries import Queries
 from matinee.batches.windows import SequenceBatch, spans
 from matinee.contracts import (
     CatalogueLoss,
@@ -340,29 +341,20 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         """Recommend next items after some histories."""
         return ranked_samples(self, datamodule, count)
 
-    def score_items(
-        self,
-        datamodule: SequenceDataModule,
-        user_id: int,
-        item_ids: npt.NDArray[Any],
-        ratings: Tensor | None = None,
-    ) -> Tensor:
-        """Score all items after the newest ones, as many as evaluation shows.
+    def score_items(self, datamodule: SequenceDataModule, queries: Queries) -> Tensor:
+        """Score all items after the newest ones of each query, as many as evaluation shows.
 
-        A network that needs times gets those of a user of the data. Items of a newcomer have no times,
-        and count as met at the same time.
+        Items of newcomers have no times, and count as met at the same time.
 
         Raises:
-            MatineeError: If the model depends on the user alone and this one is new.
+            MatineeError: If the model depends on the user alone and a newcomer has a history.
         """
-        if user_id == 0 and len(item_ids) and self.network.ignores_history:
+        has_items = queries.offsets.diff() > 0
+        if self.network.ignores_history and bool((has_items & (queries.user_ids == 0)).any()):
             raise MatineeError("this run's model knows users and reads no history; give user=...")
-        newest = item_ids[max(0, len(item_ids) - (datamodule.eval_length - 1)) :]
-        histories = torch.tensor([[0, *newest.tolist()]], dtype=torch.int64)
-        lengths, users = torch.tensor([histories.shape[1]]), torch.tensor([user_id])
-        times = datamodule.times_of_user(user_id, len(newest)) if user_id else None
-        scores: Tensor = self(histories, lengths, users, times)
-        return scores[0, 1:]
+        histories, lengths, times = queries.histories(datamodule.eval_length - 1)
+        scores: Tensor = self(histories, lengths, queries.user_ids, times)
+        return scores
 
     def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Raise an error: scores of next items are no ratings."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from matinee.batches import RatingBatch, RatingDataModule
-from matinee.contracts import Headline, PairNetwork, RatingLoss, Rows
+from matinee.batches.queries import Queries
+from matinee.contracts import GridNetwork, Headline, PairNetwork, RatingLoss, Rows
 from matinee.metrics import rating_metrics, rating_metrics_per_user
 from matinee.training.tasks.base import (
     LightningTask,
@@ -20,13 +21,14 @@ from matinee.training.tasks.base import (
     check_data,
     check_part,
 )
-from matinee.training.tasks.folding import fold_in, score_with_rows
+from matinee.training.tasks.folding import fold_in
 from matinee.training.tasks.illustrations import breakdown, rated_samples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOLERANCE = 1 / 40  # of the rating scale: a tenth of a star on a scale of 1 to 5
+RATED_AT_ONCE = 2**20  # scores that are converted to ratings at a time
 
 
 class RatingTask(LightningTask[RatingDataModule]):
@@ -259,19 +261,21 @@ class RatingTask(LightningTask[RatingDataModule]):
         """Recommend unrated items to some users."""
         return rated_samples(self, datamodule, count)
 
-    def score_items(
-        self,
-        datamodule: RatingDataModule,
-        user_id: int,
-        item_ids: npt.NDArray[Any],
-        ratings: Tensor | None = None,
-    ) -> Tensor:
-        """Predict the ratings of all items by a user, or by a newcomer from the ratings given."""
-        items = torch.arange(1, len(self.warm_items), dtype=torch.int32)
-        if ratings is None:
-            return self.rate(torch.full_like(items, user_id), items)
-        user_rows = fold_in(self, datamodule, torch.from_numpy(item_ids), ratings)
-        return self.rating(score_with_rows(self, user_rows, items))
+    def score_items(self, datamodule: RatingDataModule, queries: Queries) -> Tensor:
+        """Predict the ratings of all items by each user, or by newcomers from the ratings given."""
+        item_ids = torch.arange(len(self.warm_items)) * self.warm_items
+        zeros = torch.zeros_like(item_ids)
+        if queries.ratings is None:
+            users = queries.user_ids * self.warm_users[queries.user_ids]
+            user_rows, _ = self.network.lookup(users, torch.zeros_like(users))
+        else:
+            user_rows = fold_in(self, datamodule, queries)
+        _, item_rows = self.network.lookup(zeros, item_ids)
+        scores = score_all(self.network, user_rows, item_rows)
+        for part in scores.split(max(1, RATED_AT_ONCE // len(item_ids))):
+            part.copy_(self.rating(part))
+        scores[:, 0] = float("-inf")
+        return scores
 
     def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Predict ratings, see :meth:`forward`."""
@@ -291,6 +295,22 @@ class RatingTask(LightningTask[RatingDataModule]):
     def memorization_fault(self, batch: RatingBatch) -> str:
         """Return no fault: the error says everything."""
         return ""
+
+
+def score_all(network: PairNetwork, user_rows: Rows, item_rows: Rows) -> Tensor:
+    """Score all pairs of n users and m items, rows (n, dim) and (m, dim), to (n, m).
+
+    A network without ``score_all``, see :class:`matinee.contracts.GridNetwork`, scores pair by pair.
+    """
+    if isinstance(network, GridNetwork):
+        return network.score_all(user_rows, item_rows)
+    num_items = len(item_rows[0])
+    return torch.stack(
+        [
+            network.score(tuple(row[user].expand(num_items, -1) for row in user_rows), item_rows)
+            for user in range(len(user_rows[0]))
+        ]
+    )
 
 
 def penalty(rows: Rows) -> Tensor:

@@ -1,0 +1,108 @@
+"""Files of answers, written part by part to a temporary file that replaces the target at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from matinee.errors import MatineeError
+from matinee.experiment.run_folder import CONFIG
+from matinee.files import part_file, writing
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
+ROWS_AT_ONCE = 2**17  # a row group of Parquet
+
+
+def claim_answer_file(output: Any, inputs: Sequence[Any] = ()) -> Path:
+    """Check the file that ``output=...`` names; an earlier file of that name is replaced at the end.
+
+    Args:
+        output: The value of ``output``.
+        inputs: Files that are read.
+
+    Raises:
+        MatineeError: If it is no name of a file that can be written, is one of the inputs, or lies in a run
+            folder.
+    """
+    if not isinstance(output, str) or Path(output).suffix.lower() not in ENDINGS:
+        raise MatineeError(
+            f"output is {output!r}; name a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}."
+        )
+    path = Path(output).expanduser()
+    if (path.parent / CONFIG).exists():
+        raise MatineeError(f"output={path} lies in a run folder; name a file elsewhere.")
+    if not path.parent.is_dir() or path.is_dir():
+        raise MatineeError(
+            f"output={path} cannot be written, because {path.parent} is no folder; create it."
+            if not path.is_dir()
+            else f"output={path} is a folder; name a file."
+        )
+    for file in inputs:
+        if isinstance(file, str) and Path(file).expanduser().resolve() == path.resolve():
+            raise MatineeError(f"output={path} would replace a file that is read; name another.")
+    return path
+
+
+@contextmanager
+def answer_file(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """Give a function that adds rows to a file; the file appears, whole, after the last ones.
+
+    Args:
+        path: What :func:`claim_answer_file` returned. Its ending chooses the format: Parquet, text with
+            commas and a header, or one JSON object a line.
+
+    Raises:
+        NotWritten: If the file cannot be written; an earlier file of that name is untouched.
+    """
+    waiting: list[pa.Table] = []
+    writer: Any = None
+
+    def flush() -> None:
+        nonlocal writer
+        table = pa.concat_tables(waiting)
+        waiting.clear()
+        if writer is None:
+            writer = _WRITERS[path.suffix.lower()](part, table.schema)
+        writer.write_table(table)
+
+    def add(table: pa.Table) -> None:
+        waiting.append(table)
+        if sum(len(part) for part in waiting) >= ROWS_AT_ONCE:
+            flush()
+
+    with writing(path), part_file(path) as part:
+        try:
+            yield add
+            if waiting or writer is None:
+                flush()
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+class _JsonLines:
+    """Writes one JSON object a line, with the interface of Arrow's writers."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write_table(self, table: pa.Table) -> None:
+        self._file.writelines(
+            json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist()
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_WRITERS: dict[str, Callable[[Path, pa.Schema], Any]] = {
+    ".parquet": parquet.ParquetWriter,
+    ".csv": csv.CSVWriter,
+    ".jsonl": _JsonLines,
+}

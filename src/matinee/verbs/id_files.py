@@ -1,0 +1,255 @@
+"""Files of ids that a question names: users, histories, pairs, and items to allow or deny.
+
+A file is a table with a header: text (.csv, .tsv, .tab, also compressed) or Parquet, with the columns
+``user``, ``item``, ``rating`` and ``timestamp``, as far as they are needed; others are ignored. Ids are
+written as in the data.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+
+from matinee.batches.queries import Queries
+from matinee.data.columns.rows import RowReader, Rules
+from matinee.data.columns.texts import matches
+from matinee.data.interactions import Interactions
+from matinee.data.source_location import Locations
+from matinee.data.sources.delimited import read_delimited
+from matinee.data.sources.dialects import DELIMITERS, PARQUET, Dialect, settle, text_suffix
+from matinee.data.sources.parquet_files import count_rows, read_parquet
+from matinee.data.sources.streams import line_blocks
+from matinee.errors import MatineeError
+
+Ids = npt.NDArray[np.int64]
+PLAIN_INTEGER = "^(0|-?[1-9][0-9]{0,17})$"
+
+
+class IdFile(NamedTuple):
+    """The columns of a file, of n rows; a column that was not asked for is None.
+
+    Attributes:
+        path: The file.
+        users: Raw ids of the distinct users, texts; and the place of each row's user, from 0, (n,).
+        items: The same of the items.
+        ratings: float32, (n,).
+        timestamps: int64, (n,).
+        locations: The places of the rows, for messages.
+    """
+
+    path: Path
+    users: tuple[list[str], Ids] | None
+    items: tuple[list[str], Ids] | None
+    ratings: npt.NDArray[np.float32] | None
+    timestamps: npt.NDArray[np.int64] | None
+    locations: Locations
+
+    def user_ids(self, interactions: Interactions) -> Ids:
+        """Return the user of each row, (n,); 0 where the data do not know the user."""
+        assert self.users is not None
+        raw, places = self.users
+        return _known(interactions.encode_users, raw)[places]
+
+    def item_ids(self, interactions: Interactions) -> Ids:
+        """Return the item of each row, (n,); 0 where the data do not know the item.
+
+        The number of unknown items is reported on standard error.
+
+        Raises:
+            MatineeError: If the data know none of them.
+        """
+        assert self.items is not None
+        raw, places = self.items
+        ids = _known(interactions.encode_items, raw)
+        if not ids.any():
+            raise self.locations.error(
+                "item", 0, f"the data know no item of this file, such as {raw[places[0]]!r}"
+            )
+        report_unknown(self.path, "items", int((ids == 0).sum()), len(ids))
+        return ids[places]
+
+
+def read_id_file(path: str | Path, columns: Sequence[str], optional: Sequence[str] = ()) -> IdFile:
+    """Read columns of ids, and perhaps of ratings and times.
+
+    Args:
+        path: The file.
+        columns: Those it must have: some of ``user``, ``item`` and ``rating``.
+        optional: Those that are read if it has them.
+
+    Raises:
+        MatineeError: If the file is missing or of another kind, lacks a column, has no rows, or a cell is
+            wrong; the message names file, line and column.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise MatineeError(f"{path} is no file; name a table of {' and '.join(columns)} columns.")
+    if text_suffix(path) not in (*DELIMITERS, *PARQUET):
+        raise MatineeError(
+            f"{path} is of unknown kind; its name must end in one of .csv, .tsv, .tab or .parquet."
+        )
+    try:
+        present = _present(path, optional)
+        names = {name: name for name in (*columns, *present)}
+        reader = RowReader(names, Rules(id_type="text"), str(path))
+        if path.suffix.lower() in PARQUET:
+            count_rows([path])
+            read_parquet(path, reader)
+        else:
+            read_delimited(path, Dialect(), reader)
+    except OSError as error:
+        raise MatineeError(f"{path} cannot be read ({error}); name another file.") from error
+    read = reader.finish_raw()
+    found: dict[str, Any] = {}
+    for name in ("user", "item"):
+        found[name] = None
+        if name in read.ids:
+            codes, raw = read.ids[name]
+            found[name] = [str(text) for text in raw], codes.astype(np.int64) - 1
+    return IdFile(
+        path, found["user"], found["item"], read.ratings, read.timestamps, reader.locations
+    )
+
+
+def users_of_file(path: str | Path, interactions: Interactions) -> Ids:
+    """Read users of the data, one a row, (n,).
+
+    Raises:
+        MatineeError: As :func:`read_id_file`, or if the data do not know a user.
+    """
+    table = read_id_file(path, ["user"])
+    ids = table.user_ids(interactions)
+    if not ids.all():
+        assert table.users is not None
+        row = int(np.argmin(ids != 0))
+        raise table.locations.error(
+            "user",
+            row,
+            f"user {table.users[0][table.users[1][row]]!r} is not in the data; remove the row, or give "
+            "the user's items by histories=...",
+        )
+    _, firsts = np.unique(ids, return_index=True)
+    if len(firsts) < len(ids):
+        again = np.ones(len(ids), np.bool_)
+        again[firsts] = False
+        raise table.locations.error(
+            "user", int(np.argmax(again)), "the user stands above, too; remove the row"
+        )
+    return ids
+
+
+def histories_of_file(
+    path: str | Path, interactions: Interactions, rated: bool
+) -> tuple[list[str], Queries]:
+    """Read histories: one row for each item of a user, oldest first, or ordered by ``timestamp``.
+
+    A user of the data stays this user; only the items of the file count as met. An item that the data do
+    not know is the unknown item 0, as in evaluation.
+
+    Args:
+        path: The file; rows of a user need not be next to each other.
+        interactions: The data.
+        rated: Whether the items are rated, in a column ``rating``.
+
+    Returns:
+        The raw ids of the users in the order of their first rows, and the queries in that order.
+
+    Raises:
+        MatineeError: As :func:`read_id_file`, or if the data know none of the items, a rating is outside
+            the scale or an item is rated twice by a user.
+    """
+    columns = ["user", "item", "rating"] if rated else ["user", "item"]
+    table = read_id_file(path, columns, optional=["timestamp"])
+    assert table.users is not None
+    item_ids = table.item_ids(interactions)
+    raw, places = table.users
+    first = np.full(len(raw), len(places))
+    np.minimum.at(first, places, np.arange(len(places)))
+    by_first = np.argsort(first)
+    turns = np.argsort(by_first)[places]  # of the user of each row
+    if table.timestamps is None:
+        order = np.argsort(turns, kind="stable")
+    else:
+        order = np.lexsort((table.timestamps, turns))
+    if rated:
+        _check_ratings(table, interactions, turns, item_ids)
+    counts = np.bincount(turns, minlength=len(raw))
+    names = [raw[place] for place in by_first]
+    return names, Queries(
+        torch.from_numpy(_known(interactions.encode_users, names)),
+        torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))),
+        torch.from_numpy(item_ids[order]),
+        None if table.ratings is None else torch.from_numpy(table.ratings[order]),
+    )
+
+
+def _check_ratings(table: IdFile, interactions: Interactions, turns: Ids, item_ids: Ids) -> None:
+    assert table.ratings is not None
+    assert interactions.rating_scale is not None
+    low, high = interactions.rating_scale
+    outside = (table.ratings < low) | (table.ratings > high)
+    if outside.any():
+        row = int(np.argmax(outside))
+        problem = f"the rating {table.ratings[row]:g} is outside the scale {low:g} to {high:g}"
+        raise table.locations.error("rating", row, problem)
+    known = np.flatnonzero(item_ids)
+    pairs = turns[known] * (interactions.num_items + 1) + item_ids[known]
+    _, firsts = np.unique(pairs, return_index=True)
+    if len(firsts) < len(known):
+        again = np.ones(len(known), np.bool_)
+        again[firsts] = False
+        raise table.locations.error(
+            "item",
+            int(known[np.argmax(again)]),
+            "the user has rated this item before; give one rating per item",
+        )
+
+
+def as_column(raw: Sequence[str], known: pd.Series[Any]) -> pa.Array:
+    """Return raw ids of a file as a column: integers if those of the data are and these are, else text."""
+    texts = pa.array(raw, pa.string())
+    if not pd.api.types.is_integer_dtype(known) or not matches(texts, PLAIN_INTEGER).all():
+        return texts
+    return texts.cast(pa.int64())
+
+
+def report_unknown(path: Path, what: str, unknown: int, total: int) -> None:
+    """Say on standard error how many distinct ids of a file the data do not know, if any."""
+    if unknown:
+        print(f"{path}: the data do not know {unknown:,} of {total:,} {what}.", file=sys.stderr)
+
+
+def _known(encode: Any, raw: Sequence[str]) -> Ids:
+    """Look raw ids up as they are written, then without blanks around them."""
+    ids = encode(raw)
+    if not ids.all():
+        ids = np.where(ids > 0, ids, encode([text.strip() for text in raw]))
+    known: Ids = ids.astype(np.int64)
+    return known
+
+
+def _present(path: Path, optional: Sequence[str]) -> list[str]:
+    """Return those of some columns that a file has."""
+    if not optional:
+        return []
+    if path.suffix.lower() in PARQUET:
+        count_rows([path])  # refuses what is no Parquet file
+        return [name for name in optional if name in parquet.read_schema(path).names]
+    start = next(line_blocks(path), b"")
+    found = []
+    for name in optional:
+        try:
+            settle(path, Dialect(), {name: name}, start)
+        except MatineeError:  # the column is missing
+            continue
+        found.append(name)
+    return found
