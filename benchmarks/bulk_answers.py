@@ -1,10 +1,10 @@
-"""Bulk recommendations: users per second of a processor, and the share of the bare matrix product and top-k in that time.
+"""Bulk recommendations: users a CPU second, and how much of it the product and the top-k take.
 
     python benchmarks/bulk_answers.py [--items 10000 100000] [--users 2000] [--model gru]
 
-The model has random weights, as its speed does not depend on them, and the users have 20 items each. Writing the
-Parquet file is part of the time. Times are those of one thread, and medians over rounds in which both sides
-alternate. Peak memory is that of the process so far.
+The model has random weights, as its speed does not depend on them, and the users have 20 items each.
+Writing the Parquet file is part of the time. Times are those of one thread, and medians over rounds in
+which both sides alternate. Peak memory is that of the process so far.
 """
 
 import argparse

@@ -12,6 +12,7 @@ The command line is ``matinee``; the same from Python:
 ==================  ==================================================================================
 ``train``           train, evaluate and record one run; returns a ``Run``
 ``resume``          continue a run that was stopped
+``refit``           train the model of a finished run on all of its data; returns a ``Run``
 ``Run``             a run folder, read as tables
 ``load_run``        rebuild data and model of a run folder and load its weights: an ``Experiment``
 ``evaluate``        evaluate an ``Experiment``
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from matinee.data.interactions import Interactions
     from matinee.errors import MatineeError, Stopped
     from matinee.experiment.building import Experiment, build, load_run
-    from matinee.experiment.runs import Run, evaluate, resume, train
+    from matinee.experiment.runs import Run, evaluate, refit, resume, train
     from matinee.verbs.predict import predict_ratings
     from matinee.verbs.recommend import recommend
     from matinee.verbs.report.output import report
@@ -55,6 +56,7 @@ __all__ = [
     "load_run",
     "predict_ratings",
     "recommend",
+    "refit",
     "report",
     "resume",
     "train",
@@ -64,7 +66,7 @@ _HOMES = {
     "matinee.data.interactions": ("Interactions",),
     "matinee.errors": ("MatineeError", "Stopped"),
     "matinee.experiment.building": ("Experiment", "build", "load_run"),
-    "matinee.experiment.runs": ("Run", "evaluate", "resume", "train"),
+    "matinee.experiment.runs": ("Run", "evaluate", "refit", "resume", "train"),
     "matinee.verbs.predict": ("predict_ratings",),
     "matinee.verbs.recommend": ("recommend",),
     "matinee.verbs.report.output": ("report",),

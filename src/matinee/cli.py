@@ -27,6 +27,7 @@ Verbs:
   overfit    check that a model can memorize one small batch
   find-lr    suggest a learning rate with a range test
   evaluate   evaluate a finished run again and compare with the recorded metrics
+  refit      train the model of a finished run on all of its data
   recommend  recommend items to a user of the data, to a new user, or to many at once
   predict    predict the ratings of a file of users and items
   similar    list the items that are most like an item
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "overfit": _overfit,
         "find-lr": _find_lr,
         "evaluate": _evaluate,
+        "refit": _refit,
         "recommend": _recommend,
         "predict": _predict,
         "similar": _similar,
@@ -150,6 +152,16 @@ def _train_one(config: Any, resume: bool = False) -> None:
         print(folder)
     else:
         print(f"another process works on {config.run_folder}; skipping it.", file=sys.stderr)
+
+
+def _refit(argv: list[str]) -> None:
+    def run(config: Any) -> None:
+        from matinee.experiment.refitting import refit
+        from matinee.verbs.printing import print_run
+
+        print_run(refit(config.run, config.run_folder, config.log_dir, config.dataset))
+
+    _ask("refit", argv, {"run": (str, "FOLDER")}, run)
 
 
 def _overfit(argv: list[str]) -> None:

@@ -35,6 +35,10 @@ class NotWritten(MatineeError):  # noqa: N818 - the name says what happened
         return f"{self.what}; free disk space, then {self.then}."
 
 
+class Refitted(MatineeError):  # noqa: N818 - the name says what happened
+    """A run was trained on all of its data, and has no metrics of its own."""
+
+
 class AtWork(MatineeError):  # noqa: N818 - the name says what happens
     """Another process works on a run folder."""
 

@@ -26,6 +26,15 @@ NUMBER = Kind(
 )
 ANYTHING = Kind("a value", lambda value: True)
 EVERY = "*"  # stands for every key
+PARENT_FORM: dict[str, Any] = {
+    "kind": TEXT,
+    "run": TEXT,
+    "config_sha256": TEXT,
+    "dataset_sha256": TEXT,
+    "split_fingerprint": TEXT,
+    "best_epoch?": COUNT,
+    "metrics": {EVERY: NUMBER},
+}
 FORM: dict[str, Any] = {  # a key that ends in "?" may be missing or null
     "metrics": {EVERY: NUMBER},
     "headline": {"metric": TEXT, "higher_is_better": FLAG, "power?": POSITIVE},
@@ -43,6 +52,7 @@ FORM: dict[str, Any] = {  # a key that ends in "?" may be missing or null
         "evaluated_windows?": {EVERY: COUNT},
         "candidates?": TEXT,
     },
+    "parent?": PARENT_FORM,
     "environment": {
         "seconds": {"fit": NUMBER},
         "finished?": TEXT,
@@ -62,7 +72,13 @@ def misfit(result: Any) -> str | None:
     found = _misfit(result, FORM, ())
     if found is None and not all("/" in name for name in result["metrics"]):
         found = "metrics: a name is not STAGE/METRIC"
-    return found or (None if result["metrics"] else "it holds no metrics")
+    is_refit = found is None and (result.get("parent") or {}).get("kind") == "refit"
+    return found or (None if result["metrics"] or is_refit else "it holds no metrics")
+
+
+def parent_misfit(parent: Any) -> str | None:
+    """Say what first differs from the form of ``parent.json``; None if nothing does."""
+    return _misfit(parent, PARENT_FORM, ())
 
 
 def _misfit(value: Any, form: Any, path: tuple[str, ...]) -> str | None:

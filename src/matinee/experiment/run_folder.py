@@ -18,7 +18,7 @@ from matinee.config.checking import check_config
 from matinee.config.targets import used_packages
 from matinee.config.trees import check_plain, differences, flatten, parse_json, read_yaml
 from matinee.contracts import Headline
-from matinee.errors import AtWork, MatineeError
+from matinee.errors import AtWork, MatineeError, Refitted
 from matinee.experiment.reading import read_text
 from matinee.experiment.result_form import misfit
 from matinee.files import plain_file, write_whole
@@ -242,6 +242,7 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
         text: The content of the file, if it is already known.
 
     Raises:
+        Refitted: If the run was trained on all of its data and has no metrics of its own.
         MatineeError: If the run has not finished, or the file is broken or holds metrics that are
             not finite numbers.
     """
@@ -258,6 +259,11 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
     if found := misfit(result):
         raise MatineeError(f"{path} is no result of a run ({found}); restore it or train again.")
+    if not result["metrics"]:
+        raise Refitted(
+            f"{folder} was refitted on all of its data, so it has no metrics of its own; report those of "
+            f"{result['parent']['run']}."
+        )
     return result
 
 

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from matinee.config.checking import check_config
 from matinee.data.interactions import Interactions
-from matinee.errors import AtWork, MatineeError, NotWritten, Stopped
+from matinee.errors import AtWork, MatineeError, NotWritten, Refitted, Stopped
 from matinee.experiment.building import Experiment, build, check_data_dir, load_weights
-from matinee.experiment.measuring import evaluate, write_per_user
+from matinee.experiment.measuring import Measured, evaluate, write_per_user
+from matinee.experiment.parents import PARENT, check_refit, read_parent
 from matinee.experiment.reading import read_checkpoint
 from matinee.experiment.run_folder import (
     CONFIG,
@@ -73,7 +74,10 @@ def _peak_memory() -> int:
 
 
 def train(
-    config: DictConfig, overrides: Sequence[str], dataset: Interactions | None = None
+    config: DictConfig,
+    overrides: Sequence[str],
+    dataset: Interactions | None = None,
+    parent: Mapping[str, Any] | None = None,
 ) -> Path:
     """Fit, measure and record one run.
 
@@ -83,6 +87,7 @@ def train(
         config: A composed ``train`` config, with its ``name`` set.
         overrides: The overrides that composed it, for the record.
         dataset: The data; None makes those that the config describes.
+        parent: The record of the run that this one refits, see :mod:`matinee.experiment.parents`.
 
     Returns:
         The run folder.
@@ -92,7 +97,7 @@ def train(
         NotWritten: If the disk is full.
         MatineeError: For any error the user can fix; a run without a checkpoint leaves no folder.
     """
-    return _train(config, overrides, sole_writer, dataset)
+    return _train(config, overrides, sole_writer, dataset, parent)
 
 
 def _train(
@@ -100,18 +105,22 @@ def _train(
     overrides: Sequence[str],
     hold: Hold,
     dataset: Interactions | None = None,
+    parent: Mapping[str, Any] | None = None,
 ) -> Path:
     config = check_config(config, "train")
     name_places(config.dataset)
     started = _Start.now()
     experiment = build(config, dataset)
+    _check_parts(experiment, parent)
     if not is_first_process():
         _help(experiment, Path(config.run_folder or config.log_dir))
     folder = claim_folder(config.run_folder, Path(config.log_dir) / config.name)
     with hold(folder):
         try:
             config.run_folder = str(folder)
-            trainer = make_trainer(config, folder, alone=experiment.task.closed_form)
+            trainer = _trainer(experiment, folder)
+            if parent is not None:
+                write_json(folder / PARENT, parent)
             write_yaml(folder / OVERRIDES, list(overrides))
             write_json(folder / PROTOCOL, experiment.datamodule.protocol)
             write_yaml(folder / CONFIG, config)  # last, for a run with a config can be resumed
@@ -155,7 +164,8 @@ def resume(folder: Path, dataset: Interactions | None = None) -> Path:
         hold: Hold = sole_writer if is_first_process() else nullcontext
         with hold(folder):
             _go_on(folder, dataset)
-    read_result(folder)
+    with suppress(Refitted):
+        read_result(folder)
     return folder
 
 
@@ -166,11 +176,12 @@ def _go_on(folder: Path, dataset: Interactions | None = None) -> None:
     started = _Start.now()
     experiment = build(load_config(folder), dataset)
     check_protocol(folder, experiment.datamodule.protocol)
+    _check_parts(experiment, read_parent(folder))
     if not is_first_process():
         _help(experiment, folder)
     remove_parts(folder)
     remove_parts(checkpoint_path(folder, "last").parent)
-    trainer = make_trainer(experiment.config, folder, alone=experiment.task.closed_form)
+    trainer = _trainer(experiment, folder)
     _fit_and_record(experiment, trainer, folder, started)
 
 
@@ -211,11 +222,34 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
 
 def _clear_what_a_kill_left(folder: Path) -> None:
     """Remove a run that was killed before its config was written; keep anything else."""
-    for name in (CONFIG, OVERRIDES, PROTOCOL):
+    begun = (CONFIG, OVERRIDES, PROTOCOL, PARENT)
+    for name in begun:
         remove_parts(folder, name)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if CONFIG in found and found <= {CONFIG, OVERRIDES, PROTOCOL}:
+    if CONFIG in found and found <= {*begun}:
         shutil.rmtree(folder)
+
+
+def _check_parts(experiment: Experiment, parent: Mapping[str, Any] | None) -> None:
+    """Check that a refit has the data of its parent, and that any other run has rows to measure."""
+    if parent is not None:
+        check_refit(parent, experiment.datamodule.protocol)
+    elif not _is_measured(experiment):
+        raise MatineeError(
+            f"split={experiment.datamodule.split.name} leaves nothing to measure; use matinee refit, or "
+            "choose another split."
+        )
+
+
+def _is_measured(experiment: Experiment) -> bool:
+    """Return whether there are rows to select the best epoch by; a refit has none."""
+    return len(experiment.datamodule.split.validation) > 0
+
+
+def _trainer(experiment: Experiment, folder: Path) -> pl.Trainer:
+    unmeasured = {} if _is_measured(experiment) else {"limit_val_batches": 0}
+    alone = experiment.task.closed_form
+    return make_trainer(experiment.config, folder, alone=alone, **unmeasured)
 
 
 def _fit_and_record(
@@ -259,9 +293,12 @@ def _record(
     checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     seconds = checkpoints.seconds
     load_weights(task, checkpoint_path(folder, "best"))
-    measured = evaluate(experiment, make_trainer(config, None), datamodule.measured)
+    measured = None
+    if _is_measured(experiment):
+        measured = evaluate(experiment, make_trainer(config, None), datamodule.measured)
+    parent = read_parent(folder)
     result = {
-        "metrics": measured.metrics,
+        "metrics": {} if measured is None else measured.metrics,
         "headline": asdict(task.headline),
         "fit": {
             "best_epoch": checkpoints.best_epoch,
@@ -269,6 +306,7 @@ def _record(
             "steps": trainer.global_step,
             "parameters": sum(p.numel() for p in task.parameters()),
         },
+        **({} if parent is None else {"parent": parent}),
         "protocol": {**datamodule.protocol, **task.protocol},
         "environment": {
             **environment(config),
@@ -282,15 +320,30 @@ def _record(
             "peak_memory_bytes": started.peak_memory_of_run(),
         },
     }
+    if measured is not None:
+        _tell(experiment, trainer, folder, measured, result)
+    write_json(folder / RESULT, result)
+
+
+def _tell(
+    experiment: Experiment,
+    trainer: pl.Trainer,
+    folder: Path,
+    measured: Measured,
+    result: Mapping[str, Any],
+) -> None:
+    """Write the metrics of every user, and call the callbacks for a run that has been measured."""
+    config = experiment.config
     write_per_user(experiment, folder, measured.per_user)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     text = OmegaConf.to_yaml(config)
-    run = MeasuredRun(task, datamodule, measured.predictions, result, plain, text)
+    run = MeasuredRun(
+        experiment.task, experiment.datamodule, measured.predictions, result, plain, text
+    )
     with writing(folder):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunCallback):
                 callback.on_measured(trainer, run)
-    write_json(folder / RESULT, result)
 
 
 def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
@@ -325,5 +378,5 @@ def _help(experiment: Experiment, folder: Path) -> NoReturn:
     """Take part in the fit that the first process leads, and exit."""
     if experiment.task.closed_form:  # there is nothing to share
         sys.exit(0)
-    trainer = make_trainer(experiment.config, folder)
+    trainer = _trainer(experiment, folder)
     take_part(lambda: _fit(experiment, trainer, folder))

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ from matinee.batches import PARTS
 from matinee.config.composing import compose
 from matinee.data.interactions import Interactions
 from matinee.errors import MatineeError
-from matinee.experiment import measuring, running
+from matinee.experiment import measuring, refitting, running
 from matinee.experiment.building import Experiment
 from matinee.experiment.reading import read_arrays, read_text
 from matinee.experiment.run_folder import METRICS, PER_USER, asked_folder, read_result
@@ -115,6 +115,16 @@ def resume(run: str | os.PathLike[str], dataset: Interactions | None = None) -> 
         MatineeError: If the folder holds no run, or it cannot be continued.
     """
     return Run(running.resume(Path(run), dataset))
+
+
+def refit(
+    run: str | os.PathLike[str],
+    run_folder: str | None = None,
+    log_dir: str = "lightning_logs",
+    dataset: Interactions | Mapping[str, str | None] | None = None,
+) -> Run:
+    """Train the model of a finished run on all of its data, see :mod:`matinee.experiment.refitting`."""
+    return Run(refitting.refit(run, run_folder, log_dir, dataset))
 
 
 def evaluate(experiment: Experiment, stages: Sequence[str] = tuple(PARTS)) -> pd.DataFrame:

@@ -1,20 +1,30 @@
 """Print the metrics of one run."""
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from matinee.display.markdown import decimal, print_table
+from matinee.errors import Refitted
+from matinee.experiment.parents import read_parent
 from matinee.experiment.run_folder import read_result
 
 REPEATED = re.compile(r"hit_rate@|(mrr|ndcg|recall)@1\b")  # with one relevant item, equal to others
 
 
 def print_run(folder: Path) -> None:
-    """Print the metrics of a finished run; the last line is its folder."""
-    metrics = read_result(folder)["metrics"]
+    """Print the metrics of a finished run, or of the run that it refits; the last line is its folder."""
+    try:
+        metrics = read_result(folder)["metrics"]
+    except Refitted:
+        parent = read_parent(folder)
+        if parent is None:
+            raise
+        metrics = parent["metrics"]
+        print(f"the metrics to report are those of {parent['run']}:", file=sys.stderr)
     stages = list(dict.fromkeys(name.split("/")[0] for name in metrics))
     every = dict.fromkeys(name.split("/", 1)[1] for name in metrics)
     names = [name for name in every if not REPEATED.match(name)]

@@ -5,6 +5,7 @@ protocol of a split promises (no row of train later than validation, say) is ass
 returned.
 """
 
+from matinee.data.splits.everything import everything
 from matinee.data.splits.given import given
 from matinee.data.splits.rows import chronological, random
 from matinee.data.splits.split import Rows, Split, warm_ids
@@ -15,6 +16,7 @@ __all__ = [
     "Rows",
     "Split",
     "chronological",
+    "everything",
     "given",
     "global_timeline",
     "leave_last_out",

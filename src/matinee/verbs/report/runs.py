@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 
 from matinee.config.trees import read_yaml
 from matinee.contracts import Headline
-from matinee.errors import MatineeError
+from matinee.errors import MatineeError, Refitted
 from matinee.experiment.run_folder import (
     CONFIG,
     METRICS,
@@ -107,12 +108,22 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         raise MatineeError(
             f"no finished run below {', '.join(map(str, folders))}; train one first."
         )
-    runs = sorted(
-        map(_read, found),
+    runs, refits = [], []
+    for files in found:
+        try:
+            runs.append(_read(files))
+        except Refitted as refit:
+            refits.append(files.folder.resolve())
+            print(f"left out: {refit}", file=sys.stderr)
+    if not runs:
+        raise MatineeError(
+            f"only refitted runs are below {', '.join(map(str, folders))}; name the runs that they refit."
+        )
+    runs.sort(
         key=lambda run: (str(run.result["environment"].get("finished", "")), run.folder.name),
     )
     started = {path.parent.resolve() for folder in folders for path in folder.rglob(PROTOCOL)}
-    count = len(started - {run.folder.resolve() for run in runs})
+    count = len(started - {run.folder.resolve() for run in runs} - {*refits})
     return runs, [f"{count} run{'s' * (count > 1)} not finished"] * bool(count)
 
 
