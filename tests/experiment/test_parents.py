@@ -110,3 +110,130 @@ def test_a_refit_needs_the_data_of_its_parent(
 def test_nothing_else_trains_without_rows_to_measure(run: Finished) -> None:
     with pytest.raises(MatineeError, match="leaves nothing to measure; use matinee refit"):
         run("model=bias", "split=everything")
+
+
+@pytest.fixture
+def growing(ratings_csv: Path, tmp_path: Path) -> tuple[str, str]:
+    """Overrides of a table, and of the same table later, with newer rows, new users and new items."""
+    header, *lines = ratings_csv.read_text().splitlines()
+    old = [
+        line
+        for line in lines[:1000]
+        if not line.startswith(("u1,", "u30,")) and ",110," not in line
+    ]
+    for name, rows in (("old", old), ("new", lines)):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
+    return f"dataset.path={tmp_path / 'old.csv'}", f"dataset.path={tmp_path / 'new.csv'}"
+
+
+LATER = ("split=chronological", "trainer.max_epochs=2")
+STARTED = {
+    "gru": ("data=sequence", "task=next_item", "loss=softmax", "model=gru", "model.embedding_dim=8"),
+    "user_gru": ("data=sequence", "task=next_item", "loss=softmax", "model=user_gru"),
+    "mf_bias": ("model=mf_bias",),
+    "ncf": ("model=ncf", "loss=star_classification"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", STARTED)
+def test_rows_are_mapped_by_raw_id(
+    run: Finished, growing: tuple[str, str], tmp_path: Path, model: str
+) -> None:
+    old, new = growing
+    parent = building.load_run(run(*LATER, *STARTED[model], old, folder="old"))
+    begun: dict[str, torch.Tensor] = {}
+
+    def kept(experiment: building.Experiment, *others: object) -> None:
+        begun.update({k: v.clone() for k, v in experiment.task.state_dict().items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "freeze", kept)
+        folder = run(
+            *LATER, *STARTED[model], new, f"from={tmp_path / 'old'}", "freeze=[x]", folder="new"
+        )
+    child = building.load_run(folder)
+    old_state, mapped = parent.task.state_dict(), 0
+    for side in ("users", "items"):
+        here, there = (
+            getattr(one.datamodule.interactions, side)["raw_id"] for one in (child, parent)
+        )
+        where = {raw: row for row, raw in enumerate(there, start=1)}
+        warm = getattr(parent.task, f"warm_{side}")
+        rows = [0, *(where.get(raw, 0) for raw in here)]
+        rows = [row if warm[row] else 0 for row in rows]
+        assert 0 < rows.count(0) < len(rows)
+        for name, tensor in begun.items():
+            if name.startswith("network.") and tensor.shape[:1] == (len(rows),):
+                assert torch.equal(tensor, old_state[name][rows]), name
+                mapped += 1
+        assert getattr(child.task, f"warm_{side}")[torch.tensor(rows) > 0].all()
+    assert mapped >= 2
+    assert json.loads((folder / "result.json").read_text())["parent"]["kind"] == "start"
+    assert matinee("evaluate", f"run={folder}").returncode == 0
+    (tmp_path / "old/config.yaml").unlink()  # the child needs its parent no more
+    assert matinee("evaluate", f"run={folder}").returncode == 0
+
+
+def test_frozen_parts_stay(run: Finished, growing: tuple[str, str], tmp_path: Path) -> None:
+    old, new = growing
+    run(*LATER, *STARTED["gru"], old, folder="old")
+    options = (*LATER, *STARTED["gru"], new, f"from={tmp_path / 'old'}")
+    child = building.load_run(run(*options, "freeze=[encoder]", folder="new"))
+    parent = building.load_run(tmp_path / "old")
+    for name, weight in child.task.network.encoder.named_parameters():
+        assert torch.equal(weight, dict(parent.task.network.encoder.named_parameters())[name])
+    moved = child.task.network.item_embeddings.weight[0]
+    assert not torch.equal(moved, parent.task.network.item_embeddings.weight[0])
+    for names, sentence in (
+        ("[x]", "it has item_embeddings"),
+        ("[encoder,item_embeddings,item_biases]", "nothing"),
+    ):
+        with pytest.raises(MatineeError, match=sentence):
+            run(*options, f"freeze={names}", folder="other")
+    with pytest.raises(MatineeError, match="name a run to start from"):
+        run(*LATER, new, "freeze=[encoder]", folder="other")
+
+
+def test_what_cannot_be_started_from(
+    run: Finished, growing: tuple[str, str], tmp_path: Path
+) -> None:
+    old, new = growing
+    start = f"from={run(*LATER, *STARTED['mf_bias'], old, folder='old')}"
+    for overrides, sentence in (
+        (("split=random", "model=mf_bias"), "has learned from .* rows of validation"),
+        (("split=chronological", "model=mf"), "does not fit this model: user_factors"),
+        (
+            ("split=chronological", "model=mf_bias", "model.embedding_dim=5"),
+            r"that run has \(\d+, \d+\)",
+        ),
+        (("split=chronological", "model=bias"), "solved anew"),
+        (("split=chronological", *STARTED["gru"]), "another task"),
+        (("split=chronological", "model=mf_bias", "from=none"), "is no run folder"),
+    ):
+        with pytest.raises(MatineeError, match=sentence):
+            run(new, start, *overrides, folder="other")
+        assert not (tmp_path / "other").exists()
+
+
+def test_a_start_that_is_killed_is_resumed_with_the_same_bits(
+    run: Finished, growing: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = growing
+    options = (
+        *LATER,
+        *STARTED["gru"],
+        new,
+        f"from={run(*LATER, *STARTED['gru'], old, folder='old')}",
+    )
+    whole = run(*options, "freeze=[encoder]", folder="whole")
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_record", killed)
+        with pytest.raises(Stopped):
+            run(*options, "freeze=[encoder]", folder="cut")
+    assert matinee("train", f"resume={tmp_path / 'cut'}").returncode == 0
+    one, other = (json.loads((f / "result.json").read_text()) for f in (whole, tmp_path / "cut"))
+    assert one["metrics"] == other["metrics"]

@@ -28,6 +28,7 @@ from matinee.errors import MatineeError
 OPEN = {"callbacks", "logger"}  # groups of any number of named parts; null switches one off
 OPTIONAL = {"sampler", "scheduler"}  # groups that may be empty
 LEFT_OUT = {("describe", "split"), ("search", "space")}  # optional groups of a verb
+ADDED = {"from", "freeze"}  # keys that configs of earlier runs lack; they are null then
 MARKS = {"_target_", "_partial_"}  # keys that are not parameters
 FILLED_IN = {  # parameters that the data, the run or the environment determine
     "model": {"num_users", "num_items", "initial_score"},
@@ -45,6 +46,8 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "name": str | None,
     "log_dir": str,
     "run_folder": str | None,
+    "from": str | None,
+    "freeze": list[str] | None,
     "checkpoint": Literal["best", "last"],
     "examples": int,
     "steps": int,
@@ -82,6 +85,8 @@ def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig
     raw: Any = OmegaConf.to_container(config, resolve=False)
     tree = resolve(raw, hydra)
     groups, keys = top_level(verb)
+    for key in ADDED & set(keys):
+        tree.setdefault(key, None)
     present = [group for group in groups if group in tree or (verb, group) not in LEFT_OUT]
     _Check(tree, origins(raw)).check(present, keys)
     follow_headline(tree)

@@ -11,7 +11,7 @@ from matinee.config.trees import parse_json
 from matinee.errors import MatineeError
 from matinee.experiment.reading import read_text
 from matinee.experiment.result_form import parent_misfit
-from matinee.experiment.run_folder import CONFIG, read_result
+from matinee.experiment.run_folder import CONFIG, read_record, read_result
 
 PARENT = "parent.json"
 
@@ -27,9 +27,10 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
         Its folder, the SHA-256 of its ``config.yaml``, its data and split, its best epoch and its metrics.
 
     Raises:
-        MatineeError: If the run has not finished, or has no metrics of its own.
+        Refitted: If it is to be refitted and was refitted itself.
+        MatineeError: If the run has not finished.
     """
-    result = read_result(folder)
+    result = read_result(folder) if kind == "refit" else read_record(folder)
     text = read_text(folder, CONFIG) or ""
     protocol = result["protocol"]
     return {

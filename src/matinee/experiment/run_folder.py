@@ -234,15 +234,14 @@ def read_config(folder: Path, text: str | None = None) -> DictConfig:
     return OmegaConf.create(tree)
 
 
-def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
-    """Read the ``result.json`` of a run folder.
+def read_record(folder: Path, text: str | None = None) -> dict[str, Any]:
+    """Read the ``result.json`` of a run folder, which holds no metrics if the run was refitted.
 
     Args:
         folder: The run folder.
         text: The content of the file, if it is already known.
 
     Raises:
-        Refitted: If the run was trained on all of its data and has no metrics of its own.
         MatineeError: If the run has not finished, or the file is broken or holds metrics that are
             not finite numbers.
     """
@@ -259,6 +258,16 @@ def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
         raise MatineeError(f"{path} is no JSON ({error}); restore it or train again.") from error
     if found := misfit(result):
         raise MatineeError(f"{path} is no result of a run ({found}); restore it or train again.")
+    return result
+
+
+def read_result(folder: Path, text: str | None = None) -> dict[str, Any]:
+    """Read the ``result.json`` of a run folder, see :func:`read_record`, with metrics.
+
+    Raises:
+        Refitted: If the run was trained on all of its data and has no metrics of its own.
+    """
+    result = read_record(folder, text)
     if not result["metrics"]:
         raise Refitted(
             f"{folder} was refitted on all of its data, so it has no metrics of its own; report those of "

@@ -17,13 +17,14 @@ from matinee.data.interactions import Interactions
 from matinee.errors import AtWork, MatineeError, NotWritten, Refitted, Stopped
 from matinee.experiment.building import Experiment, build, check_data_dir, load_weights
 from matinee.experiment.measuring import Measured, evaluate, write_per_user
-from matinee.experiment.parents import PARENT, check_refit, read_parent
+from matinee.experiment.parents import PARENT, check_refit, read_parent, record_of
 from matinee.experiment.reading import read_checkpoint
 from matinee.experiment.run_folder import (
     CONFIG,
     OVERRIDES,
     PROTOCOL,
     RESULT,
+    asked_folder,
     check_protocol,
     check_same,
     claim_folder,
@@ -37,6 +38,7 @@ from matinee.experiment.run_folder import (
     write_yaml,
 )
 from matinee.experiment.trainer import fit, make_trainer
+from matinee.experiment.warm_start import freeze, start_from
 from matinee.files import check_plain_files, checkpoint_path, remove_parts, writing
 from matinee.training.callbacks import Checkpoints, MeasuredRun, RunCallback
 from matinee.training.loggers import reporting_once
@@ -109,6 +111,9 @@ def _train(
 ) -> Path:
     config = check_config(config, "train")
     name_places(config.dataset)
+    _name_start(config)
+    if parent is None and config["from"] is not None:
+        parent = record_of(Path(config["from"]), "start")
     started = _Start.now()
     experiment = build(config, dataset)
     _check_parts(experiment, parent)
@@ -141,6 +146,14 @@ def name_places(dataset: DictConfig) -> None:
             name_places(value)
         elif key in FILES and isinstance(value, str) and value.strip():
             dataset[key] = str(Path(value).expanduser().absolute())
+
+
+def _name_start(config: DictConfig) -> None:
+    """Make the folder of the run to start from absolute."""
+    if config["from"] is not None:
+        config["from"] = str(asked_folder(config["from"]).expanduser().absolute())
+    elif config.freeze is not None:
+        raise MatineeError("freeze keeps the weights of from=...; name a run to start from.")
 
 
 def resume(folder: Path, dataset: Interactions | None = None) -> Path:
@@ -204,6 +217,7 @@ def train_or_resume(config: DictConfig, overrides: Sequence[str]) -> Path | None
         raise MatineeError("resume=true goes on with what run_folder=... holds; name one.")
     config = check_config(config, "train")
     name_places(config.dataset)
+    _name_start(config)
     folder = Path(config.run_folder)
     if not is_first_process():
         return train(config, overrides)
@@ -232,7 +246,7 @@ def _clear_what_a_kill_left(folder: Path) -> None:
 
 def _check_parts(experiment: Experiment, parent: Mapping[str, Any] | None) -> None:
     """Check that a refit has the data of its parent, and that any other run has rows to measure."""
-    if parent is not None:
+    if parent is not None and parent["kind"] == "refit":
         check_refit(parent, experiment.datamodule.protocol)
     elif not _is_measured(experiment):
         raise MatineeError(
@@ -352,6 +366,10 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
         _check_resumable(last, trainer)
         load_weights(experiment.task, last)
         experiment.task.train()
+    elif experiment.config["from"] is not None:
+        start_from(experiment, Path(experiment.config["from"]))
+    if experiment.config.freeze:
+        freeze(experiment, experiment.config.freeze)
     checkpoint = last if last.exists() else None
     fit(trainer, experiment.task, experiment.datamodule, folder, checkpoint)
 

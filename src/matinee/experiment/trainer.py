@@ -158,6 +158,16 @@ def refuse_several(config: DictConfig, verb: str) -> None:
         raise MatineeError(f"{verb} uses one device; set trainer.devices=1 (DEVICES=1).")
 
 
+def refuse_parent(config: DictConfig, verb: str) -> None:
+    """Reject a run to start from for a verb that begins with random weights.
+
+    Raises:
+        MatineeError: If the config names one.
+    """
+    if config["from"] is not None:
+        raise MatineeError(f"{verb} begins with random weights; leave from=... out.")
+
+
 def _wanted_hardware(config: DictConfig) -> dict[str, Any]:
     wanted: Any = OmegaConf.to_container(config.trainer)
     devices = wanted.get("devices", 1)

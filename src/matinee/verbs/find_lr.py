@@ -24,7 +24,7 @@ from matinee.config.checking import check_config
 from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.experiment.run_folder import CONFIG, claim_folder, write_json, write_yaml
-from matinee.experiment.trainer import make_trainer, probe, refuse_several
+from matinee.experiment.trainer import make_trainer, probe, refuse_parent, refuse_several
 from matinee.files import write_whole
 from matinee.training.loaders import Loaders
 
@@ -104,6 +104,7 @@ def range_test(config: DictConfig) -> RangeTest:
     if config.train:
         check_config(training_config(config, None), "train")
     refuse_several(config, "find-lr")
+    refuse_parent(config, "find-lr")
     experiment = build(config)
     task = experiment.task
     if task.closed_form:

@@ -24,7 +24,7 @@ from matinee.display.metrics import metric_title
 from matinee.errors import MatineeError
 from matinee.experiment.building import build
 from matinee.experiment.run_folder import CONFIG, claim_folder, write_json, write_yaml
-from matinee.experiment.trainer import make_trainer, probe, refuse_several
+from matinee.experiment.trainer import make_trainer, probe, refuse_parent, refuse_several
 from matinee.files import write_whole
 from matinee.training.tasks.base import LightningTask
 
@@ -103,6 +103,7 @@ def overfit(config: DictConfig, loss: str | None = None) -> Overfit:
     config.scheduler = {}
     config.trainer.max_epochs = 1
     refuse_several(config, "overfit")
+    refuse_parent(config, "overfit")
     experiment = build(config)
     task = experiment.task
     if task.closed_form:

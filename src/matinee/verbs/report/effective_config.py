@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from matinee.config.checking import ADDED
 from matinee.config.composing import read_choices
 from matinee.config.trees import flatten
 
@@ -42,7 +43,7 @@ def effective_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(key: str, value: Any) -> bool:
-    return not IGNORED.match(key) and value != {}
+    return not IGNORED.match(key) and value != {} and not (key in ADDED and value is None)
 
 
 def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
