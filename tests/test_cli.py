@@ -10,6 +10,13 @@ from command_line import failed, matinee, matinee_process
 from matinee.experiment import running
 from matinee.experiment.run_folder import read_result
 
+# fmt: off
+VERBS = [
+    "train", "overfit", "find-lr", "evaluate", "refit", "recommend", "predict", "similar", "embeddings",
+    "report", "search", "describe",
+]
+# fmt: on
+
 
 def test_help_teaches_and_imports_nothing_heavy() -> None:
     program = (
@@ -20,13 +27,11 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("train", "overfit", "find-lr", "evaluate", "recommend", "report", "search"):
+    for verb in VERBS:
         assert f"  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "verb", ["train", "overfit", "find-lr", "evaluate", "recommend", "report", "search"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
     done = matinee(verb, "--help")
     assert done.returncode == 0, done.stderr

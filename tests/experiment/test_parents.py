@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from command_line import failed, matinee
 from matinee.errors import MatineeError, Stopped
-from matinee.experiment import building, running
+from matinee.experiment import building, running, warm_start
 from matinee.experiment.refitting import refit
 from matinee.experiment.runs import Run
 from matinee.files import checkpoint_path
@@ -190,7 +191,7 @@ def test_frozen_parts_stay(run: Finished, growing: tuple[str, str], tmp_path: Pa
     ):
         with pytest.raises(MatineeError, match=sentence):
             run(*options, f"freeze={names}", folder="other")
-    with pytest.raises(MatineeError, match="name a run to start from"):
+    with pytest.raises(MatineeError, match="freeze belongs to from="):
         run(*LATER, new, "freeze=[encoder]", folder="other")
 
 
@@ -237,3 +238,39 @@ def test_a_start_that_is_killed_is_resumed_with_the_same_bits(
     assert matinee("train", f"resume={tmp_path / 'cut'}").returncode == 0
     one, other = (json.loads((f / "result.json").read_text()) for f in (whole, tmp_path / "cut"))
     assert one["metrics"] == other["metrics"]
+
+
+def test_the_state_of_the_optimizer_is_mapped(
+    run: Finished, growing: tuple[str, str], tmp_path: Path
+) -> None:
+    old, new = growing
+    begun: list[dict[str, torch.Tensor]] = []
+
+    class Seen(warm_start.OptimizerState):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_start(trainer, pl_module)
+            (optimizer,) = trainer.optimizers
+            begun.extend({k: v.clone() for k, v in s.items()} for s in optimizer.state.values())
+
+    options = (
+        *LATER,
+        *STARTED["gru"],
+        new,
+        f"from={run(*LATER, *STARTED['gru'], old, folder='old')}",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warm_start, "OptimizerState", Seen)
+        child = building.load_run(run(*options, "optimizer_state=true", folder="new"))
+    last = torch.load(checkpoint_path(tmp_path / "old", "last"), weights_only=True)
+    saved = last["optimizer_states"][0]["state"]
+    parent = building.load_run(tmp_path / "old")
+    here, there = (one.datamodule.interactions.items["raw_id"].tolist() for one in (child, parent))
+    rows = [0, *(there.index(raw) + 1 if raw in there else 0 for raw in here)]
+    rows = [row if parent.task.warm_items[row] else 0 for row in rows]
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(begun[0][name], saved[0][name][rows])
+    assert begun[0]["step"] == saved[0]["step"] > 0
+    with pytest.raises(MatineeError, match=r"was trained by torch\.optim\.Adam"):
+        run(*options, "optimizer_state=true", "optimizer=sgd", folder="other")
+    with pytest.raises(MatineeError, match="optimizer_state belongs to from="):
+        run(*LATER, new, "optimizer_state=true", folder="other")

@@ -28,7 +28,11 @@ from matinee.errors import MatineeError
 OPEN = {"callbacks", "logger"}  # groups of any number of named parts; null switches one off
 OPTIONAL = {"sampler", "scheduler"}  # groups that may be empty
 LEFT_OUT = {("describe", "split"), ("search", "space")}  # optional groups of a verb
-ADDED = {"from", "freeze"}  # keys that configs of earlier runs lack; they are null then
+ADDED = {  # keys that configs of earlier runs lack, and what they mean then
+    "from": None,
+    "freeze": None,
+    "optimizer_state": False,
+}
 MARKS = {"_target_", "_partial_"}  # keys that are not parameters
 FILLED_IN = {  # parameters that the data, the run or the environment determine
     "model": {"num_users", "num_items", "initial_score"},
@@ -48,6 +52,7 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "run_folder": str | None,
     "from": str | None,
     "freeze": list[str] | None,
+    "optimizer_state": bool,
     "checkpoint": Literal["best", "last"],
     "examples": int,
     "steps": int,
@@ -85,8 +90,8 @@ def check_config(config: DictConfig, verb: str, hydra: Any = None) -> DictConfig
     raw: Any = OmegaConf.to_container(config, resolve=False)
     tree = resolve(raw, hydra)
     groups, keys = top_level(verb)
-    for key in ADDED & set(keys):
-        tree.setdefault(key, None)
+    for key in ADDED.keys() & set(keys):
+        tree.setdefault(key, ADDED[key])
     present = [group for group in groups if group in tree or (verb, group) not in LEFT_OUT]
     _Check(tree, origins(raw)).check(present, keys)
     follow_headline(tree)

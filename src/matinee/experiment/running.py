@@ -152,8 +152,9 @@ def _name_start(config: DictConfig) -> None:
     """Make the folder of the run to start from absolute."""
     if config["from"] is not None:
         config["from"] = str(asked_folder(config["from"]).expanduser().absolute())
-    elif config.freeze is not None:
-        raise MatineeError("freeze keeps the weights of from=...; name a run to start from.")
+    elif config.freeze is not None or config.optimizer_state:
+        option = "freeze" if config.freeze is not None else "optimizer_state"
+        raise MatineeError(f"{option} belongs to from=...; name a run to start from.")
 
 
 def resume(folder: Path, dataset: Interactions | None = None) -> Path:
@@ -367,7 +368,7 @@ def _fit(experiment: Experiment, trainer: pl.Trainer, folder: Path) -> None:
         load_weights(experiment.task, last)
         experiment.task.train()
     elif experiment.config["from"] is not None:
-        start_from(experiment, Path(experiment.config["from"]))
+        trainer.callbacks += start_from(experiment, Path(experiment.config["from"]))  # type: ignore[attr-defined]
     if experiment.config.freeze:
         freeze(experiment, experiment.config.freeze)
     checkpoint = last if last.exists() else None

@@ -8,21 +8,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from matinee.batches.windows import item_seconds
 from matinee.config.parts import make_part
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
+from matinee.experiment.reading import read_checkpoint
+from matinee.files import checkpoint_path
 
 SIDES = ("users", "items")
+Places = npt.NDArray[np.int64]  # rows of the parent, (num + 1,)
+Axes = dict[int, str]  # which dimensions grow with users or items
 
 
-def start_from(experiment: Experiment, folder: Path) -> None:
+class OptimizerState(Callback):
+    """Gives the optimizer of a fit a state to begin with, except its learning rate and other options.
+
+    Args:
+        state: The state of each parameter, by its number.
+    """
+
+    def __init__(self, state: Mapping[int, Mapping[str, Any]]) -> None:
+        self.state = state
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Load the state."""
+        (optimizer,) = trainer.optimizers
+        options = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": self.state, "param_groups": options})
+
+
+def start_from(experiment: Experiment, folder: Path) -> list[OptimizerState]:
     """Give an experiment the weights of a finished run.
 
     A dimension that grows with the number of users, or of items, is mapped by raw id. A user or an item that
@@ -33,9 +56,13 @@ def start_from(experiment: Experiment, folder: Path) -> None:
         experiment: A built experiment, whose data may be others with the same kind of ids.
         folder: The run folder; its data must be where its config says.
 
+    Returns:
+        A callback for the fit, if the config asks for the state of the run's optimizer.
+
     Raises:
-        MatineeError: If the run cannot be loaded, its model is another one, no id is the same, or validation
-            or test of the experiment hold rows that the run has learned from.
+        MatineeError: If the run cannot be loaded; if its model, or the optimizer whose state is asked for,
+            is another one; if no id is the same; or if validation or test of the experiment hold rows that
+            the run has learned from.
     """
     parent = load_run(folder)
     if experiment.task.closed_form:
@@ -50,11 +77,15 @@ def start_from(experiment: Experiment, folder: Path) -> None:
         raise MatineeError(
             f"from={folder}: none of its users and items are in these data; write the ids alike."
         )
-    _copy(experiment, parent, places, folder)
+    axes = _axes(experiment)
+    _copy(experiment, parent, places, axes, folder)
     for side, warm in (("users", "warm_users"), ("items", "warm_items")):
         getattr(experiment.task, warm).logical_or_(torch.from_numpy(places[side] > 0))
     known = (f"{(places[side] > 0).sum():,} of {len(places[side]) - 1:,} {side}" for side in SIDES)
     print(f"from={folder}: it has trained {' and '.join(known)}.", file=sys.stderr)
+    if not experiment.config.optimizer_state:
+        return []
+    return [OptimizerState(_optimizer_state(experiment, parent, places, axes, folder))]
 
 
 def freeze(experiment: Experiment, names: Sequence[str]) -> None:
@@ -82,35 +113,32 @@ def freeze(experiment: Experiment, names: Sequence[str]) -> None:
         raise MatineeError("freeze leaves nothing to train; name fewer parts.")
 
 
-def _places(experiment: Experiment, parent: Experiment, side: str) -> npt.NDArray[np.int64]:
+def _places(experiment: Experiment, parent: Experiment, side: str) -> Places:
     """Return the row of the parent for each user or item, (num + 1,); 0 where it has trained none."""
     here: pd.DataFrame = getattr(experiment.datamodule.interactions, side)
     there = parent.datamodule.interactions
     encode = there.encode_users if side == "users" else there.encode_items
     warm = getattr(parent.task, f"warm_{side}").numpy()
     rows = encode(here["raw_id"]).astype(np.int64)
-    places: npt.NDArray[np.int64] = np.concatenate(([0], rows * warm[rows]))
+    places: Places = np.concatenate(([0], rows * warm[rows]))
     return places
 
 
 def _copy(
     experiment: Experiment,
     parent: Experiment,
-    places: Mapping[str, npt.NDArray[np.int64]],
+    places: Mapping[str, Places],
+    axes: Mapping[str, Axes],
     folder: Path,
 ) -> None:
     """Copy the weights of the network, and the parameters of the loss where they have the same shape."""
     old: Mapping[str, Tensor] = parent.task.state_dict()
     new: Mapping[str, Tensor] = experiment.task.state_dict()
-    axes = _axes(experiment)
     weights: dict[str, Tensor] = {}
     for name, tensor in new.items():
         if not name.startswith("network."):
             continue
-        found = old.get(name)
-        for dimension, side in axes[name].items():
-            if found is not None and dimension < found.dim():
-                found = found.index_select(dimension, torch.from_numpy(places[side]))
+        found = None if name not in old else _mapped(old[name], axes[name], places)
         if found is None or found.shape != tensor.shape:
             there = "lacks it" if found is None else f"has {tuple(old[name].shape)}"
             raise MatineeError(
@@ -125,7 +153,42 @@ def _copy(
     experiment.task.load_state_dict({**new, **weights})
 
 
-def _axes(experiment: Experiment) -> dict[str, dict[int, str]]:
+def _mapped(tensor: Tensor, axes: Axes, places: Mapping[str, Places]) -> Tensor:
+    """Take the places of users and items of a tensor, in the dimensions that it has."""
+    for dimension, side in axes.items():
+        if dimension < tensor.dim():
+            tensor = tensor.index_select(dimension, torch.from_numpy(places[side]))
+    return tensor
+
+
+def _optimizer_state(
+    experiment: Experiment,
+    parent: Experiment,
+    places: Mapping[str, Places],
+    axes: Mapping[str, Axes],
+    folder: Path,
+) -> dict[int, dict[str, Any]]:
+    """Return the state of the parent's optimizer, mapped as the parameters are."""
+    here, there = experiment.config.optimizer["_target_"], parent.config.optimizer["_target_"]
+    if here != there:
+        raise MatineeError(
+            f"optimizer_state=true: from={folder} was trained by {there}, not {here}; choose its optimizer."
+        )
+    (saved,) = read_checkpoint(checkpoint_path(folder, "last"))["optimizer_states"]
+    old = dict(parent.task.named_parameters())
+    state: dict[int, dict[str, Any]] = {}
+    for number, name in enumerate(dict(experiment.task.named_parameters())):
+        if number in saved["state"] and name.startswith("network."):
+            state[number] = {
+                key: _mapped(value, axes[name], places)
+                if isinstance(value, Tensor) and value.shape == old[name].shape
+                else value
+                for key, value in saved["state"][number].items()
+            }
+    return state
+
+
+def _axes(experiment: Experiment) -> dict[str, Axes]:
     """Find which dimensions of the weights grow with users or items, by networks of three sizes."""
     model: Any = make_part(experiment.config, "model")
     known = inspect.signature(getattr(model, "func", model)).parameters

@@ -43,7 +43,8 @@ def effective_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(key: str, value: Any) -> bool:
-    return not IGNORED.match(key) and value != {} and not (key in ADDED and value is None)
+    is_as_before = key in ADDED and value == ADDED[key]
+    return not IGNORED.match(key) and value != {} and not is_as_before
 
 
 def _completed(given: dict[str, Any], group: str) -> dict[str, Any]:
