@@ -69,6 +69,10 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "accelerator": str,
     "hash": str | None,
     "storage": str | None,
+    "output": str | None,
+    "checks": int,
+    "tolerance": float,
+    "user_histories": bool,
 }
 
 
