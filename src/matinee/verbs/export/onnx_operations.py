@@ -54,7 +54,9 @@ DECOMPOSED: Mapping[Any, Callable[..., Any]] = {
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """Return what ONNX computes in place of an operation, by operation."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its annotations know no operation on any type
 
     def sort(values: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
         # among equal values TopK returns the first ones first, as a stable sort does
