@@ -71,6 +71,9 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "storage": str | None,
     "output": str | None,
     "checks": int,
+    "artefact": str | None,
+    "host": str,
+    "port": int,
     "tolerance": float,
     "user_histories": bool,
 }

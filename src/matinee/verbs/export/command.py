@@ -129,6 +129,7 @@ def write_artefact(
             "output": _port(program.output),
             "max_length": program.max_length,
             "newest_items": newest,
+            "rating_scale": getattr(program, "rating_scale", None),
             "users": interactions.num_users,
             "items": interactions.num_items,
             **_origin(experiment, run),
