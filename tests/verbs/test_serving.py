@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from matinee.experiment import building
 from matinee.verbs.export.command import write_artefact
-from matinee.verbs.recommend import predict_ratings, recommend
+from matinee.verbs.predict import predict_ratings
+from matinee.verbs.recommend import recommend
 from matinee.verbs.serve import app as service
 from matinee.verbs.serve.sources import ArtefactSource, Asked, RunSource, Source
 
@@ -50,15 +50,30 @@ def artefact(_artefact_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_artefact_once, tmp_path / "artefact"))
 
 
-def client(source: Source, **options) -> TestClient:
-    return TestClient(
-        service.create_app(lambda: source, source, **options), raise_server_exceptions=False
-    )
+class Asking:
+    """A client of a service in this process; an error inside becomes a status of 500."""
+
+    def __init__(self, source: Source, token: str | None = None) -> None:
+        self.app = service.create_app(lambda: source, source, token)
+
+    def request(self, method: str, path: str, **options) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://here") as asking:
+                return await asking.request(method, path, **options)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options) -> httpx.Response:
+        return self.request("POST", path, **options)
 
 
 def test_recommendations_are_those_of_the_verb(loaded, artefact: Path) -> None:
     for source in (RunSource(loaded), ArtefactSource(artefact)):
-        asking = client(source)
+        asking = Asking(source)
         for question in ({"user": "u7"}, {"history": [103, 110, 121]}, {}):
             answer = asking.post("/recommend", json={**question, "top_k": 7}).json()
             expected = recommend(loaded, top_k=7, **question)
@@ -69,7 +84,7 @@ def test_recommendations_are_those_of_the_verb(loaded, artefact: Path) -> None:
 
 
 def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
-    asking = client(RunSource(rated))
+    asking = Asking(RunSource(rated))
     for stars in (5.0, 1.0):
         ratings = [{"item": item, "rating": stars} for item in (100, 101, 102)]
         answer = asking.post("/recommend", json={"ratings": ratings, "top_k": 5}).json()
@@ -82,7 +97,7 @@ def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
 
 
 def test_allowed_denied_and_met_items(loaded) -> None:
-    asking = client(RunSource(loaded))
+    asking = Asking(RunSource(loaded))
 
     def items(**question) -> list:
         return [one["item"] for one in asking.post("/recommend", json=question).json()["items"]]
@@ -102,7 +117,7 @@ def test_why_leaves_one_item_out_at_a_time(loaded) -> None:
     falls = [whole[item] - source.score([Asked(0, np.delete(ids, k))])[0][item] for k in range(3)]
     falls = np.maximum(falls, 0)
     raw = source.raw_items[item - 1]
-    answer = client(source).post("/why", json={"history": history, "item": raw}).json()["items"]
+    answer = Asking(source).post("/why", json={"history": history, "item": raw}).json()["items"]
     found = {one["item"]: one["share"] for one in answer}
     for met, fall in zip(history, falls, strict=True):
         assert found[met] == pytest.approx(fall / max(falls.sum(), 1e-9), abs=1e-5)
@@ -114,7 +129,7 @@ def test_similar_items_titles_health_and_metrics(loaded, rated, artefact: Path) 
         (RunSource(rated), "cosine"),
         (ArtefactSource(artefact), "score"),
     ):
-        asking = client(source)
+        asking = Asking(source)
         answer = asking.post("/similar", json={"item": 104, "top_k": 3}).json()
         assert answer["measure"] == measure and len(answer["items"]) == 3
         assert 104 not in [one["item"] for one in answer["items"]]
@@ -150,19 +165,19 @@ def test_similar_items_titles_health_and_metrics(loaded, rated, artefact: Path) 
 def test_bad_questions_get_one_sentence(loaded, path, question, status, sentence) -> None:
     body = json.dumps(question).encode()
     headers = {"content-type": "application/json"}
-    answer = client(RunSource(loaded)).post(path, content=body, headers=headers)
+    answer = Asking(RunSource(loaded)).post(path, content=body, headers=headers)
     assert answer.status_code == status and sentence in answer.json()["error"]
 
 
 def test_a_large_body_is_not_read(loaded) -> None:
-    answer = client(RunSource(loaded)).post("/recommend", content=b" " * (service.MOST_BYTES + 1))
+    answer = Asking(RunSource(loaded)).post("/recommend", content=b" " * (service.MOST_BYTES + 1))
     assert answer.status_code == 413 and "more than 1048576 bytes" in answer.json()["error"]
 
 
 def test_malformed_requests_never_break_the_service(loaded) -> None:
     """1,000 random bodies, paths and methods: no 5xx, and the next good question is answered."""
     draw = random.Random(0)
-    asking = client(RunSource(loaded), token="secret")
+    asking = Asking(RunSource(loaded), token="secret")
     paths = ["/recommend", "/predict", "/similar", "/why", "/items", "/health", "/reload", "/x", "/"]
     keys = ["user", "history", "ratings", "allow", "deny", "top_k", "repeat", "users", "items", "item"]
     leaves = [
@@ -233,8 +248,7 @@ def test_a_reload_loses_no_request(loaded, artefact: Path) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as asking:
             questions = [asking.post("/recommend", json={"history": [103]}) for _ in range(60)]
             reloads = [asking.post("/reload", headers=headers) for _ in range(5)]
-            mixed = [question for k, question in enumerate(questions) if k >= 0]
-            answers = await asyncio.gather(*mixed[:20], *reloads, *mixed[20:])
+            answers = await asyncio.gather(*questions[:20], *reloads, *questions[20:])
             wrong = await asking.post("/reload", headers={"authorization": "Bearer public"})
             assert wrong.status_code == 401
             return [answer.status_code for answer in answers]
