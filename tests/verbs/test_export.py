@@ -123,7 +123,7 @@ def test_manifest_names_everything(export) -> None:
 
 def test_weights_are_stored_once(export) -> None:
     """The tied table of a network reads histories and scores items: one copy in each program."""
-    loaded, folder, manifest = export("pooling", "model.embedding_dim=4096")
+    loaded, _, manifest = export("pooling", "model.embedding_dim=4096")
     weights = sum(tensor.nbytes for tensor in loaded.task.network.state_dict().values())
     for name in ("model.pt2", "model.onnx"):
         assert manifest["files"][name]["bytes"] < 1.3 * weights

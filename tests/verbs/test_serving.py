@@ -28,13 +28,13 @@ NASTY = '<img src=x onerror="document.title=1">'
 
 
 @pytest.fixture
-def loaded(finished) -> building.Experiment:
-    return building.load_run(finished(*SEQUENCE))
+def loaded(_trained_once) -> building.Experiment:
+    return building.load_run(_trained_once(*SEQUENCE))
 
 
 @pytest.fixture
-def rated(finished) -> building.Experiment:
-    return building.load_run(finished("model=mf_bias", "trainer.max_epochs=8", "split=random"))
+def rated(_trained_once) -> building.Experiment:
+    return building.load_run(_trained_once("model=mf_bias", "trainer.max_epochs=8", "split=random"))
 
 
 @pytest.fixture(scope="session")
@@ -178,18 +178,45 @@ def test_malformed_requests_never_break_the_service(loaded) -> None:
     """1,000 random bodies, paths and methods: no 5xx, and the next good question is answered."""
     draw = random.Random(0)
     asking = Asking(RunSource(loaded), token="secret")
-    paths = ["/recommend", "/predict", "/similar", "/why", "/items", "/health", "/reload", "/x", "/"]
-    keys = ["user", "history", "ratings", "allow", "deny", "top_k", "repeat", "users", "items", "item"]
+    paths = [
+        "/recommend",
+        "/predict",
+        "/similar",
+        "/why",
+        "/items",
+        "/health",
+        "/reload",
+        "/x",
+        "/",
+    ]
+    keys = [
+        "user",
+        "history",
+        "ratings",
+        "allow",
+        "deny",
+        "top_k",
+        "repeat",
+        "users",
+        "items",
+        "item",
+    ]
     leaves = [
         None, True, -1, 0, 7, 1.5, 1e308, 10**30, "", "u1", "\x00", "\ud800", NASTY, "9" * 300,
         100, 101, "100", [], {}, [[]], {"item": 100, "rating": 3}, float("nan"), float("inf"),
     ]  # fmt: skip
 
     def value():
-        return draw.choice(leaves) if draw.random() < 0.6 else draw.choices(leaves, k=draw.randrange(4))
+        return (
+            draw.choice(leaves)
+            if draw.random() < 0.6
+            else draw.choices(leaves, k=draw.randrange(4))
+        )
 
     for _ in range(1000):
-        content = json.dumps({draw.choice(keys): value() for _ in range(draw.randrange(4))}).encode()
+        content = json.dumps(
+            {draw.choice(keys): value() for _ in range(draw.randrange(4))}
+        ).encode()
         kind = draw.randrange(6)
         if kind == 0:
             content = draw.randbytes(draw.randrange(60))
@@ -320,3 +347,110 @@ def test_the_command_needs_one_source(tmp_path: Path) -> None:
 
     assert "give run=FOLDER or artefact=FOLDER" in failed(matinee("serve", cwd=tmp_path))
     assert "is no artefact" in failed(matinee("serve", "artefact=nowhere", cwd=tmp_path))
+
+
+@pytest.fixture
+def browser(tmp_path: Path):
+    """Return a function that opens headless Chromium; the test is skipped only where there is none."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("chromium and chromedriver are not installed")
+    opened = []
+
+    def open_browser(width: int = 1200, dark: bool = False):
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for option in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
+            options.add_argument(f"--{option}")
+        options.add_argument(f"--user-data-dir={tmp_path / f'profile{len(opened)}'}")
+        chrome = webdriver.Chrome(options=options, service=Service(driver))
+        opened.append(chrome)
+        chrome.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+        )
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        return chrome
+
+    yield open_browser
+    for chrome in opened:
+        chrome.quit()
+
+
+@pytest.fixture
+def serving():
+    """Serve a source at a free port in a thread of this process; return its address."""
+    import uvicorn
+
+    running = []
+
+    def serve(source: Source) -> str:
+        app = service.create_app(lambda: source, source)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+    yield serve
+    for server, thread in running:
+        server.should_exit = True
+        thread.join()
+
+
+def texts(chrome, css: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
+    return chrome.execute_script(script, css)
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(browser, serving, loaded, rated) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    source = RunSource(loaded)
+    source.titles = [NASTY, *source.titles[1:]]
+    source.index(loaded.datamodule.interactions.users["raw_id"].tolist())
+    chrome = browser()
+    wait = WebDriverWait(chrome, 120)
+    chrome.get(serving(source))
+    wait.until(lambda _: len(texts(chrome, "#list li")) == 10)
+    query = chrome.find_element(By.ID, "query")
+    query.send_keys("img src")
+    wait.until(lambda _: texts(chrome, "#found .title") == [NASTY])  # a text, not an image
+    assert not chrome.find_elements(By.CSS_SELECTOR, "main img") and chrome.title == "matinee"
+    query.send_keys(Keys.TAB)
+    chrome.switch_to.active_element.send_keys(Keys.ENTER)  # by keyboard
+    wait.until(lambda _: texts(chrome, "#mine .title") == [NASTY])
+    expected = recommend(loaded, history=[source.raw_items[0]])["title"].tolist()
+    wait.until(lambda _: texts(chrome, "#list .title") == expected)
+    chrome.find_element(By.CSS_SELECTOR, "#list button").click()
+    wait.until(lambda _: texts(chrome, "#list .why"))
+    query.send_keys(" no such title")
+    wait.until(lambda _: texts(chrome, "#found li") == ["No title holds these words."])
+    chrome.find_element(By.CSS_SELECTOR, "#mine button").click()
+    wait.until(lambda _: not texts(chrome, "#mine li"))
+    source.find_items = lambda *_: 1 / 0  # type: ignore[method-assign]
+    query.send_keys("x")
+    wait.until(lambda _: chrome.find_element(By.ID, "error").is_displayed())
+
+    narrow = browser(width=400, dark=True)
+    wait = WebDriverWait(narrow, 120)
+    narrow.get(serving(RunSource(rated)))
+    wait.until(lambda _: texts(narrow, "#found button"))
+    narrow.find_element(By.CSS_SELECTOR, "#found button").click()
+    wait.until(lambda _: texts(narrow, "#mine select"))
+    wait.until(lambda _: texts(narrow, "#list button"))
+    before = texts(narrow, "#list .value")
+    Select(narrow.find_element(By.CSS_SELECTOR, "#mine select")).select_by_value("1")
+    wait.until(lambda _: texts(narrow, "#list .value") not in (before, []))
+    assert narrow.execute_script("return document.documentElement.scrollWidth") <= 400
+    body = narrow.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert body == "rgba(23, 24, 28, 1)"

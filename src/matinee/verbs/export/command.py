@@ -14,7 +14,7 @@ import torch
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.reading import read_text
-from matinee.experiment.run_folder import RESULT, asked_folder, environment, read_result, write_json
+from matinee.experiment.run_folder import RESULT, asked_folder, environment, read_record, write_json
 from matinee.verbs.export import parity
 from matinee.verbs.export.artefact import (
     FORM,
@@ -189,7 +189,8 @@ def _port(port: Port) -> dict[str, Any]:
 def _origin(experiment: Experiment, run: Path) -> dict[str, Any]:
     """Say which run this is, how it was measured, and with which versions it is exported."""
     has_result = read_text(run, RESULT) is not None
-    result: Mapping[str, Any] = read_result(run) if has_result else {}
+    result: Mapping[str, Any] = read_record(run) if has_result else {}
+    parent = result.get("parent")
     versions = environment(experiment.config)["versions"]
     return {
         "run": {
@@ -201,6 +202,7 @@ def _origin(experiment: Experiment, run: Path) -> dict[str, Any]:
         "protocol": {**experiment.datamodule.protocol, **experiment.task.protocol},
         "headline": result.get("headline"),
         "metrics": result.get("metrics"),
+        "parent": parent and {**parent, "run": Path(parent["run"]).name},
         "versions": {
             **versions,
             **{name: version(name) for name in NEEDED},
