@@ -35,6 +35,8 @@ Verbs:
   report     compare runs: tables, significant differences, and an HTML page with figures
   search     search for better values of any keys; the same command continues a stopped search
   describe   describe a dataset before training, and report what looks wrong
+  export     write a run as programs that answer without matinee
+  serve      answer requests over HTTP, with a page to try the model
 
 Start here:
   matinee train                                    matrix factorization of MovieLens 100K, split in time order
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "report": _report,
         "search": _search,
         "describe": _describe,
+        "export": _export,
+        "serve": _serve,
     }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -342,6 +346,39 @@ def _describe(argv: list[str]) -> None:
         print(describe_dataset(config, HydraConfig.get().runtime.choices["dataset"]))
 
     with_config("describe", argv, run)
+
+
+def _export(argv: list[str]) -> None:
+    from matinee.config.composing import with_config
+    from matinee.config.typed import take_typed
+
+    argv, values = take_typed(argv, {"run": (str, "FOLDER"), "output": (str, "FOLDER")})
+
+    def run(config: Any) -> None:
+        from matinee.config.typed import with_values
+        from matinee.display.markdown import print_table
+        from matinee.verbs.export.command import export, parity_table
+
+        options = with_values(config, values)
+        print_table(parity_table(export(options)))
+        print(options.output)
+
+    with_config("export", [*argv, *(f"{key}=typed" for key in values)], run)
+
+
+def _serve(argv: list[str]) -> None:
+    from matinee.config.composing import with_config
+    from matinee.config.typed import take_typed
+
+    argv, values = take_typed(argv, {"run": (str, "FOLDER"), "artefact": (str, "FOLDER")})
+
+    def run(config: Any) -> None:
+        from matinee.config.typed import with_values
+        from matinee.verbs.serve.command import serve
+
+        serve(with_values(config, values))
+
+    with_config("serve", [*argv, *(f"{key}=typed" for key in values)], run)
 
 
 def _report(argv: list[str]) -> None:

@@ -69,6 +69,13 @@ KEYS: dict[str, Any] = {  # types of the keys of all verbs that are not in a gro
     "accelerator": str,
     "hash": str | None,
     "storage": str | None,
+    "output": str | None,
+    "checks": int,
+    "artefact": str | None,
+    "host": str,
+    "port": int,
+    "tolerance": float,
+    "user_histories": bool,
 }
 
 

@@ -100,7 +100,9 @@ class SequenceRecommender(nn.Module):
         inputs = self.dropout(_rows(self.item_embeddings, histories))
         context = []
         if self.needs_users:
-            context.append(histories.new_zeros(len(histories)) if user_ids is None else user_ids)
+            context.append(
+                histories.new_zeros(histories.shape[0]) if user_ids is None else user_ids
+            )
         if self.needs_times:
             context.append(torch.zeros_like(histories) if times is None else times)
         return self.encoder(inputs, *context)  # type: ignore[no-any-return]
@@ -110,7 +112,7 @@ class SequenceRecommender(nn.Module):
     ) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
         representations = self.represent(histories, user_ids, times)
-        rows = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.arange(lengths.shape[0], device=lengths.device)
         return self.score_all(representations[rows, lengths.long() - 1])
 
     def tables(self) -> dict[str, Tensor]:

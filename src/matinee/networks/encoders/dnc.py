@@ -15,12 +15,13 @@ Deviations, all numerical:
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from matinee.networks.encoders.stepping import scan_steps
 from matinee.networks.options import check_shares, check_sizes
 
 EPSILON = 1e-6
@@ -329,7 +330,15 @@ class DNC(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Encode (batch, length, embedding_dim) as (batch, length, embedding_dim), causally."""
-        return self.unroll(inputs, self.cell.initial_state(inputs.shape[0]))[0]
+        state = self.cell.initial_state(inputs.shape[0])
+        if torch.compiler.is_exporting():
+
+            def step(state: tuple[Any, ...], gates: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+                output, after = self.cell.step(gates, DNCState(*state))
+                return tuple(after), output
+
+            return self.output(scan_steps(step, tuple(state), self.cell.input_gates(inputs)))  # type: ignore[no-any-return]
+        return self.unroll(inputs, state)[0]
 
     def unroll(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
         """Encode part of a sequence, starting from ``state``; also return the state after it."""

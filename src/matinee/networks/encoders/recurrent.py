@@ -5,8 +5,10 @@ them for next-item recommendation. Rows are not packed: padding on the right can
 position, and on a CPU packing costs more time than the padded steps it saves.
 """
 
+import torch
 from torch import Tensor, nn
 
+from matinee.networks.encoders.stepping import scan_layers
 from matinee.networks.options import check_shares, check_sizes
 
 
@@ -38,7 +40,10 @@ class _Recurrent(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Encode (batch, length, dim) as (batch, length, dim), causally."""
-        hidden, _ = self.layers(inputs)  # (batch, length, hidden_dim)
+        if torch.compiler.is_exporting():
+            hidden = scan_layers(self.layers, inputs)
+        else:
+            hidden, _ = self.layers(inputs)  # (batch, length, hidden_dim)
         return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,7 @@ of :math:`z_t` (the share of the state that is kept).
 import torch
 from torch import Tensor, nn
 
+from matinee.networks.encoders.stepping import scan_steps
 from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
 
@@ -73,7 +74,15 @@ class UserGRU(nn.Module):
         """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
         users = self.user_dropout(self.users(user_ids))  # (batch, dim)
         attention = self.item_attention(inputs) + self.user_attention(users).unsqueeze(1)
-        hidden = inputs.new_zeros(len(inputs), self.hidden_dim)
+        hidden = inputs.new_zeros(inputs.shape[0], self.hidden_dim)
+        if torch.compiler.is_exporting():
+
+            def step(hidden: Tensor, entry: Tensor) -> tuple[Tensor, Tensor]:
+                items, logits = entry.chunk(2, -1)
+                hidden = self._step(items, users, logits, hidden)
+                return hidden, hidden
+
+            return self.output(scan_steps(step, hidden, torch.cat((inputs, attention), -1)))  # type: ignore[no-any-return]
         states = []
         for items, logits in zip(inputs.unbind(1), attention.unbind(1), strict=True):
             hidden = self._step(items, users, logits, hidden)

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.histories import last_occurrences, user_item_matrix
+from matinee.networks.rankers.histories import last_occurrences, sum_of_rows, user_item_matrix
 from matinee.networks.rankers.popularity import PopularityFallback
 
 
@@ -73,10 +72,5 @@ class EASE(nn.Module):
     def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
         counted = last_occurrences(histories)
-        scores = F.embedding_bag(
-            histories.long(),
-            self.weights,
-            mode="sum",
-            per_sample_weights=counted.to(self.weights.dtype),
-        )
+        scores = sum_of_rows(self.weights, histories, counted)
         return self.fallback.place(scores, counted.any(1, keepdim=True) & self.fallback.in_train)

@@ -4,6 +4,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def user_item_matrix(
@@ -36,8 +37,7 @@ def last_occurrences(histories: Tensor) -> Tensor:
     tensor([[False, False,  True,  True, False]])
     """
     ordered, places = histories.sort(dim=1, stable=True)
-    last = torch.ones_like(ordered, dtype=torch.bool)
-    last[:, :-1] = ordered[:, :-1] != ordered[:, 1:]
+    last = ordered != F.pad(ordered, (0, 1), value=-1)[:, 1:]
     return torch.zeros_like(last).scatter_(1, places, last & (ordered > 0))
 
 
@@ -50,3 +50,21 @@ def ages(histories: Tensor, lengths: Tensor) -> Tensor:
     tensor([[3, 2, 1, 0]])
     """
     return lengths.long().unsqueeze(1) - torch.arange(histories.shape[1], device=histories.device)
+
+
+def sum_of_rows(matrix: Tensor, histories: Tensor, weights: Tensor) -> Tensor:
+    """Add up the weighted rows of a dense matrix for the items of each history.
+
+    Args:
+        matrix: One row per item, (num_items + 1, columns).
+        histories: Item ids, (batch, length).
+        weights: Their weights, (batch, length).
+
+    Returns:
+        The sums, (batch, columns).
+    """
+    weights = weights.to(matrix.dtype)
+    if torch.compiler.is_exporting():  # bags specialize the length of a program
+        zeros = matrix.new_zeros(histories.shape[0], matrix.shape[0])
+        return zeros.scatter_add(1, histories.long(), weights) @ matrix
+    return F.embedding_bag(histories.long(), matrix, mode="sum", per_sample_weights=weights)

@@ -134,7 +134,8 @@ class ImplicitALS(nn.Module):
         frequency = counted.sum(1) + self.unobserved_weight * num_others
         penalty = self.l2 * frequency.to(factors.dtype) ** self.frequency_power
         left = met.mT @ met + self.unobserved_weight * gram  # (n, dim, dim)
-        left.diagonal(dim1=1, dim2=2).add_(penalty.unsqueeze(1))
+        places = torch.arange(left.shape[1], device=left.device)
+        left[:, places, places] += penalty.unsqueeze(1)
         right = met.sum(1).unsqueeze(2)
         return torch.cholesky_solve(right, torch.linalg.cholesky(left)).squeeze(2)
 

@@ -47,7 +47,7 @@ class Popularity(nn.Module):
 
     def score_next(self, histories: Tensor, lengths: Tensor, user_ids: Tensor) -> Tensor:
         """Score all items alike after every history: ids (batch, length) to (batch, num_items + 1)."""
-        return self.item_scores.repeat(len(histories), 1)
+        return self.item_scores.repeat(histories.shape[0], 1)
 
 
 class PopularityFallback(nn.Module):

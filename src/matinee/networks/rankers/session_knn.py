@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.sparse
+import torch
 from torch import Tensor, nn
 
 from matinee.networks.options import check_sizes
@@ -68,6 +69,10 @@ class SessionKNN(nn.Module):
         count = min(self.num_neighbors, self.num_users + 1)
         furthest = similarities.topk(count).values[:, -1:]
         similarities.masked_fill_(similarities < furthest, 0)
+        if torch.compiler.is_exporting():  # the shapes of a program do not depend on values
+            users = torch.arange(self.num_users + 1, device=histories.device)
+            scores = self.sessions.add_up(users.expand_as(similarities), similarities)
+            return self.fallback.place(scores, scores > 0)
         most = int((similarities > 0).sum(1).max()) if len(histories) else 0
         similarities, neighbors = similarities.topk(most)
         scores = self.sessions.add_up(neighbors, similarities)

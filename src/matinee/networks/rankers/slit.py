@@ -4,10 +4,9 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from matinee.networks.options import check_sizes
-from matinee.networks.rankers.histories import ages
+from matinee.networks.rankers.histories import ages, sum_of_rows
 from matinee.networks.rankers.popularity import PopularityFallback
 
 
@@ -101,10 +100,5 @@ class SLIT(nn.Module):
         distances = ages(histories, lengths)
         counted = (distances >= 1) & (distances <= self.max_distance) & (histories > 0)
         past = torch.where(counted, self.decay ** (distances.clamp(min=1) - 1), 0.0)
-        scores = F.embedding_bag(
-            histories.long(),
-            self.weights,
-            mode="sum",
-            per_sample_weights=past.to(self.weights.dtype),
-        )
+        scores = sum_of_rows(self.weights, histories, past)
         return self.fallback.place(scores, counted.any(1, keepdim=True) & self.fallback.in_train)

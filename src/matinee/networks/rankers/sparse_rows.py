@@ -50,7 +50,10 @@ class SparseRows(nn.Module):
         """
         starts = self.offsets[row_ids.long()]
         counts = (self.offsets[row_ids.long() + 1] - starts) * (weights != 0)
-        sums = self.values.new_zeros(len(row_ids), self.num_columns)
+        sums = self.values.new_zeros(row_ids.shape[0], self.num_columns)
+        if torch.compiler.is_exporting():  # a program has no loop over blocks
+            self._add(sums, starts, counts, weights)
+            return sums
         largest = int(counts.sum(1).max()) if len(row_ids) else 0
         for part in torch.arange(len(row_ids)).split(max(1, ADDED_AT_ONCE // max(1, largest))):
             block = slice(int(part[0]), int(part[-1]) + 1)
@@ -59,9 +62,9 @@ class SparseRows(nn.Module):
 
     def _add(self, sums: Tensor, starts: Tensor, counts: Tensor, weights: Tensor) -> None:
         starts, counts = starts.flatten(), counts.flatten()
-        which = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        which = torch.repeat_interleave(torch.arange(counts.shape[0], device=counts.device), counts)
         before = counts.cumsum(0) - counts
-        places = torch.arange(len(which), device=counts.device) + (starts - before)[which]
+        places = torch.arange(which.shape[0], device=counts.device) + (starts - before)[which]
         targets = which // weights.shape[1] * self.num_columns + self.columns[places]
         products = weights.flatten().to(sums.dtype)[which] * self.values[places]
         sums.view(-1).index_add_(0, targets, products)

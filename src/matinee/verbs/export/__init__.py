@@ -1,0 +1,1 @@
+"""``matinee export``: a run as programs and tables that answer without matinee."""

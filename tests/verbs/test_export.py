@@ -1,0 +1,261 @@
+"""A run as programs: exported, compared with the run, and answering without matinee."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from command_line import failed, matinee
+from matinee.experiment import building
+from matinee.verbs.export import artefact, command, parity, programs
+from matinee.verbs.recommend import recommend
+
+SEQUENCE = ("split=user_based", "data=sequence", "task=next_item", "loss=softmax")
+SEQUENCE += ("data.eval_length=6", "data.length=8", "trainer.max_epochs=1")
+RANKERS = ("popularity", "item_knn", "ease", "slit", "session_knn", "ials")
+PAIRS = ("bias", "mf_bias", "ncf")
+ENCODERS = ("cnn", "attention", "gru", "lstm", "dnc", "hstu", "ligr", "user_gru", "implicit_mf")
+
+
+def overrides(model: str) -> tuple[str, ...]:
+    ratings = model in (*PAIRS, "mf")
+    return (f"model={model}", "split=random") if ratings else (f"model={model}", *SEQUENCE)
+
+
+@pytest.fixture
+def export(finished, tmp_path: Path):
+    """Train a model, export it, and return the loaded run, the folder and the manifest."""
+
+    def exported(model: str, *more: str, checks: int = 60, **options):
+        run = finished(*overrides(model), *more)
+        loaded = building.load_run(run)
+        folder = tmp_path / "artefact"
+        return loaded, folder, command.write_artefact(loaded, run, folder, checks, **options)
+
+    return exported
+
+
+def answers(folder: Path) -> dict[str, parity.Answer]:
+    return {
+        "torch": parity.torch_answer(folder / "model.pt2"),
+        "onnx": parity.onnx_answer(folder / "model.onnx"),
+    }
+
+
+def marked(fast: tuple[str, ...], slow: tuple[str, ...]) -> list:
+    return [*fast, *(pytest.param(model, marks=pytest.mark.slow) for model in slow)]
+
+
+@pytest.mark.parametrize("model", marked(("markov", "pooling"), (*RANKERS, *ENCODERS)))
+def test_best_items_are_those_of_recommend(export, model: str) -> None:
+    """The arrays are made here as the documentation says, not by the code under test."""
+    loaded, folder, manifest = export(model)
+    assert manifest["parity"]["model.onnx"]["equal_top_20_but_ties"] == 1
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    raw_ids = np.array([0] + [item["raw_id"] for item in items])
+    interactions = loaded.datamodule.interactions
+    for user in ("u7", "u8"):
+        user_id = int(interactions.encode_users([user])[0])
+        stored = np.load(folder / "histories.npz")
+        met = stored["item_ids"][slice(*stored["offsets"][user_id : user_id + 2])]
+        newest = met[len(met) - min(len(met), manifest["newest_items"]) :]
+        inputs = {
+            "histories": np.array([[0, *newest]]),
+            "lengths": np.array([1 + len(newest)]),
+            "user_ids": np.array([user_id]),
+        }
+        if len(manifest["inputs"]) == 4:
+            times = stored["times"][slice(*stored["offsets"][user_id : user_id + 2])]
+            times = times[len(times) - len(newest) :]
+            inputs["times"] = np.array([[0, *(times - times[0])]])
+        expected = recommend(loaded, user, top_k=10)
+        for answer in answers(folder).values():
+            scores = answer(inputs)[0]
+            assert scores[0] == -np.inf
+            scores[met] = -np.inf
+            best = np.argsort(-scores, kind="stable")[:10]
+            np.testing.assert_allclose(scores[best], expected["score"], atol=1e-4, rtol=1e-4)
+            for item, raw_id in zip(best, expected["item"], strict=True):
+                other = int(interactions.encode_items([raw_id])[0])
+                assert raw_ids[item] == raw_id or abs(scores[item] - scores[other]) < 1e-4
+
+
+@pytest.mark.parametrize("model", marked(("mf_bias",), ("bias", "ncf")))
+def test_ratings_are_those_of_the_run(export, model: str) -> None:
+    loaded, folder, manifest = export(model)
+    assert [port["name"] for port in manifest["inputs"]] == ["user_ids", "item_ids"]
+    users, items = torch.tensor([0, 1, 5, 60]), torch.tensor([3, 0, 7, 40])
+    with torch.no_grad():
+        expected = loaded.task(users, items).numpy()
+    for answer in answers(folder).values():
+        got = answer({"user_ids": users.numpy(), "item_ids": items.numpy()})
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_star_classification_is_exported(export) -> None:
+    loaded, folder, _ = export("mf_bias", "loss=star_classification")
+    with torch.no_grad():
+        expected = loaded.task(torch.tensor([3]), torch.tensor([4])).numpy()
+    for answer in answers(folder).values():
+        got = answer({"user_ids": np.array([3]), "item_ids": np.array([4])})
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_manifest_names_everything(export) -> None:
+    loaded, folder, manifest = export("popularity")
+    assert json.loads((folder / "manifest.json").read_text()) == manifest
+    assert {*manifest["files"]} == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    for name, file in manifest["files"].items():
+        assert file["sha256"] == artefact.sha256(folder / name)
+        assert file["bytes"] == (folder / name).stat().st_size
+    assert manifest["metrics"]["test/mrr"] > 0
+    assert manifest["protocol"]["split"]["fingerprint"] == loaded.datamodule.split.fingerprint
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    for port, declared in zip(session.get_inputs(), manifest["inputs"], strict=True):
+        assert port.name == declared["name"] and len(port.shape) == len(declared["shape"])
+    assert session.get_outputs()[0].name == manifest["output"]["name"]
+
+
+def test_weights_are_stored_once(export) -> None:
+    """The tied table of a network reads histories and scores items: one copy in each program."""
+    loaded, _, manifest = export("pooling", "model.embedding_dim=4096")
+    weights = sum(tensor.nbytes for tensor in loaded.task.network.state_dict().values())
+    for name in ("model.pt2", "model.onnx"):
+        assert manifest["files"][name]["bytes"] < 1.3 * weights
+
+
+def test_what_users_met_can_be_left_out(export) -> None:
+    _, folder, manifest = export("popularity", histories=False)
+    assert "histories.npz" not in manifest["files"] and not (folder / "histories.npz").exists()
+
+
+def test_a_program_that_disagrees_is_refused(export, monkeypatch, tmp_path: Path) -> None:
+    right = parity.onnx_answer
+    monkeypatch.setattr(parity, "onnx_answer", lambda path: lambda x: right(path)(x) + 0.01)
+    with pytest.raises(
+        Exception, match=r"model\.onnx disagrees with the run: scores differ by up to 0\.01"
+    ):
+        export("pooling")
+    assert not list(tmp_path.glob("*artefact*"))
+
+
+def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path: Path) -> None:
+    forward = programs.NextItemProgram.forward
+
+    def unknown(self, histories, lengths, user_ids):
+        return torch.special.bessel_j0(forward(self, histories, lengths, user_ids))
+
+    monkeypatch.setattr(programs.NextItemProgram, "forward", unknown)
+    with pytest.raises(
+        Exception, match=r"Popularity cannot be exported to ONNX: .* special_bessel_j0"
+    ):
+        export("popularity")
+    assert not list(tmp_path.glob("*artefact*"))
+
+
+def test_the_command_prints_what_it_compared(finished, tmp_path: Path) -> None:
+    run = finished(*overrides("popularity"))
+    done = matinee("export", f"run={run}", f"output={tmp_path / 'a'}", "checks=20")
+    assert done.returncode == 0, done.stderr
+    assert "model.onnx" in done.stdout and "100.00%" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "a")
+    again = matinee("export", f"run={run}", f"output={tmp_path / 'a'}")
+    assert "is taken; name a new folder" in failed(again)
+
+
+def test_options_out_of_range(finished, tmp_path: Path) -> None:
+    run = finished(*overrides("popularity"))
+    for option, sentence in (("checks=0", "checks is 0"), ("tolerance=1", "tolerance is 1")):
+        done = matinee("export", f"run={run}", f"output={tmp_path / 'a'}", option)
+        assert sentence in failed(done)
+
+
+def test_cases_hold_empty_longest_and_unknown() -> None:
+    cases = list(parity.histories(300, 7, 50, 9, needs_times=True))
+    lengths = np.concatenate([case["lengths"] for case in cases])
+    assert len(lengths) == 300 and lengths.min() == 1 and lengths.max() == 8
+    assert {1, 2} <= {len(case["lengths"]) for case in cases}
+    unknown = repeated = 0
+    for case in cases:
+        ids, rows = case["histories"], np.arange(case["histories"].shape[1])
+        assert (ids[rows >= case["lengths"][:, None]] == 0).all() and (ids[:, 0] == 0).all()
+        assert (np.diff(case["times"], axis=1) >= 0).all() and (case["times"][:, :1] == 0).all()
+        for history, length in zip(ids, case["lengths"], strict=True):
+            items = history[1:length]
+            unknown += int((items == 0).any())
+            repeated += int(len(np.unique(items)) < len(items))
+    assert unknown > 10 and repeated > 10
+
+
+def test_lists_that_differ_by_more_than_ties_are_counted() -> None:
+    ours = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
+    swapped = np.array([[2.0, 3.0, 1.0], [1.0, 1.0 + 1e-6, 0.0]])
+    agreement = parity.Agreement()
+    agreement.add(ours, swapped, 1e-5)
+    assert (agreement.equal_top, agreement.equal_top_but_ties, agreement.rows) == (0, 1, 2)
+    agreement.add(ours, np.full_like(ours, np.nan), 1e-5)
+    assert agreement.largest_difference == np.inf
+
+
+ALONE = """
+import sys
+blocked = {blocked!r}
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(name + " is not installed here")
+sys.meta_path.insert(0, Refusing())
+exec(compile({code!r}, "example", "exec"))
+"""
+
+
+def example(name: str) -> str:
+    """Return a program of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "to-production.md").read_text()
+    return text.partition(f'```python title="{name}"\n')[2].partition("```")[0]
+
+
+def alone(code: str, blocked: set[str], *arguments: str) -> str:
+    """Run a program in a process that cannot import some packages; return its output."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE.format(blocked=blocked, code=code), *arguments],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["markov", "gru"])
+def test_examples_answer_without_matinee(export, model: str) -> None:
+    loaded, folder, _ = export(model)
+    others = {
+        "matinee",
+        "lightning",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "hydra",
+        "omegaconf",
+        "torchmetrics",
+    }
+    history = ["103", "110", "121", "103"]
+    code = example("answer_onnx.py")
+    assert len(code.splitlines()) <= 30
+    found = alone(code, {*others, "torch", "onnx", "onnxscript"}, str(folder), *history)
+    imports, _, loading, scoring = example("answer_torch.py").splitlines()
+    code = code.replace("import onnxruntime", imports)
+    code = code.replace('session = onnxruntime.InferenceSession(folder / "model.onnx")', loading)
+    code = code.replace("(scores,) = session.run(None, inputs)", scoring)
+    code = code.replace("    scores = scores[0]\n", "")
+    again = alone(code, {*others, "onnxruntime", "onnx", "onnxscript"}, str(folder), *history)
+    expected = recommend(loaded, history=history, top_k=10)
+    for output in (found, again):
+        rows = [line.split("\t") for line in output.splitlines()]
+        assert len(rows) == 10
+        np.testing.assert_allclose([float(row[2]) for row in rows], expected["score"], atol=1e-3)
