@@ -133,6 +133,7 @@ STARTED = {
     "user_gru": ("data=sequence", "task=next_item", "loss=softmax", "model=user_gru"),
     "mf_bias": ("model=mf_bias",),
     "ncf": ("model=ncf", "loss=star_classification"),
+    "live": ("data=live", "task=live", "model=listening", "loss=mse"),
 }  # fmt: skip
 
 

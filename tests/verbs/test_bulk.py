@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "mf_bias": RATED,
     "ncf": (*RATED, "model=ncf"),
     "bias": (*RATED, "model=bias"),
+    "live": (*RATED, "data=live", "task=live", "model=listening", "split=chronological"),
 }
 Finished = Callable[..., Path]
 
