@@ -99,3 +99,28 @@ def test_the_table_of_five_folds_comes_from_its_runs() -> None:
         ]
     rows = map(cells, rows_below(ROOT / "docs/benchmark.md", "## Ratings on five folds"))
     assert {row[0]: row[1:] for row in rows} == expected and "`bayesian_mf`" in expected
+
+
+def test_the_search_for_mf_bias_found_what_the_docs_say() -> None:
+    page, folder = ROOT / "docs/search.md", LOGS / "search/ml-100k"
+    path = folder / "chronological-mf_bias-70433403-cpu.tpe.jsonl"
+    _, *trials = map(json.loads, path.read_text().splitlines())
+    done = sorted(
+        (trial for trial in trials if not trial["failure"]), key=lambda one: one["validation_rmse"]
+    )
+    assert len(trials) == 61 and len(done) == 11
+    rows = [*map(cells, rows_below(page, "Of the ten others"))]
+    found = [
+        [str(one["trial"] or "the default"), f"{one['validation_rmse']:.4f}"]
+        + [f"{value:.4g}" for value in one["hyperparameters"].values()]
+        for one in done[:5]
+    ]
+    assert [[*row[:2], *sorted(row[2:])] for row in rows] == [
+        [*row[:2], *sorted(row[2:])] for row in found
+    ]
+    (comparison,), _ = compare([folder])
+    seeds = [*map(cells, rows_below(page, "with three seeds:"))]
+    for row, group in zip(seeds, reversed(comparison.groups), strict=True):
+        values = group.values("val/rmse")
+        assert row[1] == ", ".join(f"{value:.4f}" for value in values)
+        assert row[2] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
