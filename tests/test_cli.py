@@ -107,7 +107,7 @@ def test_a_multirun_runs_all_and_fails_if_one_does(
         (["train", "resume=nowhere"], "nowhere is no run folder"),
         (["train", "resume=nowhere", "seed=1"], "leave other overrides out"),
         (["train", "dataset=table"], "dataset.path"),
-        (["train", "model=null"], "there is no model=null; choose one of attention, bias"),
+        (["train", "model=null"], "there is no model=null; choose one of attention, bayesian_mf"),
         (["train", "seed=-1"], "seed is -1"),
         (["train", "seed=1.5"], "seed is 1.5"),
         (["train", "optimizer.lr=abc"], "optimizer.lr is 'abc'; give a number"),

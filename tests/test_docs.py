@@ -46,7 +46,7 @@ def choices(word: str) -> list[str]:
     (['loss=bpr', 'loss=hinge'], ['seed=0'])
     """
     key, equals, values = word.partition("=")
-    if not equals or "{" in values:
+    if not equals or values[:1] in ("{", "["):
         return [word]
     listed = values.split(",")
     return [f"{key}={value}" for value in (listed[:1] if listed[0].isdigit() else listed)]

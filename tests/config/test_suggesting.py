@@ -118,9 +118,9 @@ def test_a_file_of_ones_own_is_compared_with_the_parameters_of_its_parts(
         ("experiment=user_based/gruu", "no experiment=user_based/gruu; did you mean 'user_based/gru'?"),
         ("dataset=ml_100k", "there is no dataset=ml_100k; did you mean 'ml-100k'?"),
         ("encoder@model.encoder=lstmm", "there is no encoder=lstmm; did you mean 'lstm'?"),
-        ("model=3", "there is no model=3; choose one of attention, bias"),
+        ("model=3", "there is no model=3; choose one of attention, bayesian_mf"),
         ("model=true", "there is no model=true; choose one of"),
-        ("model=xyz", "there is no model=xyz; choose one of attention, bias"),
+        ("model=xyz", "there is no model=xyz; choose one of attention, bayesian_mf"),
     ],
 )  # fmt: skip
 def test_a_wrong_choice_gets_the_nearest_or_all(given: str, sentence: str) -> None:

@@ -53,7 +53,7 @@ def test_an_answer_is_kept_and_nothing_else_is_lost(
         ),
         ([*of_run, f"output={folder}"], "is a run folder"),
         ([*of_run, "output="], "output is ''; name a folder"),
-        ([*of_run, "output=[a]"], "output is ['a']; name a folder"),
+        ([*of_run, "output=[a]"], "output is ['a']; give a text or null"),
         ([*of_run, f"output={folder / 'result.json'}"], "cannot be created"),
         ([*of_run, f"output={folder / 'result.json'}/x"], "cannot be created"),
         ([f"run={folder}", "segments=[5]"], "data.segments is [5]; give a list of names"),

@@ -151,9 +151,7 @@ def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path
         return torch.special.bessel_j0(forward(self, histories, lengths, user_ids))
 
     monkeypatch.setattr(programs.NextItemProgram, "forward", unknown)
-    with pytest.raises(
-        Exception, match=r"Popularity cannot be exported to ONNX: .* special_bessel_j0"
-    ):
+    with pytest.raises(Exception, match=r"Popularity cannot be exported to ONNX: .*bessel_j0"):
         export("popularity")
     assert not list(tmp_path.glob("*artefact*"))
 

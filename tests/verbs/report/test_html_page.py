@@ -243,6 +243,6 @@ def test_the_page_fits_and_its_tables_sort(reference_page: Path, tmp_path: Path)
         assert found["needed"] <= int(width) and found["asked"] == 0
         assert found["cut"] <= 1, "a label reaches out of its figure"
         before, ascending, descending, by_name = found["orders"]
-        assert before[0] == "dnc" and before[-1] == "popularity"
-        assert ascending == descending[::-1] and ascending[:2] == ["popularity", "pooling"]
+        assert before[0] == "blend" and before[-1] == "popularity"
+        assert ascending == descending[::-1] and ascending[:2] == ["popularity", "markov"]
         assert by_name == sorted(before) and found["sorted"] == 1

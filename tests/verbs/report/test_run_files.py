@@ -114,7 +114,7 @@ def test_each_committed_run_is_stored_once() -> None:
     reference = LOGS / "reference"
     folders = [path.parent for path in reference.rglob("result.json")]
     rows = [run.folder for path in reference.rglob(PACKED) for run in read_packed(path)]
-    assert len(folders) == 3 and len(rows) == 64
+    assert len(folders) == 3 and len(rows) == 73
     assert not set(folders) & set(rows)
     _, remarks = compare([reference])
     assert remarks == []
