@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from matinee.batches import RatingBatch, RatingDataModule
 from matinee.batches.queries import Queries
-from matinee.contracts import GridNetwork, Headline, PairNetwork, RatingLoss, Rows
+from matinee.contracts import ClosedForm, GridNetwork, Headline, PairNetwork, RatingLoss, Rows
 from matinee.metrics import rating_metrics, rating_metrics_per_user
 from matinee.training.tasks.base import (
     LightningTask,
@@ -138,6 +138,12 @@ class RatingTask(LightningTask[RatingDataModule]):
             initial_score=loss.initial_score,
         )
         assert interactions.rating_scale is not None
+        ends = torch.tensor(interactions.rating_scale)
+        if isinstance(network, ClosedForm) and not torch.equal(loss.rating(ends), ends):
+            raise ValueError(
+                f"{type(network).__name__} predicts ratings and {type(loss).__name__} takes scores that "
+                "are none; choose loss=mse, or a model that is trained."
+            )
         return cls(
             network,
             loss,
