@@ -149,6 +149,18 @@ def test_rated_histories_are_folded_in(finished: Finished, tmp_path: Path) -> No
     agree(table[table["user"] == "z"], one, "predicted_rating")
 
 
+@pytest.mark.parametrize("model", ["mf_bias", "live"])
+def test_rated_histories_are_all_that_counts(
+    finished: Finished, tmp_path: Path, model: str
+) -> None:
+    """A user of the data gets what a newcomer of the same ratings gets."""
+    loaded = building.load_run(finished(*MODELS[model]))
+    (tmp_path / "new.csv").write_text("user,item,rating\nu7,101,5\nzoe,101,5\n")
+    recommend_many(loaded, tmp_path / "top.csv", histories=str(tmp_path / "new.csv"))
+    table = read(tmp_path / "top.csv")
+    agree(table[:10], table[10:], "predicted_rating")
+
+
 def test_allow_and_deny(finished: Finished, tmp_path: Path) -> None:
     loaded = building.load_run(finished(*MODELS["gru"]))
     (tmp_path / "stock.csv").write_text("item\n101\n104\n105\n106\n")

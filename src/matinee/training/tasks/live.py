@@ -144,8 +144,8 @@ class LiveRatingTask(RatingTask):
         scores = torch.empty(len(queries), len(item_ids))
         for number, user_id in enumerate(queries.user_ids.tolist()):
             query, rated = queries[number : number + 1], None
-            if query.ratings is not None:
-                rated = query.item_ids.numpy(), query.ratings.numpy()
+            if query.ratings is not None:  # all that is known of this user, also of one of the data
+                user_id, rated = 0, (query.item_ids.numpy(), query.ratings.numpy())
             batch = to_device(datamodule.present(user_id, item_ids, rated), self.device)
             scores[number] = self(batch)
         scores[:, 0] = float("-inf")
