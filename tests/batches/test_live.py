@@ -173,3 +173,16 @@ def test_data_without_times_have_an_order_of_the_file_only() -> None:
 
 def test_a_state_without_ratings_has_no_offsets() -> None:
     assert RunningBiases(2, 2, 1.0, 1.0).describe(1, 2) == (0, 0, 0, 0)
+
+
+@pytest.mark.network
+def test_running_offsets_have_the_documented_errors_on_movielens_100k() -> None:
+    from matinee.data.sources.movielens import load
+    from matinee.data.splits import chronological
+
+    table = load("ml-100k")
+    data = LiveDataModule(table, chronological(table), order="file")
+    for stage, expected in (("val", 0.9462), ("test", 0.9649)):
+        ratings = data.columns(stage).ratings.numpy().astype(float)
+        predicted = (data.mean + data.listened(stage).states[:, :2].sum(1)).clip(1, 5)
+        assert np.sqrt(((predicted - ratings) ** 2).mean()) == pytest.approx(expected, abs=5e-5)
