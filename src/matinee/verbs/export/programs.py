@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from matinee.contracts import PairNetwork, Ranker
 from matinee.errors import MatineeError
 from matinee.training.tasks.base import LightningTask
+from matinee.training.tasks.live import LiveRatingTask
 from matinee.training.tasks.next_item import NextItemTask
 from matinee.training.tasks.rating import RatingTask
 from matinee.verbs.export.onnx_operations import DECOMPOSED, translations
@@ -129,6 +130,11 @@ def program_of(task: LightningTask[Any]) -> Program:
         MatineeError: If the task neither ranks next items nor predicts ratings.
     """
     program: Program
+    if isinstance(task, LiveRatingTask):
+        raise MatineeError(
+            f"{type(task.network).__name__} reads a user's earlier ratings and times before each target, and "
+            "programs take ids of users and items alone; choose a model of pairs, such as model=mf_bias."
+        )
     if isinstance(task, NextItemTask) and isinstance(task.network, nn.Module):
         program = NextItemProgram(task)
     elif isinstance(task, RatingTask):

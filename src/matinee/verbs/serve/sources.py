@@ -20,6 +20,7 @@ from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import asked_folder
 from matinee.files import plain_file
+from matinee.training.tasks.live import LiveRatingTask
 from matinee.verbs.export import parity
 from matinee.verbs.export.artefact import FORM, HISTORIES, ITEMS, MANIFEST, ONNX, USERS, sha256
 
@@ -161,9 +162,17 @@ class RunSource(Source):
 
     Args:
         experiment: The loaded run.
+
+    Raises:
+        MatineeError: If its model needs more of a user than a service takes.
     """
 
     def __init__(self, experiment: Experiment) -> None:
+        if isinstance(experiment.task, LiveRatingTask):
+            raise MatineeError(
+                "this run's model reads a user's earlier ratings with their times, which no question "
+                "of the service holds; use recommend, or serve a model of pairs."
+            )
         self.experiment = experiment
         interactions, task = experiment.datamodule.interactions, experiment.task
         self.name = str(experiment.config.name)
