@@ -138,7 +138,7 @@ def content(run: Path) -> dict[str, Any]:
                 found[name] = {key: arrays[key].tolist() for key in arrays.files}
         elif name == "result.json":
             result = json.loads(path.read_text())
-            for key in ("seconds", "finished", "commit"):
+            for key in ("seconds", "finished", "commit", "peak_memory_bytes"):
                 del result["environment"][key]
             found[name] = result
         elif "tfevents" not in name:
