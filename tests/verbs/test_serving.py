@@ -123,6 +123,14 @@ def test_why_leaves_one_item_out_at_a_time(loaded) -> None:
         assert found[met] == pytest.approx(fall / max(falls.sum(), 1e-9), abs=1e-5)
 
 
+def test_an_item_that_is_not_in_train_is_like_no_other(rated, monkeypatch) -> None:
+    warm = rated.task.warm_items.clone()
+    warm[rated.datamodule.interactions.encode_items([104])] = False
+    monkeypatch.setattr(rated.task, "warm_items", warm)
+    answer = Asking(RunSource(rated)).post("/similar", json={"item": 104})
+    assert 400 <= answer.status_code < 500 and "not in train" in answer.text
+
+
 def test_similar_items_titles_health_and_metrics(loaded, rated, artefact: Path) -> None:
     for source, measure in (
         (RunSource(loaded), "score"),

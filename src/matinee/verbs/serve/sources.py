@@ -209,6 +209,8 @@ class RunSource(Source):
     @torch.no_grad()
     def similarities(self, item_id: int) -> tuple[str, Scores]:
         """Compare embeddings, or scores after the item alone where there are none."""
+        if not self.experiment.task.warm_items[item_id]:
+            raise MatineeError("this item is not in train, so nothing is known of what it is like.")
         vectors = self.experiment.task.network.tables().get("items")
         if vectors is not None:
             values = F.cosine_similarity(vectors, vectors[item_id : item_id + 1])
