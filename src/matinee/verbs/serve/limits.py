@@ -1,0 +1,64 @@
+"""What a service accepts: sizes, times, and the sentence that says why a question is refused."""
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 2**20  # of a body
+MOST_ITEMS = 1000  # of a history, or of ratings
+MOST_LISTED = 10_000  # of allow, deny or predictions
+MOST_ANSWERED = 1000  # items of an answer
+MOST_EXPLAINED = 50  # newest items that an explanation considers
+MOST_WAITING = 1000  # questions; others are told to come back
+SECONDS = 30.0  # until a question is given up
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """A question that cannot be answered.
+
+    Args:
+        status: The status of the answer, 4xx, or 503 if the service has too much to do.
+        sentence: Why.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+def refusal(status: int, sentence: str) -> JSONResponse:
+    """Make the answer to a question that cannot be answered: ``{"error": SENTENCE}``."""
+    plain = sentence.encode("ascii", "backslashreplace").decode()
+    headers = {"retry-after": "1"} if status == 503 else None
+    return JSONResponse({"error": plain[:500]}, status, headers)
+
+
+class LimitedBody:
+    """Reject bodies that are too large, before they are read as a whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the bytes of a body while they arrive."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received, parts = 0, []
+        while True:
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MOST_BYTES:
+                sentence = f"the body has more than {MOST_BYTES} bytes."
+                await refusal(413, sentence)(scope, receive, send)
+                return
+            parts.append(message)
+            if message["type"] != "http.request" or not message.get("more_body"):
+                break
+        replayed = iter(parts)
+
+        async def replay() -> Message:
+            message = next(replayed, None)
+            return await receive() if message is None else message
+
+        await self.app(scope, replay, send)
