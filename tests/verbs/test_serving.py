@@ -1,6 +1,7 @@
 """A service: answers equal to the run's, limits, malformed questions, reloads, and its page."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -341,24 +342,62 @@ class Server:
 
 
 @pytest.mark.slow
-def test_a_served_artefact_reloads_and_drains(artefact: Path) -> None:
+def test_reloads_kills_and_ends_lose_no_request(artefact: Path) -> None:
+    questions = ({"history": [103]}, {"history": [110, 121], "top_k": 5}, {"user": "u7"}, {})
     with Server(f"artefact={artefact}") as server:
         assert "serving the artefact" in server.line
-        first = server.client.post("/recommend", json={"history": [103]}).json()
-        server.process.send_signal(signal.SIGHUP)
-        assert server.client.post("/recommend", json={"history": [103]}).json() == first
-        answers: list[int] = []
+        first = [server.client.post("/recommend", json=one).json() for one in questions]
+        server.process.kill()
+    with Server(f"artefact={artefact}") as server:
+        again = [server.client.post("/recommend", json=one).json() for one in questions]
+        assert again == first
+        done, answers = threading.Event(), []
 
         def ask() -> None:
-            answers.append(server.client.post("/recommend", json={"history": [103]}).status_code)
+            with httpx.Client(base_url=server.url, timeout=60) as asking:
+                while not done.is_set():
+                    answers.append(asking.post("/recommend", json=questions[0]))
 
-        threads = [threading.Thread(target=ask) for _ in range(20)]
+        def reloads() -> int:
+            counted = re.search(r"matinee_reloads_total (\d+)", server.client.get("/metrics").text)
+            return int(counted[1]) if counted else 0
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
+        for count in range(10):
+            if count % 2:
+                server.process.send_signal(signal.SIGHUP)
+                assert "now serving" in server.process.stdout.readline()
+            else:
+                headers = {"authorization": "Bearer secret"}
+                assert server.client.post("/reload", headers=headers).status_code == 200
+            assert reloads() == count + 1
+        with (artefact / "items.jsonl").open("a") as file:
+            file.write("\n")  # no longer what the manifest records
+        server.process.send_signal(signal.SIGHUP)
+        assert "the old model stays: " in server.process.stdout.readline()
+        done.set()
         for thread in threads:
             thread.join()
-        assert answers == [200] * 20
-        server.process.send_signal(signal.SIGTERM)
+        assert len(answers) >= 3 and {answer.status_code for answer in answers} == {200}
+        expected = [one["item"] for one in first[0]["items"]]
+        for answer in answers:
+            assert [one["item"] for one in answer.json()["items"]] == expected
+
+        body = json.dumps(questions[0]).encode()
+        head = "POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(body)}\r\n\r\n"
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as begun:
+            begun.sendall(head.encode() + body[:3])
+            server.client.get("/health")  # the request has begun before this is answered
+            server.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                while True:  # until no connection is accepted any more
+                    socket.create_connection(("127.0.0.1", port)).close()
+            begun.sendall(body[3:])
+            assert begun.recv(100).startswith(b"HTTP/1.1 200")
         assert server.process.wait(60) in (0, 143, -signal.SIGTERM)
 
 
