@@ -256,6 +256,25 @@ def test_malformed_requests_never_break_the_service(loaded) -> None:
     assert asking.post("/recommend", json={"user": "u1"}).status_code == 200
 
 
+def test_a_failure_inside_tells_no_details(loaded, monkeypatch, capsys) -> None:
+    source = RunSource(loaded)
+    monkeypatch.setattr(source, "find_items", lambda *_: os.stat("/secret/of/this/machine"))
+    asking = Asking(source)
+    answer = asking.get("/items")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the service failed to answer; its log says why."}
+    assert answer.headers["cache-control"] == "no-store"
+    assert "/secret/of/this/machine" in capsys.readouterr().err
+    assert 'path="/items",status="500"' in asking.get("/metrics").text
+
+
+def test_an_answer_that_takes_too_long_is_given_up(loaded, monkeypatch) -> None:
+    monkeypatch.setattr("matinee.verbs.serve.limits.SECONDS", 0.0)
+    answer = Asking(RunSource(loaded)).post("/recommend", json={"history": [103]})
+    assert answer.status_code == 503 and "took too long" in answer.json()["error"]
+    assert answer.headers["retry-after"] == "1"
+
+
 def test_waiting_questions_share_a_batch(loaded) -> None:
     source, sizes = RunSource(loaded), []
 

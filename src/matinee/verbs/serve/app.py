@@ -5,7 +5,6 @@ import contextlib
 import hmac
 import signal
 import sys
-import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,19 +18,11 @@ from starlette.exceptions import HTTPException
 
 from matinee.errors import MatineeError
 from matinee.verbs.serve.batching import Batcher
-from matinee.verbs.serve.limits import SECONDS, LimitedBody, Refused, refusal
+from matinee.verbs.serve.limits import LimitedBody, Refused, Watched, refusal
 from matinee.verbs.serve.routes import router
 from matinee.verbs.serve.sources import Source
 
 PAGE = Path(__file__).parent / "page"
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 def create_app(
@@ -53,6 +44,11 @@ def create_app(
         "matinee_batch", "Questions of a batch", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
     )
     reloads = Counter("matinee_reloads", "Models that were swapped in", registry=registry)
+
+    def observe(path: str, status: int, passed: float) -> None:
+        requests.labels(path, status).inc()
+        seconds.labels(path).observe(passed)
+
     one_reload = asyncio.Lock()  # the last to be asked for is the last to be swapped in
     signalled: set[asyncio.Task[None]] = set()
 
@@ -85,27 +81,7 @@ def create_app(
     app = FastAPI(title="matinee", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.batcher = Batcher(source or open_source(), batches.observe)
     app.add_middleware(LimitedBody)
-
-    @app.middleware("http")
-    async def watched(
-        request: Request, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(SECONDS):
-                response = await answer(request)
-        except TimeoutError:
-            response = refusal(503, "the answer took too long; ask again later.")
-        except Exception:
-            traceback.print_exc()
-            response = refusal(500, "the service failed to answer; its log says why.")
-        route = request.scope.get("route")
-        path = getattr(route, "path", "other")
-        requests.labels(path, response.status_code).inc()
-        seconds.labels(path).observe(time.perf_counter() - began)
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        return response
+    app.add_middleware(Watched, observe=observe)  # the outer one, so that reading a body counts
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:

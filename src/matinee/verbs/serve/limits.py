@@ -1,6 +1,12 @@
 """What a service accepts: sizes, times, and the sentence that says why a question is refused."""
 
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 2**20  # of a body
@@ -10,6 +16,14 @@ MOST_ANSWERED = 1000  # items of an answer
 MOST_EXPLAINED = 50  # newest items that an explanation considers
 MOST_WAITING = 1000  # questions; others are told to come back
 SECONDS = 30.0  # until a question is given up
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
@@ -62,3 +76,44 @@ class LimitedBody:
             return await receive() if message is None else message
 
         await self.app(scope, replay, send)
+
+
+class Watched:
+    """Limit the time of an answer, add headers, and turn whatever fails into a status without details.
+
+    Args:
+        app: What answers.
+        observe: Is told the path, the status and the seconds of each answer.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Callable[[str, int, float], None]) -> None:
+        self.app = app
+        self.observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, within the limit."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        failure = None
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self.app(scope, receive, answer)
+        except TimeoutError:
+            failure = refusal(503, "the answer took too long; ask again later.")
+        except Exception:
+            traceback.print_exc()
+            failure = refusal(500, "the service failed to answer; its log says why.")
+        if failure is not None and not status:
+            await failure(scope, receive, answer)
+        path = getattr(scope.get("route"), "path", "other")
+        self.observe(path, status, time.perf_counter() - began)
