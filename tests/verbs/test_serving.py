@@ -507,8 +507,10 @@ def test_the_page_in_a_browser(browser, serving, loaded, rated) -> None:
     query.send_keys(Keys.TAB)
     chrome.switch_to.active_element.send_keys(Keys.ENTER)  # by keyboard
     wait.until(lambda _: texts(chrome, "#mine .title") == [NASTY])
+    assert texts(chrome, "#found button") == ["Added"]
     expected = recommend(loaded, history=[source.raw_items[0]])["title"].tolist()
     wait.until(lambda _: texts(chrome, "#list .title") == expected)
+    assert texts(chrome, "#measure") == ["By score, higher is better"]
     chrome.find_element(By.CSS_SELECTOR, "#list button").click()
     wait.until(lambda _: texts(chrome, "#list .why"))
     query.send_keys(" no such title")
