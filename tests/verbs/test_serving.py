@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,9 @@ from matinee.verbs.serve.limits import MOST_BYTES
 from matinee.verbs.serve.sources import ArtefactSource, Asked, RunSource, Source
 
 SEQUENCE = ("model=markov", "split=user_based", "data=sequence", "task=next_item", "loss=softmax")
+GRU = ("model=gru", "model.embedding_dim=8", "data.eval_length=6", "data.eval_targets=last",
+       "data=sequence", "task=next_item", "loss=softmax", "split=leave_last_out")  # fmt: skip
+LISTENING = ("model=listening", "data=live", "task=live", "split=chronological")
 ROOT = Path(__file__).parents[2]
 NASTY = '<img src=x onerror="document.title=1">'
 
@@ -99,6 +103,33 @@ def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
     answer = asking.post("/predict", json={"users": ["u3", "nobody"], "items": [100, 102]}).json()
     expected = predict_ratings(rated, ["u3", "nobody"], [100, 102])
     assert answer["ratings"] == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("kind", ["history", "ratings"])
+def test_one_more_item_takes_one_step(finished: Callable[..., Path], kind: str) -> None:
+    """A gru that is evaluated on the newest five items, and one that listens to all ratings."""
+    folder = finished(*(GRU if kind == "history" else LISTENING))
+    fresh, source = building.load_run(folder), RunSource(building.load_run(folder))
+    asking, steps = Asking(source), [0]
+    met = [104, 120, 101, 133, 109, 117, 102]
+    stars = [5.0, 1.0, 4.5, 2.0, 5.0, 3.0, 1.0]
+    for count in range(1, 8):
+        if kind == "history":
+            given, known = met[:count], met[:count]
+        else:
+            pairs = list(zip(met[:count], stars[:count], strict=True))
+            given, known = [{"item": item, "rating": rating} for item, rating in pairs], dict(pairs)
+        answer = asking.post("/recommend", json={kind: given, "top_k": 5}).json()["items"]
+        expected = recommend(fresh, **{kind: known}, top_k=5)
+        assert [one["item"] for one in answer] == expected["item"].tolist()
+        values = expected[fresh.task.score_name].tolist()
+        assert [one["value"] for one in answer] == pytest.approx(values, abs=1e-5)
+        steps.append(source.experiment.task.network.carried.steps)
+    # the empty history is a step as well; a window that slides has another first item, so it is read again
+    once = [2, 1, 1, 1, 1]
+    assert np.diff(steps).tolist() == [*once, *([6, 6] if kind == "history" else [1, 1])]
+    answer = asking.post("/recommend", json={"user": "u7", "top_k": 5}).json()["items"]
+    assert [one["item"] for one in answer] == recommend(fresh, user="u7", top_k=5)["item"].tolist()
 
 
 def test_allowed_denied_and_met_items(loaded) -> None:

@@ -15,11 +15,13 @@ import torch
 from matinee.batches.queries import Queries
 from matinee.batches.windows import Histories, item_seconds
 from matinee.config.trees import parse_json
+from matinee.contracts import RecurrentEncoder
 from matinee.data.catalogues import with_year
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import asked_folder
 from matinee.files import plain_file
+from matinee.networks.carried_states import CarriedStates
 from matinee.training.tasks.live import LiveRatingTask
 from matinee.verbs.export import parity
 from matinee.verbs.export.artefact import FORM, HISTORIES, ITEMS, MANIFEST, ONNX, USERS, sha256
@@ -179,11 +181,16 @@ class RunSource(Source):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        if isinstance(experiment.task, LiveRatingTask):
+        network: Any = experiment.task.network
+        needs_times = getattr(network, "needs_times", False)
+        if isinstance(experiment.task, LiveRatingTask) and needs_times:
             raise MatineeError(
-                "this run's model reads a user's earlier ratings with their times, which no question "
-                "of the service holds; use recommend, or serve a model of pairs."
+                "this run's model reads the times of a user's earlier ratings, which no question of the "
+                "service holds; use recommend, or serve another model."
             )
+        encoder = getattr(network, "encoder", None)
+        if hasattr(network, "carried") and isinstance(encoder, RecurrentEncoder):
+            network.carried = CarriedStates(encoder)
         self.experiment = experiment
         interactions, task = experiment.datamodule.interactions, experiment.task
         self.name = str(experiment.config.name)
@@ -195,7 +202,7 @@ class RunSource(Source):
         histories = Histories.from_rows(interactions, np.arange(len(interactions)))
         self.offsets = histories.offsets.astype(np.int64)
         self.met_items = histories.item_ids.astype(np.int64)
-        self.needs_times = getattr(task.network, "needs_times", False)
+        self.needs_times = needs_times
         self.met_times = None
         if self.needs_times:
             self.met_times = item_seconds(interactions, histories.rows).numpy()
