@@ -37,7 +37,7 @@ from matinee.verbs.serve.sources import Asked, Source, open_source
 
 CONNECTIONS = 64
 HISTORY = 10  # items
-QUESTIONS = 1000
+QUESTIONS = 20_000  # so that hardly any is asked twice: a run keeps states of histories
 SECRET = "benchmark"
 SCRIPT = """
 local questions = {{{questions}}}
