@@ -279,6 +279,23 @@ class Encoder(Protocol):
         """Encode (batch, length, dim) as (batch, length, dim); a position never sees later ones."""
 
 
+State = tuple[Any, ...]  # of a recurrent encoder: tensors, or tuples of them, with the batch first
+
+
+@runtime_checkable
+class RecurrentEncoder(Encoder, Protocol):
+    """An encoder that reads step by step, so that a history can be continued from the state after a part."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before the first step."""
+
+    def unroll(self, inputs: Tensor, state: State, *context: Tensor) -> tuple[Tensor, State]:
+        """Encode the next part (batch, length, dim) as (batch, length, dim); also return the state after it.
+
+        ``context`` is what else the encoder is called with, such as the user ids.
+        """
+
+
 class Ranker(Protocol):
     """Scores all items after a history; made from ``num_items`` and ``num_users``.
 

@@ -1,15 +1,18 @@
 """A service: answers equal to the run's, limits, malformed questions, reloads, and its page."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -20,10 +23,16 @@ from matinee.experiment import building
 from matinee.verbs.export.command import write_artefact
 from matinee.verbs.predict import predict_ratings
 from matinee.verbs.recommend import recommend
-from matinee.verbs.serve import app as service
+from matinee.verbs.serve.app import create_app
+from matinee.verbs.serve.batching import Batcher
+from matinee.verbs.serve.limits import MOST_BYTES
 from matinee.verbs.serve.sources import ArtefactSource, Asked, RunSource, Source
 
 SEQUENCE = ("model=markov", "split=user_based", "data=sequence", "task=next_item", "loss=softmax")
+GRU = ("model=gru", "model.embedding_dim=8", "data.eval_length=6", "data.eval_targets=last",
+       "data=sequence", "task=next_item", "loss=softmax", "split=leave_last_out")  # fmt: skip
+LISTENING = ("model=listening", "data=live", "task=live", "split=chronological")
+ROOT = Path(__file__).parents[2]
 NASTY = '<img src=x onerror="document.title=1">'
 
 
@@ -54,7 +63,7 @@ class Asking:
     """A client of a service in this process; an error inside becomes a status of 500."""
 
     def __init__(self, source: Source, token: str | None = None) -> None:
-        self.app = service.create_app(lambda: source, source, token)
+        self.app = create_app(lambda: source, source, token)
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -94,6 +103,33 @@ def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
     answer = asking.post("/predict", json={"users": ["u3", "nobody"], "items": [100, 102]}).json()
     expected = predict_ratings(rated, ["u3", "nobody"], [100, 102])
     assert answer["ratings"] == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("kind", ["history", "ratings"])
+def test_one_more_item_takes_one_step(finished: Callable[..., Path], kind: str) -> None:
+    """A gru that is evaluated on the newest five items, and one that listens to all ratings."""
+    folder = finished(*(GRU if kind == "history" else LISTENING))
+    fresh, source = building.load_run(folder), RunSource(building.load_run(folder))
+    asking, steps = Asking(source), [0]
+    met = [104, 120, 101, 133, 109, 117, 102]
+    stars = [5.0, 1.0, 4.5, 2.0, 5.0, 3.0, 1.0]
+    for count in range(1, 8):
+        if kind == "history":
+            given, known = met[:count], met[:count]
+        else:
+            pairs = list(zip(met[:count], stars[:count], strict=True))
+            given, known = [{"item": item, "rating": rating} for item, rating in pairs], dict(pairs)
+        answer = asking.post("/recommend", json={kind: given, "top_k": 5}).json()["items"]
+        expected = recommend(fresh, **{kind: known}, top_k=5)
+        assert [one["item"] for one in answer] == expected["item"].tolist()
+        values = expected[fresh.task.score_name].tolist()
+        assert [one["value"] for one in answer] == pytest.approx(values, abs=1e-5)
+        steps.append(source.experiment.task.network.carried.steps)
+    # the empty history is a step as well; a window that slides has another first item, so it is read again
+    once = [2, 1, 1, 1, 1]
+    assert np.diff(steps).tolist() == [*once, *([6, 6] if kind == "history" else [1, 1])]
+    answer = asking.post("/recommend", json={"user": "u7", "top_k": 5}).json()["items"]
+    assert [one["item"] for one in answer] == recommend(fresh, user="u7", top_k=5)["item"].tolist()
 
 
 def test_allowed_denied_and_met_items(loaded) -> None:
@@ -178,12 +214,14 @@ def test_bad_questions_get_one_sentence(loaded, path, question, status, sentence
 
 
 def test_a_large_body_is_not_read(loaded) -> None:
-    answer = Asking(RunSource(loaded)).post("/recommend", content=b" " * (service.MOST_BYTES + 1))
+    answer = Asking(RunSource(loaded)).post("/recommend", content=b" " * (MOST_BYTES + 1))
     assert answer.status_code == 413 and "more than 1048576 bytes" in answer.json()["error"]
 
 
 def test_malformed_requests_never_break_the_service(loaded) -> None:
-    """1,000 random bodies, paths and methods: no 5xx, and the next good question is answered."""
+    """1,000 random bodies, paths and methods: no 5xx, nothing leaks, each 4xx is one sentence."""
+    leaks = ("Traceback", socket.gethostname(), str(Path.home()), sys.prefix, str(ROOT), ".py")
+    refused = 0
     draw = random.Random(0)
     asking = Asking(RunSource(loaded), token="secret")
     paths = [
@@ -241,17 +279,40 @@ def test_malformed_requests_never_break_the_service(loaded) -> None:
         )
         assert answer.status_code < 500, (answer.text, content)
         if answer.status_code >= 400:
-            assert answer.json()["error"]
+            refused += 1
+            ((name, sentence),) = answer.json().items()
+            assert name == "error" and re.fullmatch(r"\S[^\n]*[^.\n]\.", sentence), sentence
+            assert not [leak for leak in leaks if leak in answer.text], answer.text
+    assert refused > 500
     assert asking.post("/recommend", json={"user": "u1"}).status_code == 200
+
+
+def test_a_failure_inside_tells_no_details(loaded, monkeypatch, capsys) -> None:
+    source = RunSource(loaded)
+    monkeypatch.setattr(source, "find_items", lambda *_: os.stat("/secret/of/this/machine"))
+    asking = Asking(source)
+    answer = asking.get("/items")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the service failed to answer; its log says why."}
+    assert answer.headers["cache-control"] == "no-store"
+    assert "/secret/of/this/machine" in capsys.readouterr().err
+    assert 'path="/items",status="500"' in asking.get("/metrics").text
+
+
+def test_an_answer_that_takes_too_long_is_given_up(loaded, monkeypatch) -> None:
+    monkeypatch.setattr("matinee.verbs.serve.limits.SECONDS", 0.0)
+    answer = Asking(RunSource(loaded)).post("/recommend", json={"history": [103]})
+    assert answer.status_code == 503 and "took too long" in answer.json()["error"]
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_waiting_questions_share_a_batch(loaded) -> None:
     source, sizes = RunSource(loaded), []
 
     async def ask() -> list:
-        batcher = service.Batcher(source, sizes.append)
+        batcher = Batcher(source, sizes.append)
         asked = [Asked(0, np.array([item], np.int64)) for item in range(1, 21)]
-        return await asyncio.gather(*(batcher.score(one) for one in asked))
+        return await asyncio.gather(*(batcher.answer(one, np.copy) for one in asked))
 
     together = asyncio.run(ask())
     assert sum(sizes) == 20 and max(sizes) > 1
@@ -264,9 +325,11 @@ def test_a_question_that_fails_does_not_fail_others(loaded) -> None:
     source = RunSource(loaded)
 
     async def ask() -> list:
-        batcher = service.Batcher(source, lambda size: None)
+        batcher = Batcher(source, lambda size: None)
         asked = [Asked(0, np.array([1])), Asked(0, np.array([10**6])), Asked(0, np.array([2]))]
-        return await asyncio.gather(*map(batcher.score, asked), return_exceptions=True)
+        return await asyncio.gather(
+            *(batcher.answer(one, np.copy) for one in asked), return_exceptions=True
+        )
 
     first, wrong, last = asyncio.run(ask())
     assert isinstance(wrong, Exception)
@@ -275,7 +338,7 @@ def test_a_question_that_fails_does_not_fail_others(loaded) -> None:
 
 def test_a_reload_loses_no_request(loaded, artefact: Path) -> None:
     sources = iter([RunSource(loaded), *(ArtefactSource(artefact) for _ in range(5))])
-    made = service.create_app(lambda: next(sources), token="secret")
+    made = create_app(lambda: next(sources), token="secret")
     headers = {"authorization": "Bearer secret"}
 
     async def load() -> list[int]:
@@ -329,24 +392,62 @@ class Server:
 
 
 @pytest.mark.slow
-def test_a_served_artefact_reloads_and_drains(artefact: Path) -> None:
+def test_reloads_kills_and_ends_lose_no_request(artefact: Path) -> None:
+    questions = ({"history": [103]}, {"history": [110, 121], "top_k": 5}, {"user": "u7"}, {})
     with Server(f"artefact={artefact}") as server:
         assert "serving the artefact" in server.line
-        first = server.client.post("/recommend", json={"history": [103]}).json()
-        server.process.send_signal(signal.SIGHUP)
-        assert server.client.post("/recommend", json={"history": [103]}).json() == first
-        answers: list[int] = []
+        first = [server.client.post("/recommend", json=one).json() for one in questions]
+        server.process.kill()
+    with Server(f"artefact={artefact}") as server:
+        again = [server.client.post("/recommend", json=one).json() for one in questions]
+        assert again == first
+        done, answers = threading.Event(), []
 
         def ask() -> None:
-            answers.append(server.client.post("/recommend", json={"history": [103]}).status_code)
+            with httpx.Client(base_url=server.url, timeout=60) as asking:
+                while not done.is_set():
+                    answers.append(asking.post("/recommend", json=questions[0]))
 
-        threads = [threading.Thread(target=ask) for _ in range(20)]
+        def reloads() -> int:
+            counted = re.search(r"matinee_reloads_total (\d+)", server.client.get("/metrics").text)
+            return int(counted[1]) if counted else 0
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
+        for count in range(10):
+            if count % 2:
+                server.process.send_signal(signal.SIGHUP)
+                assert "now serving" in server.process.stdout.readline()
+            else:
+                headers = {"authorization": "Bearer secret"}
+                assert server.client.post("/reload", headers=headers).status_code == 200
+            assert reloads() == count + 1
+        with (artefact / "items.jsonl").open("a") as file:
+            file.write("\n")  # no longer what the manifest records
+        server.process.send_signal(signal.SIGHUP)
+        assert "the old model stays: " in server.process.stdout.readline()
+        done.set()
         for thread in threads:
             thread.join()
-        assert answers == [200] * 20
-        server.process.send_signal(signal.SIGTERM)
+        assert len(answers) >= 3 and {answer.status_code for answer in answers} == {200}
+        expected = [one["item"] for one in first[0]["items"]]
+        for answer in answers:
+            assert [one["item"] for one in answer.json()["items"]] == expected
+
+        body = json.dumps(questions[0]).encode()
+        head = "POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(body)}\r\n\r\n"
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as begun:
+            begun.sendall(head.encode() + body[:3])
+            server.client.get("/health")  # the request has begun before this is answered
+            server.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                while True:  # until no connection is accepted any more
+                    socket.create_connection(("127.0.0.1", port)).close()
+            begun.sendall(body[3:])
+            assert begun.recv(100).startswith(b"HTTP/1.1 200")
         assert server.process.wait(60) in (0, 143, -signal.SIGTERM)
 
 
@@ -397,7 +498,7 @@ def serving():
     running = []
 
     def serve(source: Source) -> str:
-        app = service.create_app(lambda: source, source)
+        app = create_app(lambda: source, source)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))
@@ -437,8 +538,10 @@ def test_the_page_in_a_browser(browser, serving, loaded, rated) -> None:
     query.send_keys(Keys.TAB)
     chrome.switch_to.active_element.send_keys(Keys.ENTER)  # by keyboard
     wait.until(lambda _: texts(chrome, "#mine .title") == [NASTY])
+    assert texts(chrome, "#found button") == ["Added"]
     expected = recommend(loaded, history=[source.raw_items[0]])["title"].tolist()
     wait.until(lambda _: texts(chrome, "#list .title") == expected)
+    assert texts(chrome, "#measure") == ["By score, higher is better"]
     chrome.find_element(By.CSS_SELECTOR, "#list button").click()
     wait.until(lambda _: texts(chrome, "#list .why"))
     query.send_keys(" no such title")

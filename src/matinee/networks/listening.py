@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from matinee.contracts import RatedHistories, Rows, ScoreScale
+from matinee.networks.carried_states import CarriedStates
 from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
 
@@ -78,6 +79,7 @@ class ListeningNetwork(nn.Module):
     """
 
     hidden = 16  # units that judge the running offsets
+    carried: CarriedStates | None = None  # set by a service, which asks for growing histories
 
     def __init__(
         self,
@@ -112,23 +114,47 @@ class ListeningNetwork(nn.Module):
             for weight in self.trust[-1].parameters():
                 weight.zero_()
 
-    def represent(self, batch: RatedHistories) -> Tensor:
-        """Represent the empty history and every position: (batch, length + 1, embedding_dim)."""
+    def embed(self, batch: RatedHistories) -> Tensor:
+        """Make the inputs of the encoder, the empty history first: (batch, length + 1, embedding_dim)."""
         deviations = batch.ratings - self.scale.mean
         seen = [deviations, deviations - batch.offsets[..., 0], deviations - batch.offsets.sum(-1)]
         evidence = torch.stack(seen, -1) / self.scale.deviation  # (batch, length, 3)
         rows = self.inputs(batch.item_ids)
         inputs = rows + rows * self.gate(evidence) + self.evidence(evidence)
-        empty = self.empty.expand(len(inputs), 1, -1)
+        return torch.cat((self.empty.expand(len(inputs), 1, -1), inputs), 1)
+
+    def represent(self, batch: RatedHistories) -> Tensor:
+        """Represent the empty history and every position: (batch, length + 1, embedding_dim)."""
         context: list[Any] = [batch.user_ids] if self.needs_users else []
         if self.needs_times:
             context.append(torch.cat((torch.zeros_like(batch.times[:, :1]), batch.times), 1))
-        encoded = self.encoder(self.dropout(torch.cat((empty, inputs), 1)), *context)
+        encoded = self.encoder(self.dropout(self.embed(batch)), *context)
         return self.dropout(encoded)  # type: ignore[no-any-return]
+
+    def _known(self, batch: RatedHistories) -> Tensor:
+        """Represent what each target sees of its history, (n, embedding_dim)."""
+        length = batch.item_ids.shape[1]
+        if self.carried is None or len(batch.item_ids) > 1 or bool((batch.known < length).any()):
+            return self.represent(batch)[batch.rows, batch.known]
+        columns = (batch.item_ids.unsqueeze(-1), batch.ratings.unsqueeze(-1), batch.offsets)
+        read = torch.cat([column.double() for column in columns], -1)[0]  # (length, 4)
+
+        def embed(number: int, first: int) -> Tensor:
+            start = max(first - 1, 0)
+            part = batch._replace(
+                item_ids=batch.item_ids[:, start:],
+                ratings=batch.ratings[:, start:],
+                offsets=batch.offsets[:, start:],
+            )
+            return self.embed(part)[0, first - start :]
+
+        users = batch.user_ids if self.needs_users else None
+        history = torch.cat((read.new_zeros(1, 4), read))  # the empty history first
+        return self.carried.last([history.numpy()], embed, users).expand(len(batch.rows), -1)
 
     def read(self, batch: RatedHistories) -> Tensor:
         """Score the targets of a batch, each from the beginning of its history, (n,)."""
-        known = self.represent(batch)[batch.rows, batch.known]  # (n, embedding_dim)
+        known = self._known(batch)
         offsets, counts = batch.target_states.split(2, -1)
         state = torch.cat((offsets / self.scale.deviation, counts.log1p() / 3), -1)
         products = (self.project(known) * self.outputs(batch.target_ids)).sum(-1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matinee.networks.carried_states import CarriedStates
 from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
 
@@ -46,6 +47,8 @@ class SequenceRecommender(nn.Module):
         ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range, or if ``tied`` is
             false and the encoder ignores the history.
     """
+
+    carried: CarriedStates | None = None  # set by a service, which asks for growing histories
 
     def __init__(
         self,
@@ -111,9 +114,22 @@ class SequenceRecommender(nn.Module):
         self, histories: Tensor, lengths: Tensor, user_ids: Tensor, times: Tensor | None = None
     ) -> Tensor:
         """Score all items after some histories, see :meth:`matinee.contracts.Ranker.score_next`."""
+        if self.carried is not None:
+            return self.score_all(self._carry(self.carried, histories, lengths, user_ids))
         representations = self.represent(histories, user_ids, times)
         rows = torch.arange(lengths.shape[0], device=lengths.device)
         return self.score_all(representations[rows, lengths.long() - 1])
+
+    def _carry(
+        self, carried: CarriedStates, histories: Tensor, lengths: Tensor, user_ids: Tensor
+    ) -> Tensor:
+        """Represent the last positions of histories, (batch, dim), from the states that are kept."""
+        rows = [row[:length] for row, length in zip(histories, lengths.tolist(), strict=True)]
+        return carried.last(
+            [row.numpy() for row in rows],
+            lambda number, first: _rows(self.item_embeddings, rows[number][first:]),
+            user_ids if self.needs_users else None,
+        )
 
     def tables(self) -> dict[str, Tensor]:
         """Return the embeddings of the items, and those of the users if the encoder needs users."""

@@ -275,16 +275,31 @@ def ranked(
         rows = range(start, min(start + at_once, chosen.stop))
         asked = queries[rows.start : rows.stop]
         scores = experiment.task.score_items(experiment.datamodule, asked)
-        if allow is not None:
-            places = allow.places(rows.start, rows.stop)
-            kept = scores[places]
-            scores.fill_(float("-inf"))
-            scores[places] = kept
-        if deny is not None:
-            scores[deny.places(rows.start, rows.stop)] = float("-inf")
-        if not repeat:
-            scores[asked.met] = float("-inf")
+        leave_candidates(
+            scores,
+            None if repeat else asked.met,
+            None if allow is None else allow.places(rows.start, rows.stop),
+            None if deny is None else deny.places(rows.start, rows.stop),
+        )
         yield rows, *best_items(scores, int(top_k))
+
+
+def leave_candidates(scores: Tensor, met: Any, allow: Any, deny: Any) -> None:
+    """Set the scores of items that are no candidates to minus infinity.
+
+    Args:
+        scores: Scores of all items, (n, num_items + 1), changed in place.
+        met: Where the items that were met are in the scores, an index; None leaves them as candidates.
+        allow: Where the only candidates are; None allows all items.
+        deny: Where items that are no candidates are; None denies none.
+    """
+    if allow is not None:
+        kept = scores[allow]
+        scores.fill_(float("-inf"))
+        scores[allow] = kept
+    for places in (deny, met):
+        if places is not None:
+            scores[places] = float("-inf")
 
 
 def item_lists(

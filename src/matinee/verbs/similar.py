@@ -68,14 +68,14 @@ def similar(
         MatineeError: If train does not hold the item, ``top_k`` is not positive or the model cannot
             compare items in this way.
     """
-    by = _way(experiment, by)
+    comparison = Comparison(experiment, by)
     items = experiment.datamodule.interactions.items
     found = ItemNames(experiment.datamodule.interactions).find([item]).astype(np.int64)
     if not experiment.task.warm_items[int(found[0])]:
         raise MatineeError(
             f"item {item!r} is not in train, so nothing is known of what it is like."
         )
-    _, item_ids, scores = next(neighbours(experiment, found, top_k, by))
+    _, item_ids, scores = next(comparison.neighbours(found, top_k))
     best, values = item_ids[0].numpy(), scores[0].numpy()
     best, values = best[best > 0], values[best > 0]
     return pd.DataFrame(
@@ -83,7 +83,7 @@ def similar(
             "rank": np.arange(1, len(best) + 1),
             "item": items["raw_id"].loc[best].to_numpy(),
             "title": [with_year(items.loc[one]) for one in best],
-            by: values.astype(np.float64),
+            comparison.by: values.astype(np.float64),
         }
     )
 
@@ -110,7 +110,7 @@ def similar_many(
         MatineeError: As :func:`similar`, or if the file cannot be read.
         NotWritten: If the output cannot be written.
     """
-    by = _way(experiment, by)
+    comparison = Comparison(experiment, by)
     interactions, warm = experiment.datamodule.interactions, experiment.task.warm_items.numpy()
     asked = np.flatnonzero(warm)
     if items != "all":
@@ -126,7 +126,7 @@ def similar_many(
         answer_file(output) as add,
         tqdm(total=len(asked), desc="similar", unit="item", disable=None) as bar,
     ):
-        for rows, item_ids, scores in neighbours(experiment, asked, top_k, by):
+        for rows, item_ids, scores in comparison.neighbours(asked, top_k):
             found = item_ids > 0
             shown = torch.from_numpy(asked[rows]).repeat_interleave(found.sum(1))
             ranks = torch.arange(1, item_ids.shape[1] + 1).expand_as(item_ids)
@@ -134,48 +134,73 @@ def similar_many(
                 "item": raw.take(pa.array(shown.numpy() - 1)),
                 "rank": pa.array(ranks[found].numpy()),
                 "similar": raw.take(pa.array(item_ids[found].numpy() - 1)),
-                by: pa.array(scores[found].numpy()),
+                comparison.by: pa.array(scores[found].numpy()),
             }
             add(pa.table(columns))
             bar.update(len(item_ids))
 
 
-@torch.no_grad()
-def neighbours(
-    experiment: Experiment, asked: npt.NDArray[np.int64], top_k: int, by: By
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Find the items that are most like each of n items, some items at a time.
+class Comparison:
+    """Compare items with all items of train, by the cosines of their embeddings or by scores.
 
     Args:
         experiment: A loaded run.
-        asked: The items, (n,), all of train.
-        top_k: Number of items, at least 1; only items of train are listed, and never the item itself.
         by: See :func:`similar`.
 
-    Yields:
-        Some of the items; what is most like each, ids, best first, ties by lower id, 0 where there is
-        less; and the values, (items, min(top_k, num_items)) each.
-
     Raises:
-        MatineeError: If ``top_k`` is not positive.
+        MatineeError: If the model cannot compare items in this way.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
-    task, item_ids = experiment.task, torch.from_numpy(asked)
-    directions = torch.zeros(0)
-    if by == "cosine":
-        directions = F.normalize(task.network.tables()["items"].float(), dim=1)
-    at_once = max(1, min(USERS_AT_ONCE, SCORES_AT_ONCE // len(task.warm_items)))
-    for start in range(0, len(item_ids), at_once):
-        rows = slice(start, start + at_once)
-        if by == "cosine":
-            scores = directions[item_ids[rows]] @ directions.T
+
+    @torch.no_grad()
+    def __init__(self, experiment: Experiment, by: By | None = None) -> None:
+        self.experiment = experiment
+        self.by = _way(experiment, by)
+        if self.by == "cosine":
+            embeddings = experiment.task.network.tables()["items"]
+            self.directions = F.normalize(embeddings.float(), dim=1)
+
+    @torch.no_grad()
+    def values(self, item_ids: Tensor) -> Tensor:
+        """Compare items of train, (n,), with all items.
+
+        Returns:
+            The cosines or scores, (n, num_items + 1); minus infinity for the item itself and for items that
+            are not in train.
+        """
+        task = self.experiment.task
+        if self.by == "cosine":
+            values = self.directions[item_ids] @ self.directions.T
         else:
-            queries = Queries.of_histories(item_ids[rows].unsqueeze(1).tolist())
-            scores = task.score_items(experiment.datamodule, queries)
-        scores[:, ~task.warm_items] = float("-inf")
-        scores[torch.arange(len(scores)), item_ids[rows]] = float("-inf")
-        yield rows, *best_items(scores, int(top_k))
+            queries = Queries.of_histories(item_ids.unsqueeze(1).tolist())
+            values = task.score_items(self.experiment.datamodule, queries)
+        values[:, ~task.warm_items] = float("-inf")
+        values[torch.arange(len(values)), item_ids] = float("-inf")
+        return values
+
+    def neighbours(
+        self, asked: npt.NDArray[np.int64], top_k: int
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Find the items that are most like each of n items, some items at a time.
+
+        Args:
+            asked: The items, (n,), all of train.
+            top_k: Number of items, at least 1.
+
+        Yields:
+            Some of the items; what is most like each, ids, best first, ties by lower id, 0 where there is
+            less; and the values, (items, min(top_k, num_items)) each.
+
+        Raises:
+            MatineeError: If ``top_k`` is not positive.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
+            raise MatineeError(f"top_k is {top_k}; give a whole number of at least 1.")
+        item_ids = torch.from_numpy(asked)
+        width = len(self.experiment.task.warm_items)
+        at_once = max(1, min(USERS_AT_ONCE, SCORES_AT_ONCE // width))
+        for start in range(0, len(item_ids), at_once):
+            rows = slice(start, start + at_once)
+            yield rows, *best_items(self.values(item_ids[rows]), int(top_k))
 
 
 def export_embeddings(config: Any) -> Path:

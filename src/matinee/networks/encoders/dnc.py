@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from matinee.contracts import State
 from matinee.networks.encoders.stepping import scan_steps
 from matinee.networks.options import check_shares, check_sizes
 
@@ -330,7 +331,7 @@ class DNC(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Encode (batch, length, embedding_dim) as (batch, length, embedding_dim), causally."""
-        state = self.cell.initial_state(inputs.shape[0])
+        state = self.initial_state(inputs.shape[0])
         if torch.compiler.is_exporting():
 
             def step(state: tuple[Any, ...], gates: Tensor) -> tuple[tuple[Any, ...], Tensor]:
@@ -340,9 +341,13 @@ class DNC(nn.Module):
             return self.output(scan_steps(step, tuple(state), self.cell.input_gates(inputs)))  # type: ignore[no-any-return]
         return self.unroll(inputs, state)[0]
 
-    def unroll(self, inputs: Tensor, state: DNCState) -> tuple[Tensor, DNCState]:
+    def initial_state(self, batch_size: int) -> DNCState:
+        """Return the state before the first step."""
+        return self.cell.initial_state(batch_size)
+
+    def unroll(self, inputs: Tensor, state: State) -> tuple[Tensor, DNCState]:
         """Encode part of a sequence, starting from ``state``; also return the state after it."""
-        kind, outputs = inputs.device.type, []
+        kind, outputs, state = inputs.device.type, [], DNCState(*state)
         mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         # No mixed precision here: usage and links accumulate over the whole sequence.
         with torch.autocast(kind, enabled=False) if mixed else nullcontext():

@@ -8,6 +8,7 @@ position, and on a CPU packing costs more time than the padded steps it saves.
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import State
 from matinee.networks.encoders.stepping import scan_layers
 from matinee.networks.options import check_shares, check_sizes
 
@@ -45,6 +46,20 @@ class _Recurrent(nn.Module):
         else:
             hidden, _ = self.layers(inputs)  # (batch, length, hidden_dim)
         return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return zeros: h of a GRU, h and c of an LSTM, (batch, num_layers, hidden_dim) each."""
+        sizes = (batch_size, self.layers.num_layers, self.layers.hidden_size)
+        zeros = next(self.layers.parameters()).new_zeros(sizes)
+        return (zeros,) * (2 if isinstance(self.layers, nn.LSTM) else 1)
+
+    def unroll(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Encode part of a sequence, starting from ``state``; also return the state after it."""
+        before = tuple(part.transpose(0, 1).contiguous() for part in state)  # layers first
+        lstm = isinstance(self.layers, nn.LSTM)
+        hidden, after = self.layers(inputs, before if lstm else before[0])
+        states: State = after if lstm else (after,)
+        return self.output(self.dropout(hidden)), tuple(part.transpose(0, 1) for part in states)
 
 
 class LSTM(_Recurrent):

@@ -18,6 +18,7 @@ of :math:`z_t` (the share of the state that is kept).
 import torch
 from torch import Tensor, nn
 
+from matinee.contracts import State
 from matinee.networks.encoders.stepping import scan_steps
 from matinee.networks.options import check_shares, check_sizes
 from matinee.networks.pairs.factorization import embedding_table
@@ -72,22 +73,35 @@ class UserGRU(nn.Module):
 
     def forward(self, inputs: Tensor, user_ids: Tensor) -> Tensor:
         """Encode inputs (batch, length, dim) of users (batch,) as (batch, length, dim), causally."""
-        users = self.user_dropout(self.users(user_ids))  # (batch, dim)
-        attention = self.item_attention(inputs) + self.user_attention(users).unsqueeze(1)
-        hidden = inputs.new_zeros(inputs.shape[0], self.hidden_dim)
-        if torch.compiler.is_exporting():
+        if not torch.compiler.is_exporting():
+            return self.unroll(inputs, self.initial_state(inputs.shape[0]), user_ids)[0]
+        users, attention = self._attend(inputs, user_ids)
 
-            def step(hidden: Tensor, entry: Tensor) -> tuple[Tensor, Tensor]:
-                items, logits = entry.chunk(2, -1)
-                hidden = self._step(items, users, logits, hidden)
-                return hidden, hidden
+        def step(hidden: Tensor, entry: Tensor) -> tuple[Tensor, Tensor]:
+            items, logits = entry.chunk(2, -1)
+            hidden = self._step(items, users, logits, hidden)
+            return hidden, hidden
 
-            return self.output(scan_steps(step, hidden, torch.cat((inputs, attention), -1)))  # type: ignore[no-any-return]
-        states = []
+        (hidden,) = self.initial_state(inputs.shape[0])
+        return self.output(scan_steps(step, hidden, torch.cat((inputs, attention), -1)))  # type: ignore[no-any-return]
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return zeros, (batch, hidden_dim)."""
+        return (self.state_parts.weight.new_zeros(batch_size, self.hidden_dim),)
+
+    def unroll(self, inputs: Tensor, state: State, user_ids: Tensor) -> tuple[Tensor, State]:
+        """Encode part of a sequence, starting from ``state``; also return the state after it."""
+        users, attention = self._attend(inputs, user_ids)
+        (hidden,), states = state, []
         for items, logits in zip(inputs.unbind(1), attention.unbind(1), strict=True):
             hidden = self._step(items, users, logits, hidden)
             states.append(hidden)
-        return self.output(torch.stack(states, 1))  # type: ignore[no-any-return]
+        return self.output(torch.stack(states, 1)), (hidden,)
+
+    def _attend(self, inputs: Tensor, user_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the users, (batch, dim), and the terms of a_t from items and users, (batch, length, dim)."""
+        users = self.user_dropout(self.users(user_ids))
+        return users, self.item_attention(inputs) + self.user_attention(users).unsqueeze(1)
 
     def _step(self, items: Tensor, users: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
         """Compute h_t; ``logits`` (batch, dim) are the terms of a_t from the items and the users."""

@@ -34,6 +34,7 @@ def serve(config: Any) -> None:
         host=config.host,
         port=config.port,
         log_level="warning",
+        access_log=False,
         timeout_graceful_shutdown=DRAIN,
         server_header=False,
     )

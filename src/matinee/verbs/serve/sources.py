@@ -3,26 +3,29 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from matinee.batches.queries import Queries
 from matinee.batches.windows import Histories, item_seconds
 from matinee.config.trees import parse_json
+from matinee.contracts import RecurrentEncoder
 from matinee.data.catalogues import with_year
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import asked_folder
 from matinee.files import plain_file
+from matinee.networks.carried_states import CarriedStates
 from matinee.training.tasks.live import LiveRatingTask
 from matinee.verbs.export import parity
 from matinee.verbs.export.artefact import FORM, HISTORIES, ITEMS, MANIFEST, ONNX, USERS, sha256
+from matinee.verbs.similar import Comparison
 
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -34,13 +37,20 @@ class Asked:
 
     Attributes:
         user_id: The user; 0 for a newcomer.
-        item_ids: What the user has met, oldest first.
+        item_ids: What the user has met, oldest first, (n,).
         ratings: A newcomer's ratings of these items; None if there are none.
+        times: When a user met them, seconds, (n,); None if that is not known.
     """
 
     user_id: int = 0
     item_ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
     ratings: tuple[float, ...] | None = None
+    times: Ids | None = None
+
+    def keep(self, places: Ids) -> Self:
+        """Ask with some of the items, without ratings."""
+        times = None if self.times is None else self.times[places]
+        return replace(self, item_ids=self.item_ids[places], ratings=None, times=times)
 
 
 class Source(ABC):
@@ -88,18 +98,22 @@ class Source(ABC):
                     break
         return found
 
-    def met(self, user_id: int) -> Ids:
-        """Return what a user has met, oldest first."""
+    def of_user(self, user_id: int) -> Asked:
+        """Ask for a user of the data, with all that the user has met."""
         if self.offsets is None:
-            return np.zeros(0, np.int64)
-        return self.met_items[self.offsets[user_id] : self.offsets[user_id + 1]]
+            return Asked(user_id)
+        mine = slice(self.offsets[user_id], self.offsets[user_id + 1])
+        times = None if self.met_times is None else self.met_times[mine]
+        return Asked(user_id, self.met_items[mine], times=times)
 
     def queries(self, asked: Sequence[Asked]) -> Queries:
         """Join questions; either all have ratings or none has."""
         ratings = [rating for one in asked for rating in one.ratings or ()]
         times = None
         if self.needs_times:
-            columns = [self._times(one) for one in asked]
+            columns = [
+                np.zeros_like(one.item_ids) if one.times is None else one.times for one in asked
+            ]
             times = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *columns]))
         rated = bool(asked) and asked[0].ratings is not None
         joined = Queries.of_histories(
@@ -108,11 +122,6 @@ class Source(ABC):
             [one.user_id for one in asked],
         )
         return Queries(joined.user_ids, joined.offsets, joined.item_ids, joined.ratings, times)
-
-    def _times(self, one: Asked) -> Ids:
-        if one.user_id and self.offsets is not None and self.met_times is not None:
-            return self.met_times[self.offsets[one.user_id] : self.offsets[one.user_id + 1]]
-        return np.zeros(len(one.item_ids), np.int64)
 
     def score(self, asked: Sequence[Asked]) -> Scores:
         """Score all items for each question, (n, num_items + 1); column 0 is minus infinity."""
@@ -133,7 +142,11 @@ class Source(ABC):
 
     @abstractmethod
     def similarities(self, item_id: int) -> tuple[str, Scores]:
-        """Compare an item with all items: the name of the measure, and the values (num_items + 1,).
+        """Compare an item with all items.
+
+        Returns:
+            The name of the measure; and the values, (num_items + 1,), which the caller may change, minus
+            infinity for the item itself and for items that are not compared.
 
         Raises:
             MatineeError: If the model cannot compare items.
@@ -146,8 +159,8 @@ class Source(ABC):
         of ratings compares the items themselves.
         """
         if self.ranks:
-            rest = [np.delete(asked.item_ids, place) for place in range(len(asked.item_ids))]
-            questions = [Asked(0, asked.item_ids), *(Asked(0, items) for items in rest)]
+            every = np.arange(len(asked.item_ids))
+            questions = [asked, *(asked.keep(np.delete(every, place)) for place in every)]
             scores = self.score(questions)[:, item_id]
             parts = scores[0] - scores[1:]
         else:
@@ -168,11 +181,16 @@ class RunSource(Source):
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        if isinstance(experiment.task, LiveRatingTask):
+        network: Any = experiment.task.network
+        needs_times = getattr(network, "needs_times", False)
+        if isinstance(experiment.task, LiveRatingTask) and needs_times:
             raise MatineeError(
-                "this run's model reads a user's earlier ratings with their times, which no question "
-                "of the service holds; use recommend, or serve a model of pairs."
+                "this run's model reads the times of a user's earlier ratings, which no question of the "
+                "service holds; use recommend, or serve another model."
             )
+        encoder = getattr(network, "encoder", None)
+        if hasattr(network, "carried") and isinstance(encoder, RecurrentEncoder):
+            network.carried = CarriedStates(encoder)
         self.experiment = experiment
         interactions, task = experiment.datamodule.interactions, experiment.task
         self.name = str(experiment.config.name)
@@ -184,7 +202,7 @@ class RunSource(Source):
         histories = Histories.from_rows(interactions, np.arange(len(interactions)))
         self.offsets = histories.offsets.astype(np.int64)
         self.met_items = histories.item_ids.astype(np.int64)
-        self.needs_times = getattr(task.network, "needs_times", False)
+        self.needs_times = needs_times
         self.met_times = None
         if self.needs_times:
             self.met_times = item_seconds(interactions, histories.rows).numpy()
@@ -208,17 +226,16 @@ class RunSource(Source):
 
     @torch.no_grad()
     def similarities(self, item_id: int) -> tuple[str, Scores]:
-        """Compare embeddings, or scores after the item alone where there are none."""
+        """Compare as ``matinee similar`` does."""
         if not self.experiment.task.warm_items[item_id]:
             raise MatineeError("this item is not in train, so nothing is known of what it is like.")
-        vectors = self.experiment.task.network.tables().get("items")
-        if vectors is not None:
-            values = F.cosine_similarity(vectors, vectors[item_id : item_id + 1])
-            cosines: Scores = values.masked_fill(~self.experiment.task.warm_items, -np.inf).numpy()
-            return "cosine", cosines
-        if not self.ranks:
-            raise MatineeError("this model has no item embeddings, so it cannot compare items.")
-        return "score", self.score([Asked(0, np.array([item_id]))])[0]
+        values: Scores = self.comparison.values(torch.tensor([item_id]))[0].numpy()
+        return self.comparison.by, values
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """How items are compared; made when it is first needed, as some models cannot."""
+        return Comparison(self.experiment)
 
 
 class ArtefactSource(Source):
@@ -279,7 +296,9 @@ class ArtefactSource(Source):
         """Compare scores after the item alone."""
         if not self.ranks:
             raise MatineeError("the program of a rating model compares no items.")
-        return "score", self.score([Asked(0, np.array([item_id]))])[0]
+        scores = self.score([Asked(0, np.array([item_id]))])[0]
+        scores[item_id] = -np.inf
+        return "score", scores
 
 
 def open_source(config: Any) -> Source:

@@ -2,10 +2,12 @@
 
 const COUNT = 10; // recommended items
 const PAUSE = 150; // milliseconds after a key before a search
+const MEASURES = { score: "By score, higher is better", predicted_rating: "By predicted rating" };
 const mine = []; // {item, title, rating}, oldest first
 let served = { reads: null, rating_scale: null };
 let search = 0; // the newest search and the newest list; answers to older ones are dropped
 let listing = 0;
+let offered = []; // {item, button} of the newest search
 
 const byId = (id) => document.getElementById(id);
 
@@ -75,14 +77,26 @@ function stars(chosen) {
   return select;
 }
 
+function isMine(item) {
+  return mine.some((one) => one.item === item.item);
+}
+
+function mark() {
+  for (const { item, button } of offered) {
+    button.textContent = isMine(item) ? "Added" : "Add";
+    button.ariaLabel = `${button.textContent} ${item.title}`;
+  }
+}
+
 function add(item) {
-  if (mine.some((one) => one.item === item.item)) return;
+  if (isMine(item)) return;
   mine.push({ ...item, rating: served.rating_scale && levels().at(-1) });
   showMine();
   recommend();
 }
 
 function showMine() {
+  mark();
   byId("mine-empty").textContent = {
     ratings: "Add items and rate them.",
     history: "Add items, oldest first.",
@@ -109,11 +123,13 @@ function find() {
     const query = byId("query").value.trim();
     const { items } = await ask(`items?limit=8&query=${encodeURIComponent(query)}`);
     if (turn !== search) return;
-    const lines = items.map((item) => {
-      const button = element("button", "Add", { type: "button", ariaLabel: `Add ${item.title}` });
+    offered = items.map((item) => {
+      const button = element("button", "", { type: "button" });
       button.addEventListener("click", () => add(item));
-      return entry(item, ...(served.reads ? [button] : []));
+      return { item, button };
     });
+    mark();
+    const lines = offered.map(({ item, button }) => entry(item, ...(served.reads ? [button] : [])));
     const nothing = element("li", "No title holds these words.", { className: "faint" });
     byId("found").replaceChildren(...(lines.length ? lines : [nothing]));
   });
@@ -123,8 +139,9 @@ function recommend() {
   const turn = ++listing;
   return attempt(async () => {
     const asked = someone();
-    const { items } = await ask("recommend", { ...asked, top_k: COUNT });
+    const { items, measure } = await ask("recommend", { ...asked, top_k: COUNT });
     if (turn !== listing) return;
+    byId("measure").textContent = MEASURES[measure];
     const lines = items.map((item) => {
       const line = entry(item, element("span", item.value.toFixed(2), { className: "value" }));
       if (mine.length) line.append(explaining(asked, item, line));
