@@ -2,20 +2,22 @@
 
     python benchmarks/export_parity.py [--models gru ease ...] [--histories 10000] [--seconds 180]
 
-Every model of ``configs/model`` is trained briefly on ML-100K (one epoch, or in closed form) and exported. Then
-both programs and the code of ``matinee recommend`` answer the same random histories: empty ones, some longer than
-the model reads, with repeated and unknown items, users of the data and unknown ones. A model of ratings is asked
-for every user of the data and for an unknown one. What was met is left out, ties go to the lower id. A program
-gets its inputs as ``docs/how-to/to-production.md`` describes them, not from the code of ``recommend``.
+Every model of ``configs/model`` is trained briefly on ML-100K (one epoch, or in closed form) and exported.
+Then both programs and the code of ``matinee recommend`` answer the same random histories: empty ones, some
+longer than the model reads, with repeated and unknown items, users of the data and unknown ones. A model of
+ratings is asked for every user of the data and for an unknown one. Items of the history are left out, and of
+equal scores the lower id comes first. A program gets its inputs as ``docs/how-to/to-production.md`` describes
+them, not from the code of ``recommend``.
 
-``export_parity.csv`` gets a row for each program; where ``--seconds`` of CPU time were not enough for all
-histories, ``histories`` says how many were compared. ``equal_top_20`` is the share of histories with the same items
-in the same order, ``equal_but_ties`` the share where only items whose scores differ by less than 0.0001, relative
-to the larger of 1 and the largest score, change places.
+``export_parity.csv`` has a row for each program. ``histories`` says how many were compared in ``--seconds``
+of CPU time. ``equal_top_20`` is the share of histories with the same items in the same order, and
+``equal_but_ties`` the share where only items change places whose scores differ by less than 0.0001, relative
+to the larger of 1 and the largest score.
 """
 
 import argparse
 import csv
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,7 +37,8 @@ from matinee.verbs.recommend import ranked
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".csv")
-COLUMNS = ("model", "program", "histories", "equal_top_20", "equal_but_ties", "largest_difference", "refused")  # fmt: skip
+COLUMNS = ("model", "program", "histories", "equal_top_20", "equal_but_ties", "largest_difference")
+COLUMNS += ("refused",)
 TOP_K, BEYOND, TOLERANCE = 20, 5, 1e-4
 NEXT_ITEM = ("data=sequence", "task=next_item", "loss=softmax", "split=leave_last_out")
 NEXT_ITEM += ("data.length=51", "data.stride=25", "data.eval_length=51")
@@ -89,9 +92,7 @@ def inputs_of(queries: Queries, newest: int | None, num_items: int) -> dict[str,
             "item_ids": np.tile(items, len(users)),
         }
     starts = queries.offsets.tolist()
-    rows = [
-        slice(max(start, end - newest), end) for start, end in zip(starts, starts[1:], strict=False)
-    ]
+    rows = [slice(max(start, end - newest), end) for start, end in itertools.pairwise(starts)]
     lengths = np.array([1 + row.stop - row.start for row in rows])
     inputs = {
         "histories": np.zeros((len(rows), lengths.max()), np.int64),
