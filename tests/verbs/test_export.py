@@ -164,6 +164,23 @@ def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path
     assert not list(tmp_path.glob("*artefact*"))
 
 
+def test_repeated_places_take_memory_for_the_answer_alone(tmp_path: Path) -> None:
+    """The exporter's own translation asks for tens of GB here."""
+
+    class Repeat(torch.nn.Module):
+        def forward(self, counts):
+            return torch.repeat_interleave(counts)
+
+    sizes = ({0: torch.export.Dim("n", min=1)},)
+    traced = torch.export.export(Repeat(), (torch.tensor([2, 0]),), dynamic_shapes=sizes)
+    programs.onnx_program(traced, Repeat(), "places").save(tmp_path / "repeat.onnx")
+    answer = parity.onnx_answer(tmp_path / "repeat.onnx")
+    many = np.random.default_rng(0).integers(0, 200, 20_000)
+    for counts in (many, np.array([0, 0, 1, 0]), np.array([0])):
+        places = answer({"counts": counts})
+        np.testing.assert_array_equal(places, np.repeat(np.arange(len(counts)), counts))
+
+
 def test_the_command_prints_what_it_compared(finished, tmp_path: Path) -> None:
     run = finished(*overrides("popularity"))
     done = matinee("export", f"run={run}", f"output={tmp_path / 'a'}", "checks=20")
