@@ -284,7 +284,9 @@ def ranked(
             scores[deny.places(rows.start, rows.stop)] = float("-inf")
         if not repeat:
             scores[asked.met] = float("-inf")
-        yield rows, *best_items(scores, int(top_k))
+        best = best_items(scores, int(top_k))
+        del scores  # before the next ones are computed
+        yield rows, *best
 
 
 def item_lists(

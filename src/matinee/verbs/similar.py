@@ -175,7 +175,9 @@ def neighbours(
             scores = task.score_items(experiment.datamodule, queries)
         scores[:, ~task.warm_items] = float("-inf")
         scores[torch.arange(len(scores)), item_ids[rows]] = float("-inf")
-        yield rows, *best_items(scores, int(top_k))
+        best = best_items(scores, int(top_k))
+        del scores  # before the next ones are computed
+        yield rows, *best
 
 
 def export_embeddings(config: Any) -> Path:
