@@ -1,6 +1,7 @@
 """Answers in bulk: the same as for one user and as in evaluation, streamed to files that appear whole."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from matinee.errors import MatineeError
 from matinee.experiment import building
 from matinee.experiment.building import Experiment
 from matinee.verbs import recommend as recommending
+from matinee.verbs import similar as similarity
 from matinee.verbs.predict import predict_ratings
 from matinee.verbs.recommend import recommend, recommend_many
 from matinee.verbs.shards import share_of
@@ -65,6 +67,29 @@ def test_all_users_get_what_one_user_gets(
     assert table["user"].drop_duplicates().tolist() == raw
     for user in raw[::9]:
         agree(table[table["user"] == user], recommend(loaded, user, top_k=5), name)
+
+
+def test_one_block_of_scores_is_held_at_a_time(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = building.load_run(finished(*MODELS["gru"]))
+    score, held = loaded.task.score_items, []
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        assert not any(block() is not None for block in held)
+        scores = score(*arguments)
+        held.append(weakref.ref(scores))
+        return scores
+
+    loaded.task.score_items = watched
+    for module in (recommending, similarity):
+        monkeypatch.setattr(module, "USERS_AT_ONCE", 7)
+    queries = Queries.of_users(loaded.datamodule.interactions, np.arange(1, 30))
+    for _ in recommending.ranked(loaded, queries):
+        pass
+    for _ in similarity.neighbours(loaded, np.arange(1, 30), 3, "score"):
+        pass
+    assert len(held) == 10
 
 
 @pytest.mark.parametrize("model", ["gru", "user_gru", "hstu", "ease"])

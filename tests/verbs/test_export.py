@@ -2,16 +2,17 @@
 
 import ast
 import json
-import os
 import subprocess
-import sys
-import tempfile
+import venv
+from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from command_line import failed, matinee
 from matinee.experiment import building
@@ -21,13 +22,15 @@ from matinee.verbs.recommend import recommend
 SEQUENCE = ("split=user_based", "data=sequence", "task=next_item", "loss=softmax")
 SEQUENCE += ("data.eval_length=6", "data.length=8", "trainer.max_epochs=1")
 RANKERS = ("popularity", "item_knn", "ease", "slit", "session_knn", "ials")
-PAIRS = ("bias", "mf_bias", "ncf")
+PAIRS = ("bias", "mf_bias", "ncf", "bayesian_mf")
+RELATIVE = "attention model.encoder.relative_positions=true"
 ENCODERS = ("cnn", "attention", "gru", "lstm", "dnc", "hstu", "ligr", "user_gru", "implicit_mf")
 
 
 def overrides(model: str) -> tuple[str, ...]:
-    ratings = model in (*PAIRS, "mf")
-    return (f"model={model}", "split=random") if ratings else (f"model={model}", *SEQUENCE)
+    name, *more = model.split()
+    data = ("split=random",) if name in (*PAIRS, "mf") else SEQUENCE
+    return (f"model={name}", *data, *more)
 
 
 @pytest.fixture
@@ -54,7 +57,9 @@ def marked(fast: tuple[str, ...], slow: tuple[str, ...]) -> list:
     return [*fast, *(pytest.param(model, marks=pytest.mark.slow) for model in slow)]
 
 
-@pytest.mark.parametrize("model", marked(("markov", "pooling"), (*RANKERS, *ENCODERS)))
+@pytest.mark.parametrize(
+    "model", marked(("markov", "pooling", "blend", RELATIVE), (*RANKERS, *ENCODERS))
+)
 def test_best_items_are_those_of_recommend(export, model: str) -> None:
     """The arrays are made here as the documentation says, not by the code under test."""
     loaded, folder, manifest = export(model)
@@ -88,7 +93,7 @@ def test_best_items_are_those_of_recommend(export, model: str) -> None:
                 assert raw_ids[item] == raw_id or abs(scores[item] - scores[other]) < 1e-4
 
 
-@pytest.mark.parametrize("model", marked(("mf_bias",), ("bias", "ncf")))
+@pytest.mark.parametrize("model", marked(("mf_bias", "bayesian_mf"), ("bias", "ncf")))
 def test_ratings_are_those_of_the_run(export, model: str) -> None:
     loaded, folder, manifest = export(model)
     assert [port["name"] for port in manifest["inputs"]] == ["user_ids", "item_ids"]
@@ -159,6 +164,23 @@ def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path
     assert not list(tmp_path.glob("*artefact*"))
 
 
+def test_repeated_places_take_memory_for_the_answer_alone(tmp_path: Path) -> None:
+    """The exporter's own translation asks for tens of GB here."""
+
+    class Repeat(torch.nn.Module):
+        def forward(self, counts):
+            return torch.repeat_interleave(counts)
+
+    sizes = ({0: torch.export.Dim("n", min=1)},)
+    traced = torch.export.export(Repeat(), (torch.tensor([2, 0]),), dynamic_shapes=sizes)
+    programs.onnx_program(traced, Repeat(), "places").save(tmp_path / "repeat.onnx")
+    answer = parity.onnx_answer(tmp_path / "repeat.onnx")
+    many = np.random.default_rng(0).integers(0, 200, 20_000)
+    for counts in (many, np.array([0, 0, 1, 0]), np.array([0])):
+        places = answer({"counts": counts})
+        np.testing.assert_array_equal(places, np.repeat(np.arange(len(counts)), counts))
+
+
 def test_the_command_prints_what_it_compared(finished, tmp_path: Path) -> None:
     run = finished(*overrides("popularity"))
     done = matinee("export", f"run={run}", f"output={tmp_path / 'a'}", "checks=20")
@@ -209,44 +231,76 @@ def example(name: str) -> str:
     return text.partition(f'```python title="{name}"\n')[2].partition("```")[0]
 
 
-def alone(code: str, absent: set[str], *arguments: str) -> str:
-    """Run a program in an environment that lacks matinee and some packages; return its output."""
-    with tempfile.TemporaryDirectory() as packages:
-        for path in Path(np.__file__).parents[1].iterdir():
-            if path.suffix != ".pth" and path.name not in absent:
-                (Path(packages) / path.name).symlink_to(path)
+def environment(folder: Path, *packages: str) -> Path:
+    """Make an environment of some packages and what they declare to need; return its interpreter.
+
+    Its packages are links to those of this environment, so that it costs no download.
+    """
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    needed, waiting = set(), [*packages]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        installed = distribution(name)
+        for requirement in map(Requirement, installed.requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+        for top in {file.parts[0] for file in installed.files or [] if file.parts[0] != ".."}:
+            if top != "__pycache__" and not (site / top).exists():
+                (site / top).symlink_to(installed.locate_file(top))
+    return folder / "bin" / "python"
+
+
+def alone(python: Path, code: str, *arguments: str) -> list[tuple[Any, str, float]]:
+    """Run a program of the documentation in an environment without matinee; return its rows."""
+    absent = "matinee", "lightning", "omegaconf", "pandas", "scipy"
+    check = f"import importlib.util as i; assert not any(map(i.find_spec, {absent}))"
+    for program in (check, code):
         done = subprocess.run(
-            [sys.executable, "-S", "-c", code, *arguments],  # -S: no packages but those of PYTHONPATH
-            capture_output=True, text=True, env=os.environ | {"PYTHONPATH": packages},
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+            [python, "-I", "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    return [ast.literal_eval(line) for line in done.stdout.splitlines()]
+
+
+HISTORY = ("103", "110", "121", "103")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["markov", "gru"])
-def test_examples_answer_without_matinee(export, model: str) -> None:
+def test_examples_answer_without_matinee(export, tmp_path: Path, model: str) -> None:
     loaded, folder, _ = export(model)
-    others = {
-        "lightning",
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "hydra",
-        "omegaconf",
-        "torchmetrics",
-    }
-    history = ["103", "110", "121", "103"]
     code = example("answer_onnx.py")
     assert len(code.splitlines()) <= 30
-    found = alone(code, {*others, "torch", "onnx", "onnxscript"}, str(folder), *history)
+    python = environment(tmp_path / "onnx", "onnxruntime", "numpy")
+    found = alone(python, code, str(folder), *HISTORY)
     imports, _, loading, scoring = example("answer_torch.py").splitlines()
     code = code.replace("import onnxruntime", imports)
     code = code.replace('session = onnxruntime.InferenceSession(folder / "model.onnx")', loading)
     code = code.replace("scores = session.run(None, inputs)[0][0]", scoring)
-    again = alone(code, {*others, "onnxruntime", "onnx", "onnxscript"}, str(folder), *history)
-    expected = recommend(loaded, history=history, top_k=10)
-    for output in (found, again):
-        rows = [ast.literal_eval(line) for line in output.splitlines()]
+    assert "onnx" not in code
+    python = environment(tmp_path / "torch", "torch", "numpy")
+    again = alone(python, code, str(folder), *HISTORY)
+    expected = recommend(loaded, history=HISTORY, top_k=10)
+    for rows in (found, again):
         assert len(rows) == 10
         np.testing.assert_allclose([row[2] for row in rows], expected["score"], atol=1e-3)
+    if model == "gru":  # no ties
+        assert [row[0] for row in found] == [row[0] for row in again] == expected["item"].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_example_answers_where_pip_has_installed_its_two_packages(export, tmp_path: Path) -> None:
+    loaded, folder, _ = export("markov")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pins = Path(__file__).parents[2] / "requirements" / "constraints.txt"
+    install = [python, "-m", "pip", "install", "-qq", "-c", pins, "onnxruntime", "numpy"]
+    subprocess.run(install, check=True)
+    rows = alone(python, example("answer_onnx.py"), str(folder), *HISTORY)
+    expected = recommend(loaded, history=HISTORY, top_k=10)
+    np.testing.assert_allclose([row[2] for row in rows], expected["score"], atol=1e-3)

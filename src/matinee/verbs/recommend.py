@@ -281,7 +281,9 @@ def ranked(
             None if allow is None else allow.places(rows.start, rows.stop),
             None if deny is None else deny.places(rows.start, rows.stop),
         )
-        yield rows, *best_items(scores, int(top_k))
+        best = best_items(scores, int(top_k))
+        del scores  # before the next ones are computed
+        yield rows, *best
 
 
 def leave_candidates(scores: Tensor, met: Any, allow: Any, deny: Any) -> None:

@@ -62,7 +62,7 @@ class SparseRows(nn.Module):
 
     def _add(self, sums: Tensor, starts: Tensor, counts: Tensor, weights: Tensor) -> None:
         starts, counts = starts.flatten(), counts.flatten()
-        which = torch.repeat_interleave(torch.arange(counts.shape[0], device=counts.device), counts)
+        which = torch.repeat_interleave(counts)
         before = counts.cumsum(0) - counts
         places = torch.arange(which.shape[0], device=counts.device) + (starts - before)[which]
         targets = which // weights.shape[1] * self.num_columns + self.columns[places]

@@ -54,9 +54,11 @@ DECOMPOSED: Mapping[Any, Callable[..., Any]] = {
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """Return what ONNX computes in place of an operation, by operation."""
+    from onnx import TensorProto, helper
     from onnxscript import opset18
 
     op: Any = opset18  # its annotations know no operation on any type
+    zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
 
     def sort(values: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
         # among equal values TopK returns the first ones first, as a stable sort does
@@ -66,4 +68,19 @@ def translations() -> dict[Any, Callable[..., Any]]:
     def prod(values: Any, dims: Sequence[int], output_dtype: Any = None) -> Any:
         return op.ReduceProd(values, op.Constant(value_ints=list(dims)), keepdims=0)
 
-    return {torch.ops.aten.sort.stable: sort, torch.ops.prims.prod.default: prod}
+    def repeat_interleave(repeats: Any, *, output_size: int | None = None) -> Any:
+        # the exporter's own translation takes memory for the product of both lengths
+        size = op.ReduceSum(repeats, op.Constant(value_ints=[0]), keepdims=1)
+        starts = op.CumSum(repeats, op.Constant(value_int=0)) - repeats
+        marks = op.ConstantOfShape(size + 1, value=zero)
+        ones = op.Expand(op.Constant(value_ints=[1]), op.Shape(starts))
+        marks = op.ScatterElements(marks, starts, ones, reduction="add")
+        ids = op.CumSum(marks, op.Constant(value_int=0)) - 1
+        return op.Slice(ids, op.Constant(value_ints=[0]), size)
+
+    aten = torch.ops.aten
+    return {
+        aten.sort.stable: sort,
+        torch.ops.prims.prod.default: prod,
+        aten.repeat_interleave.Tensor: repeat_interleave,
+    }
