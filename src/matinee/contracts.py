@@ -333,6 +333,9 @@ class SequenceNetwork(Ranker, Protocol):
         """Score all items, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
 
 
+Network = PairNetwork | LiveNetwork | Ranker  # what a task trains or solves
+
+
 class DataModule(Protocol):
     """Data that were split, as batches; stages are ``train``, ``val`` and ``test``.
 
