@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from matinee.batches import LiveDataModule
+from matinee.batches.live import Rated
 from matinee.batches.loading import to_device
 from matinee.batches.queries import Queries
 from matinee.contracts import LiveNetwork, RatedHistories, RatingLoss, ScoreScale
@@ -79,10 +80,9 @@ class LiveRatingTask(BaseRatingTask[LiveDataModule]):
         """Predict the ratings of the targets of a batch, (n,), cold ids included."""
         return self.rating(self.network.read(self.with_warm(batch)))
 
-    def predict_step(self, batch: RatedHistories, batch_idx: int = 0) -> Tensor:
+    def predict_step(self, batch: RatedHistories, batch_idx: int = 0) -> Any:
         """Predict the ratings of a batch, shape (n,)."""
-        ratings: Tensor = self(batch)
-        return ratings
+        return self(batch)
 
     def validation_step(self, batch: RatedHistories, batch_idx: int) -> dict[str, Tensor]:
         """Predict; the callbacks measure."""
@@ -98,16 +98,20 @@ class LiveRatingTask(BaseRatingTask[LiveDataModule]):
 
     def score_items(self, datamodule: LiveDataModule, queries: Queries) -> Tensor:
         """Predict the ratings of all items after everything in the data, or after newcomers' ratings."""
-        item_ids = np.arange(len(self.warm_items))
-        scores = torch.empty(len(queries), len(item_ids))
+        scores = torch.empty(len(queries), len(self.warm_items))
         for number, user_id in enumerate(queries.user_ids.tolist()):
             query, rated = queries[number : number + 1], None
             if query.ratings is not None:  # all that is known of this user, also of one of the data
                 user_id, rated = 0, (query.item_ids.numpy(), query.ratings.numpy())
-            batch = to_device(datamodule.present(user_id, item_ids, rated), self.device)
-            scores[number] = self(batch)
+            scores[number] = self.score_after(datamodule, user_id, rated)
         scores[:, 0] = float("-inf")
         return scores
+
+    def score_after(self, datamodule: LiveDataModule, user_id: int, rated: Rated | None) -> Tensor:
+        """Predict the ratings of all items, (num_items + 1,), see :meth:`LiveDataModule.present`."""
+        batch = datamodule.present(user_id, np.arange(len(self.warm_items)), rated)
+        ratings: Tensor = self(to_device(batch, self.device))
+        return ratings
 
     def samples(self, datamodule: LiveDataModule, count: int) -> list[str]:
         """Show predictions for the first ratings in test of some users, in order."""
