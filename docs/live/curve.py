@@ -3,10 +3,10 @@
     python docs/live/curve.py TABLE FIGURE
     python docs/live/curve.py TABLE FIGURE RUN_FOLDER...
 
-The first command draws the figure from the committed table and prints both. With run folders, it first writes
-the table from them: for each user of test and each number of known ratings, the rows and, for each model, their sum
-of squared errors, averaged over the seeds. Intervals are 95 % percentile intervals of 1,000 draws of the
-users, the same draws for every model; differences between models are taken within a draw.
+The first command draws the figure from the committed table and prints the curves. With run folders, it
+first writes the table from them: for each user of test and each number of known ratings, the rows and, for
+each model, their sum of squared errors, averaged over the seeds. Intervals are 95 % percentile intervals of
+1,000 draws of the users, the same draws for every model; differences are taken within a draw.
 """
 
 import sys
@@ -25,7 +25,7 @@ DRAWS = 1000
 
 
 def squared_errors(folder: Path) -> tuple[str, pd.DataFrame]:
-    """Predict the test rows of a run: its label, and rows and sum of squared errors by user and ratings known."""
+    """Predict the test rows of a run: its label, and the squared errors by user and ratings known."""
     experiment = load_run(folder)
     data, task = experiment.datamodule, experiment.task
     with torch.no_grad():
