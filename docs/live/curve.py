@@ -1,10 +1,12 @@
-"""Draw the test error of finished live runs against the number of the user's ratings that they had seen.
+"""Draw the test error of live models against the number of the user's ratings that they had seen.
 
-    python docs/live/curve.py FIGURE RUN_FOLDER...
+    python docs/live/curve.py TABLE FIGURE
+    python docs/live/curve.py TABLE FIGURE RUN_FOLDER...
 
-prints the curve of each model as a table as well. Squared errors of runs of one model are averaged over their
-seeds. Intervals are 95 % percentile intervals of 1,000 draws of the users of test, the same draws for every
-model; differences between models are taken within a draw.
+The first command draws the figure from the committed table and prints the curves. With run folders, it
+first writes the table from them: for each user of test and each number of known ratings, the rows and, for
+each model, their sum of squared errors, averaged over the seeds. Intervals are 95 % percentile intervals of
+1,000 draws of the users, the same draws for every model; differences are taken within a draw.
 """
 
 import sys
@@ -16,72 +18,84 @@ import torch
 from matplotlib.figure import Figure
 
 from matinee.data.segments import segment_masks
+from matinee.display.plotting import COLOURS
 from matinee.experiment.building import load_run
 
 DRAWS = 1000
 
 
 def squared_errors(folder: Path) -> tuple[str, pd.DataFrame]:
-    """Predict the test rows of a run: its label, and user, segment and squared error of each row."""
+    """Predict the test rows of a run: its label, and the squared errors by user and ratings known."""
     experiment = load_run(folder)
     data, task = experiment.datamodule, experiment.task
     with torch.no_grad():
-        predicted = torch.cat([task.predict_step(b) for b in data.evaluation_dataloader("test")])
+        predicted = torch.cat([task(batch) for batch in data.evaluation_dataloader("test")])
     columns, evaluated = data.columns("test"), data.evaluated("test")
     masks = segment_masks(["known"], evaluated, data.interactions, data.split.train)
-    frame = pd.DataFrame({"user": columns.user_ids, "row": data.listened("test").targets})
+    frame = pd.DataFrame({"user": columns.user_ids})
     frame["error"] = (predicted.double() - columns.ratings).square().numpy()
-    for number, mask in enumerate(masks.values()):
-        frame.loc[mask, "known"] = number
-    frame.attrs["names"] = [name.removeprefix("known=") for name in masks]
-    return experiment.config.name.split("/")[-1], frame.sort_values("row", ignore_index=True)
+    for name, mask in masks.items():
+        frame.loc[mask, "known"] = name.removeprefix("known=")
+    sums = frame.groupby(["user", "known"])["error"].agg(["size", "sum"])
+    return experiment.config.name.split("/")[-1], sums
 
 
-def main(figure: str, folders: list[str]) -> None:
-    """Draw and print the curves."""
-    frames: dict[str, list[pd.DataFrame]] = {}
+def make_table(folders: list[str]) -> pd.DataFrame:
+    """Sum squared errors of runs by user and number of known ratings, one column for each model."""
+    runs: dict[str, list[pd.DataFrame]] = {}
     for folder in folders:
-        label, frame = squared_errors(Path(folder))
-        frames.setdefault(label, []).append(frame)
-    first = next(iter(frames.values()))[0]
-    names, known = first.attrs["names"], first["known"].to_numpy(dtype=np.int64)
-    users, of_user = np.unique(first["user"], return_inverse=True)
-    cells = of_user * len(names) + known
-    counts = np.bincount(cells, minlength=len(users) * len(names)).reshape(len(users), -1)
-    weights = np.random.default_rng(0).multinomial(len(users), [1 / len(users)] * len(users), DRAWS)
-    drawn: dict[str, np.ndarray] = {}  # RMSE by draw and segment, the last one over all rows
-    rmse: dict[str, np.ndarray] = {}
-    for label, runs in frames.items():
-        errors = np.mean([run["error"] for run in runs], 0)
-        sums = np.bincount(cells, errors, len(users) * len(names)).reshape(len(users), -1)
-        sums, sizes = (np.c_[a, a.sum(1)] for a in (sums, counts))
-        drawn[label] = np.sqrt((weights @ sums) / (weights @ sizes))
-        rmse[label] = np.sqrt(sums.sum(0) / sizes.sum(0))
-    table = pd.DataFrame({label: [f"{v:.4f}" for v in values] for label, values in rmse.items()})
-    table.insert(0, "rows", np.append(counts.sum(0), counts.sum()))
-    table.insert(0, "ratings known", [*names, "all"])
-    print(table.to_string(index=False))
-    reference = min(rmse, key=lambda label: rmse[label][-1])
-    for label in rmse:
-        differences = drawn[label][:, -1] - drawn[reference][:, -1]
-        low, high = np.quantile(differences, [0.025, 0.975])
-        print(
-            f"{label} - {reference}: {rmse[label][-1] - rmse[reference][-1]:.4f} [{low:.4f}, {high:.4f}]"
-        )
-    picture = Figure(figsize=(7, 4), layout="constrained")
+        label, sums = squared_errors(Path(folder))
+        runs.setdefault(label, []).append(sums)
+    first = next(iter(runs.values()))[0]
+    table = pd.DataFrame({"rows": first["size"].astype("int32")})
+    for label, seeds in runs.items():
+        assert all(sums["size"].equals(first["size"]) for sums in seeds), "runs of other rows"
+        table[label] = np.mean([sums["sum"] for sums in seeds], 0).astype("float32")
+    return table.reset_index()
+
+
+def main(path: str, figure: str, *folders: str) -> None:
+    """Draw and print the curves."""
+    if folders:
+        make_table(list(folders)).to_parquet(path, index=False)
+    table = pd.read_parquet(path)
+    names = sorted(table["known"].unique(), key=lambda name: int(name.rstrip("+").split("-")[0]))
+    by_user = table.pivot(index="user", columns="known").fillna(0)
+
+    def spread(column: str) -> np.ndarray:
+        """Sums by user and number of known ratings, the last one over all."""
+        values = by_user[column][names].to_numpy(dtype=np.float64)
+        return np.c_[values, values.sum(1)]
+
+    counts = spread("rows")
+    users = len(counts)
+    weights = np.random.default_rng(0).multinomial(users, [1 / users] * users, DRAWS)
+    labels = [column for column in table if column not in ("user", "known", "rows")]
+    drawn = {m: np.sqrt((weights @ spread(m)) / (weights @ counts)) for m in labels}
+    rmse = {m: np.sqrt(spread(m).sum(0) / counts.sum(0)) for m in labels}
+    labels.sort(key=lambda label: rmse[label][-1])
+    shown = pd.DataFrame({label: [f"{v:.4f}" for v in rmse[label]] for label in labels})
+    shown.insert(0, "rows", counts.sum(0).astype(int))
+    shown.insert(0, "ratings known", [*names, "all"])
+    print(shown.to_string(index=False))
+    for label in labels[1:]:
+        low, high = np.quantile(drawn[label][:, -1] - drawn[labels[0]][:, -1], [0.025, 0.975])
+        difference = rmse[label][-1] - rmse[labels[0]][-1]
+        print(f"{label} - {labels[0]}: {difference:.4f} [{low:.4f}, {high:.4f}]")
+    picture = Figure(figsize=(8, 4.4), layout="constrained")
     axes = picture.subplots()
-    for number, (label, values) in enumerate(rmse.items()):
-        places = np.arange(len(names)) + 0.08 * (number - len(rmse) / 2)
+    for number, label in enumerate(labels):
+        places = np.arange(len(names)) + 0.08 * (number - (len(labels) - 1) / 2)
         low, high = np.quantile(drawn[label][:, :-1], [0.025, 0.975], axis=0)
-        middle = values[:-1]
-        axes.errorbar(
-            places, middle, (middle - low, high - middle), marker="o", ms=3, lw=1, label=label
-        )
+        middle = rmse[label][:-1]
+        bars = np.abs((middle - low, high - middle))
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": "os^Dv"[number % 5]}
+        axes.errorbar(places, middle, bars, ms=3.5, lw=1, elinewidth=0.7, label=label, **style)
     axes.set_xticks(np.arange(len(names)), names)
     axes.set(xlabel="ratings of the user that the model has seen", ylabel="test RMSE (stars)")
-    axes.legend()
-    picture.savefig(figure, dpi=120)
+    axes.legend(ncols=3, fontsize=9)
+    picture.savefig(figure, dpi=110)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(*sys.argv[1:])

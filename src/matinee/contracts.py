@@ -263,6 +263,22 @@ class LiveNetwork(Protocol):
         """Return the embeddings, as :meth:`PairNetwork.tables`; networks without any return none."""
 
 
+class JointLiveNetwork(LiveNetwork, Protocol):
+    """A live network that also scores all items as the next one of each history."""
+
+    def known(self, batch: RatedHistories) -> Tensor:
+        """Represent what each prediction of a batch may see, (n, dim)."""
+
+    def rate(self, known: Tensor, batch: RatedHistories) -> Tensor:
+        """Score the targets of a batch as :meth:`read` does, given what :meth:`known` returned, (n,)."""
+
+    def choose(self, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what scores the next items as in :class:`CatalogueLoss`.
+
+        Representations (n, dim), weights (num_items + 1, dim) and biases (num_items + 1,).
+        """
+
+
 class Encoder(Protocol):
     """Encodes histories; made from ``embedding_dim``, and ``num_users`` if it needs users.
 
@@ -348,6 +364,9 @@ class SequenceNetwork(Ranker, Protocol):
 
     def score_all(self, representations: Tensor) -> Tensor:
         """Score all items, (..., dim) to (..., num_items + 1); column 0 is minus infinity."""
+
+
+Network = PairNetwork | LiveNetwork | Ranker  # what a task trains or solves
 
 
 class DataModule(Protocol):

@@ -5,12 +5,17 @@ import pytest
 from matinee.config.composing import compose
 from matinee.contracts import Headline
 from matinee.errors import MatineeError
-from matinee.training.tasks import RatingTask
+from matinee.training.tasks.rating import BaseRatingTask
 
 
 @pytest.mark.parametrize(
     ("overrides", "monitor", "mode"),
-    [([], "val/rmse", "min"), (["experiment=user_based/gru"], "val/mrr", "max")],
+    [
+        ([], "val/rmse", "min"),
+        (["experiment=user_based/gru"], "val/mrr", "max"),
+        (["experiment=live/joint"], "val/rmse", "min"),
+        (["experiment=live/joint", "task.headline=mrr"], "val/mrr", "max"),
+    ],
 )
 def test_callbacks_follow_the_task(overrides: list[str], monitor: str, mode: str) -> None:
     callbacks = compose(*overrides).callbacks
@@ -26,9 +31,9 @@ def test_a_monitor_of_ones_own_stays() -> None:
 
 
 def test_another_headline_needs_no_other_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RatingTask, "headline", Headline("accuracy", higher_is_better=True))
+    monkeypatch.setattr(BaseRatingTask, "headline", Headline("accuracy", higher_is_better=True))
     assert compose().callbacks.early_stopping.monitor == "val/accuracy"
     assert compose().callbacks.checkpoints.mode == "max"
-    monkeypatch.delattr(RatingTask, "headline")
+    monkeypatch.delattr(BaseRatingTask, "headline")
     with pytest.raises(MatineeError, match="declares no headline metric"):
         compose()

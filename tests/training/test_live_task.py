@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from matinee.batches import LiveDataModule
 from matinee.batches.queries import Queries
@@ -23,10 +24,11 @@ from matinee.networks.encoders.attention import Attention
 from matinee.networks.encoders.hstu import HSTU
 from matinee.networks.encoders.recurrent import GRU
 from matinee.networks.encoders.user_gru import UserGRU
-from matinee.networks.listening import FoldedPairs, ListeningNetwork, RunningBias
+from matinee.networks.listening import FoldedPairs, JointNetwork, ListeningNetwork, RunningBias
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization, MatrixFactorization
 from matinee.networks.pairs.ncf import NeuMF
 from matinee.objectives.rating_losses import MSE, Huber, StarClassification
+from matinee.training.tasks.joint import JointTask
 from matinee.training.tasks.live import LiveRatingTask, score_scale
 from matinee.verbs.overfit import overfit
 from matinee.verbs.predict import predict_ratings
@@ -40,6 +42,7 @@ NETWORKS = {
     "attention": partial(LISTENING, encoder=partial(Attention, max_length=50)),
     "hstu": partial(LISTENING, encoder=HSTU),
     "user_gru": partial(LISTENING, encoder=UserGRU),
+    "joint": partial(JointNetwork, embedding_dim=8, init_std=0.5, encoder=GRU),
     "mf_bias": partial(
         FoldedPairs, pair=partial(BiasedMatrixFactorization, embedding_dim=4, init_std=0.5)
     ),
@@ -66,11 +69,12 @@ def module(columns: Columns, **options: Any) -> LiveDataModule:
     return LiveDataModule(table, Split("in_time", {}, *parts), **options)
 
 
-def task_for(data: LiveDataModule, network: str, loss: Any = None) -> LiveRatingTask:
+def task_for(data: LiveDataModule, network: str, **options: Any) -> LiveRatingTask:
     torch.manual_seed(0)
     made: Any = NETWORKS[network]
     optimizer = partial(torch.optim.SGD, lr=0.1)
-    task = LiveRatingTask.from_data(data, made, loss or MSE(), optimizer)
+    kind = JointTask if network == "joint" else LiveRatingTask
+    task = kind.from_data(data, made, MSE(), optimizer, **options)
     with torch.no_grad():
         for name, weight in task.named_parameters():
             if "bias" in name or "trust" in name:  # what starts at 0 has to count as well
@@ -85,7 +89,7 @@ def predictions(
     data: LiveDataModule, task: LiveRatingTask, stage: str = "test"
 ) -> dict[Any, float]:
     """Predict a stage, by row of the table."""
-    parts = [task.predict_step(batch) for batch in data.evaluation_dataloader(stage)]
+    parts = [task(batch) for batch in data.evaluation_dataloader(stage)]
     rows = data.listened(stage).targets.tolist()
     return dict(zip(rows, torch.cat(parts).tolist(), strict=True))
 
@@ -197,7 +201,12 @@ def test_a_history_given_by_hand_is_predicted_as_in_evaluation(network: str) -> 
     assert scores[3].item() == pytest.approx(expected, abs=0.2 if times_are_read else 1e-5)
     with torch.no_grad():
         other = task.score_items(data, newcomer([4, 9, 3], [2.0, 1.0, 5.0]))[0]
-    if network in ("gru", "attention", "hstu"):  # ratings in another order are another history
+    if network in (
+        "gru",
+        "joint",
+        "attention",
+        "hstu",
+    ):  # ratings in another order are another history
         assert not torch.equal(scores, other)
 
 
@@ -265,9 +274,13 @@ def test_data_and_parts_must_fit() -> None:
     optimizer = partial(torch.optim.SGD, lr=0.1)
     data: Any = module(made_up())
     with pytest.raises(ValueError, match=r"is no LiveNetwork.*model=listening"):
-        LiveRatingTask.from_data(data, BiasedMatrixFactorization, MSE(), optimizer)  # type: ignore[arg-type]
+        LiveRatingTask.from_data(data, BiasedMatrixFactorization, MSE(), optimizer)
     with pytest.raises(ValueError, match="scores of this loss are no ratings"):
-        LiveRatingTask.from_data(data, NETWORKS["mf_bias"], StarClassification(), optimizer)  # type: ignore[arg-type]
+        LiveRatingTask.from_data(data, NETWORKS["mf_bias"], StarClassification(), optimizer)
+    with pytest.raises(ValueError, match=r"is no JointLiveNetwork, it lacks choose; .*model=joint"):
+        JointTask.from_data(data, NETWORKS["gru"], MSE(), optimizer)
+    with pytest.raises(ValueError, match=r"weight is 1\.5; give a number in \[0, 1\]"):
+        JointTask.from_data(data, NETWORKS["joint"], MSE(), optimizer, weight=1.5)
 
 
 def test_a_live_run_is_trained_measured_and_asked(run: Any, table_overrides: list[str]) -> None:
@@ -298,6 +311,139 @@ def test_a_live_run_is_trained_measured_and_asked(run: Any, table_overrides: lis
     assert set(figures) == {"error_by_rating", "by_history", "by_popularity"}
 
 
+def joint_task(data: LiveDataModule, **options: Any) -> JointTask:
+    task = task_for(data, "joint", **options)
+    assert isinstance(task, JointTask)
+    return task
+
+
+@pytest.mark.parametrize("order", ["time", "file"])
+def test_no_next_item_is_scored_from_the_future(order: str) -> None:
+    columns = made_up()
+    data = module(columns, order=order)
+    task = joint_task(data)
+
+    @torch.no_grad()
+    def scores(data: LiveDataModule) -> dict[int, list[float]]:
+        batches = [task.with_warm(batch) for batch in data.evaluation_dataloader("test")]
+        found = torch.cat([task.score_next(task.network.known(batch)) for batch in batches])
+        return dict(zip(data.listened("test").targets.tolist(), found.tolist(), strict=True))
+
+    before = scores(data)
+    for row in (200, 250):
+        first = columns["timestamp"][row] if order == "time" else None
+        later = np.arange(300) >= row if first is None else columns["timestamp"] >= first
+        changed = {name: column.copy() for name, column in columns.items()}
+        changed["rating"][later] = 6 - changed["rating"][later]
+        changed["item"][later] = 16 - changed["item"][later]
+        after = scores(module(changed, order=order))
+        seen = [r for r in before if r <= row or not later[r] or columns["timestamp"][r] == first]
+        assert len(seen) < len(before)
+        assert [after[r] for r in seen] == [before[r] for r in seen]
+        assert after != before
+
+
+def test_the_joint_loss_weighs_the_losses_of_both_tasks() -> None:
+    data = module(made_up())
+    batch = next(iter(data.evaluation_dataloader("train")))
+    options = {"unknown_users": 0.0, "unknown_items": 0.0, "l2": 0.0}
+    rating = task_for(data, "joint", **options).train()
+    rating.network.dropout.p = 0.0
+    scores = torch.addmm(
+        rating.network.choice_biases.weight.T,
+        rating.network.choice(rating.network.known(batch)),
+        rating.network.outputs.weight.T,
+    )
+    losses = [
+        (rating.network.read(batch) - batch.target_ratings).square().mean(),
+        cross_entropy(scores[:, 1:], batch.target_ids - 1),
+    ]
+    weights = dict(rating.network.named_parameters())
+    gradients = [
+        torch.autograd.grad(part, list(weights.values()), retain_graph=True, allow_unused=True)
+        for part in losses
+    ]
+    assert all(
+        found[0] is not None or found[1] is not None for found in zip(*gradients, strict=True)
+    )
+    for weight in (0.0, 0.3, 1.0):
+        task = joint_task(data, weight=weight, **options).train()
+        task.network.dropout.p = 0.0
+        outputs = task.step(batch)
+        expected = (1 - weight) * losses[0] + weight * losses[1]
+        torch.testing.assert_close(outputs["loss"], expected)
+        torch.testing.assert_close(outputs["data_loss"], expected.detach())
+        outputs["loss"].backward()
+        for (name, found), *parts in zip(task.network.named_parameters(), *gradients, strict=True):
+            rated, chosen = (torch.zeros_like(found) if part is None else part for part in parts)
+            mixed = (1 - weight) * rated + weight * chosen
+            torch.testing.assert_close(found.grad, mixed, msg=lambda text, at=name: f"{at}: {text}")
+
+
+def test_at_weight_0_a_joint_run_is_that_of_its_ratings(run: Any) -> None:
+    few = ("trainer.max_epochs=2", "optimizer.lr=0.01")
+    alone = read_result(run("experiment=live/gru", *few, folder="alone"))["metrics"]
+    joint = read_result(run("experiment=live/joint", "task.weight=0", *few))["metrics"]
+    assert {name: joint[name] for name in alone} == alone
+
+
+def test_a_joint_run_is_measured_and_asked_by_its_headline(run: Any) -> None:
+    options = ("trainer.max_epochs=2", "optimizer.lr=0.01", "task.headline=mrr")
+    folder = run("experiment=live/joint", *options)
+    result = read_result(folder)
+    assert result["headline"]["metric"] == "mrr"
+    assert {"test/rmse/known=20-49", "test/mrr/known=20-49"} <= set(result["metrics"])
+    per_user = np.load(folder / "per_user.npz")
+    mean = np.average(per_user["mrr"], weights=per_user["count"])
+    assert mean == pytest.approx(result["metrics"]["test/mrr"])
+    loaded = load_run(folder)
+    measured = evaluate(loaded, make_trainer(loaded.config, None))
+    assert measured.metrics == result["metrics"]
+    ranks = torch.cat([part["ranks"] for part in measured.predictions]).double()
+    assert (1 / ranks).mean().item() == pytest.approx(result["metrics"]["test/mrr"])
+    task: Any = loaded.task
+    batch = next(iter(loaded.datamodule.evaluation_dataloader("test")))
+    with torch.no_grad():
+        scores = task.score_next(task.network.known(task.with_warm(batch)))
+        targets = scores.gather(1, batch.target_ids.unsqueeze(1))
+        above = (scores > targets).sum(1) + 1
+    torch.testing.assert_close(task.predict_step(batch)["ranks"], above.float())
+    first = recommend(loaded, ratings={100: 5.0, 101: 1.0}, top_k=5, repeat=True)
+    assert first.columns[-1] == "score"
+    rated = [loaded.datamodule.interactions.encode_items([item])[0] for item in (100, 101)]
+    asked = task.score_items(loaded.datamodule, newcomer(rated, [5.0, 1.0]))[0]
+    assert first["score"].tolist() == asked.topk(5).values.tolist()
+    assert 1 <= predict_ratings(loaded, ["u1"], [105])[0] <= 5
+    figures = loaded.task.figures(measured.predictions, loaded.datamodule)
+    assert {"by_history", "ranks", "ranks_by_history"} <= set(figures)
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_a_joint_model_learns_what_and_how(run: Any, tmp_path: Path, learnable: bool) -> None:
+    rng, lines = np.random.default_rng(0), ["who,what,stars,moment"]
+    for user in range(150):  # items come in a circle, and even ones please one half of the users
+        taste, items = rng.integers(2), (rng.integers(20) + np.arange(12)) % 20
+        for place, item in enumerate(items if learnable else rng.permutation(20)[:12]):
+            likes = (item + taste) % 2 if learnable else rng.integers(2)
+            lines.append(f"u{user},{item},{1 + 4 * likes},{100 * user + place}")
+    (tmp_path / "circle.csv").write_text("\n".join(lines) + "\n")
+    options = [
+        "trainer.max_epochs=12",
+        "optimizer.lr=0.01",
+        "model.dropout=0.2",
+        "task.headline=mrr",
+    ]
+    folder = run("experiment=live/joint", f"dataset.path={tmp_path / 'circle.csv'}", *options)
+    metrics = read_result(folder)["metrics"]
+    found = metrics["test/rmse"], metrics["test/mrr"]
+    if learnable:
+        assert found[0] < 1.2, found  # of 2 for the mean
+        assert found[1] > 0.8, found
+    else:
+        assert found[0] > 1.9, found
+        assert abs(found[1] - 0.18) < 0.04, found  # chance among 20 items
+
+
 @pytest.mark.parametrize("learnable", [True, False])
 def test_listening_learns_what_offsets_cannot_tell(
     run: Any, tmp_path: Path, learnable: bool
@@ -323,7 +469,7 @@ def test_listening_learns_what_offsets_cannot_tell(
         assert better if learnable else errors[model] > 0.97 * errors["online_bias"], errors
 
 
-@pytest.mark.parametrize("model", ["gru", "mf_bias"])
+@pytest.mark.parametrize("model", ["gru", "mf_bias", "joint"])
 def test_one_batch_can_be_overfitted(table_overrides: list[str], model: str) -> None:
     config = compose(
         *table_overrides, f"experiment=live/{model}", "name=test", "examples=16", verb="overfit"

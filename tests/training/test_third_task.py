@@ -92,7 +92,7 @@ class LikesTask(LightningTask):
         scores = [self(torch.full_like(items, user), items) for user in queries.user_ids]
         return torch.stack(scores).index_fill(1, torch.tensor([0]), float("-inf"))
 
-    def rate(self, user_ids, item_ids):
+    def rate(self, datamodule, user_ids, item_ids):
         raise MatineeError("this run's model predicts likes and no ratings.")
 
     @property

@@ -25,6 +25,7 @@ from matinee.errors import MatineeError
 
 Histories = Literal["live", "frozen"]
 Order = Literal["time", "file"]
+Rated = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]  # items and their ratings
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # per second
 
 
@@ -266,7 +267,7 @@ class LiveDataModule(RatingDataModule):
         self,
         user_id: int,
         target_ids: npt.NDArray[np.integer],
-        rated: tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]] | None = None,
+        rated: Rated | None = None,
     ) -> RatedHistories:
         """Make the batch that predicts ratings from everything in the data, as they are now.
 

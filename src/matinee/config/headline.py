@@ -33,7 +33,8 @@ def follow_headline(tree: dict[str, Any]) -> None:
         target = tree["task"]["_target_"]
         made_by = find_target(target, "task")
         task = getattr(made_by, "__self__", made_by)  # the class of a method such as from_data
-        headline = getattr(task, "headline", None)
+        chosen = tree["task"].get("headline")  # of a task that has several
+        headline = getattr(task, "headlines", {}).get(chosen, getattr(task, "headline", None))
         if headline is None:
             raise MatineeError(
                 f"task._target_={target} declares no headline metric; give callbacks a monitor and a mode."

@@ -131,8 +131,8 @@ class ListeningNetwork(nn.Module):
         encoded = self.encoder(self.dropout(self.embed(batch)), *context)
         return self.dropout(encoded)  # type: ignore[no-any-return]
 
-    def _known(self, batch: RatedHistories) -> Tensor:
-        """Represent what each target sees of its history, (n, embedding_dim)."""
+    def known(self, batch: RatedHistories) -> Tensor:
+        """Represent what each prediction of a batch may see, (n, embedding_dim)."""
         length = batch.item_ids.shape[1]
         if self.carried is None or len(batch.item_ids) > 1 or bool((batch.known < length).any()):
             return self.represent(batch)[batch.rows, batch.known]
@@ -154,7 +154,10 @@ class ListeningNetwork(nn.Module):
 
     def read(self, batch: RatedHistories) -> Tensor:
         """Score the targets of a batch, each from the beginning of its history, (n,)."""
-        known = self._known(batch)
+        return self.rate(self.known(batch), batch)
+
+    def rate(self, known: Tensor, batch: RatedHistories) -> Tensor:
+        """Score the targets of a batch by what :meth:`known` returned, (n,)."""
         offsets, counts = batch.target_states.split(2, -1)
         state = torch.cat((offsets / self.scale.deviation, counts.log1p() / 3), -1)
         products = (self.project(known) * self.outputs(batch.target_ids)).sum(-1)
@@ -170,6 +173,44 @@ class ListeningNetwork(nn.Module):
         """Return the rows that score the items, and those of the users if the encoder needs users."""
         users = self.encoder.tables() if self.needs_users else {}  # type: ignore[operator]
         return {"items": self.outputs.weight, **users}
+
+
+class JointNetwork(ListeningNetwork):
+    r"""Predict ratings and the next item from one representation of the history.
+
+    Ratings are predicted as by :class:`ListeningNetwork`. As the next item, item :math:`i` has the score
+
+    .. math:: s_i = c_i + q_i^\top U h_t
+
+    with the rows :math:`q_i` that score ratings as well. The arguments are those of
+    :class:`ListeningNetwork`.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        scale: ScoreScale,
+        encoder: Callable[..., nn.Module],
+        embedding_dim: int = 64,
+        dropout: float = 0.6,
+        init_std: float = 0.05,
+    ) -> None:
+        super().__init__(num_users, num_items, scale, encoder, embedding_dim, dropout, init_std)
+        self.choice = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        self.choice_biases = embedding_table(num_items, 1, 0.0)
+
+    def choose(self, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what scores the next items.
+
+        Args:
+            known: What :meth:`known` returned, (n, embedding_dim).
+
+        Returns:
+            Representations (n, embedding_dim), the weights of the items (num_items + 1, embedding_dim) and
+            their biases (num_items + 1,).
+        """
+        return self.choice(known), self.outputs.weight, self.choice_biases.weight.squeeze(-1)
 
 
 class FoldedPairs(nn.Module):

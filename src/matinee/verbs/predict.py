@@ -113,5 +113,5 @@ def _rate(
     item_ids: npt.NDArray[np.integer],
 ) -> npt.NDArray[np.float32]:
     pair = torch.from_numpy(user_ids), torch.from_numpy(item_ids)
-    ratings: npt.NDArray[np.float32] = experiment.task.rate(*pair).numpy()
+    ratings: npt.NDArray[np.float32] = experiment.task.rate(experiment.datamodule, *pair).numpy()
     return ratings

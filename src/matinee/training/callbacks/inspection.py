@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from matinee.contracts import DataModule, PairNetwork, Ranker
+from matinee.contracts import DataModule, Network
 from matinee.display.metrics import shown_metrics
 from matinee.metrics import FloatArray
 from matinee.texts import table_cell, visible
@@ -124,7 +124,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embeddings(
-    network: PairNetwork | Ranker, datamodule: DataModule
+    network: Network, datamodule: DataModule
 ) -> dict[str, tuple[FloatArray, pd.DataFrame]]:
     """Return the trained embeddings of items and users with their labels.
 

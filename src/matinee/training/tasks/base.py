@@ -13,8 +13,7 @@ from matinee.batches.queries import Queries
 from matinee.contracts import (
     ClosedForm,
     Data,
-    PairNetwork,
-    Ranker,
+    Network,
     RankingLoss,
     RatingLoss,
     Task,
@@ -58,14 +57,14 @@ class LightningTask(pl.LightningModule, Task[Data]):
     score_name: str
     device_tolerance: tuple[float, float] = (1e-4, 0.0)  # errors are sums over float32
     judged_by: str | None
-    network: PairNetwork | Ranker
+    network: Network
     loss: RatingLoss | RankingLoss
     warm_users: Tensor
     warm_items: Tensor
 
     def __init__(
         self,
-        network: PairNetwork | Ranker,
+        network: Network,
         loss: RatingLoss | RankingLoss,
         warm: tuple[Tensor, Tensor],
         optimizer: OptimizerFactory,
@@ -188,8 +187,8 @@ class LightningTask(pl.LightningModule, Task[Data]):
         """
 
     @abstractmethod
-    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Predict the ratings of pairs of ids, (batch,) each, to (batch,).
+    def rate(self, datamodule: Data, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Predict the ratings of pairs of ids, (batch,) each, to (batch,), after everything in the data.
 
         Raises:
             MatineeError: If the task predicts no ratings.

@@ -108,7 +108,7 @@ def live_samples(task: "LiveRatingTask", datamodule: LiveDataModule, count: int)
     first = listened.counts.cumsum() - listened.counts
     for reader in np.linspace(0, len(first) - 1, min(count, len(first))).astype(int).tolist():
         batch = to_device(datamodule.gather("test", np.array([reader])), task.device)
-        predicted = task.predict_step(batch)[:SHOWN].tolist()
+        predicted = task(batch)[:SHOWN].tolist()
         rows = listened.targets[first[reader] :][: len(predicted)]
         shown = {
             "ratings known": batch.known[: len(rows)].tolist(),

@@ -356,7 +356,7 @@ class NextItemTask(LightningTask[SequenceDataModule]):
         scores: Tensor = self(histories, lengths, queries.user_ids, times)
         return scores
 
-    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+    def rate(self, datamodule: SequenceDataModule, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Raise an error: scores of next items are no ratings."""
         raise MatineeError("this run's model ranks items and rates none; use recommend.")
 

@@ -1,8 +1,9 @@
-"""Rating prediction: train a pair network on a rating loss, predict on the scale of the data."""
+"""Rating prediction: train a network on a rating loss, predict on the scale of the data."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,15 @@ from torch.nn import functional as F
 
 from matinee.batches import RatingBatch, RatingDataModule
 from matinee.batches.queries import Queries
-from matinee.contracts import ClosedForm, GridNetwork, Headline, PairNetwork, RatingLoss, Rows
+from matinee.contracts import (
+    ClosedForm,
+    GridNetwork,
+    Headline,
+    LiveNetwork,
+    PairNetwork,
+    RatingLoss,
+    Rows,
+)
 from matinee.metrics import rating_metrics, rating_metrics_per_user
 from matinee.training.tasks.base import (
     LightningTask,
@@ -31,20 +40,21 @@ TOLERANCE = 1 / 40  # of the rating scale: a tenth of a star on a scale of 1 to 
 RATED_AT_ONCE = 2**20  # scores that are converted to ratings at a time
 
 
-class RatingTask(LightningTask[RatingDataModule]):
-    r"""Rating prediction: train a pair network on a rating loss, predict on the scale of the data.
+Rated = TypeVar("Rated", bound=RatingDataModule, contravariant=True)
 
-    The training objective of a batch of :math:`n` pairs is
+
+class BaseRatingTask(LightningTask[Rated]):
+    r"""What all rating tasks share: the objective, the scale of predictions, and the metrics.
+
+    The training objective of a batch of :math:`n` ratings is
 
     .. math:: L(s, r) + \lambda \frac1n \sum_{(u, i)} (\lVert p_u \rVert^2 + \lVert q_i \rVert^2)
 
     The penalty covers the rows that the batch looked up: a row is shrunk as often as it is used, so a
-    rare user is not penalized for the size of the table. To train the unknown rows 0, a share of the
-    user ids and of the item ids is replaced by 0 during training. Outside training, every id that
-    train does not hold is replaced by 0.
+    rare user is not penalized for the size of the table.
 
     Args:
-        network: A pair network.
+        network: Predicts the ratings; subclasses say which methods it needs.
         loss: A rating loss, fitted to the ratings of train.
         warm: Which user ids and which item ids train holds, bool, (num_users + 1,) and
             (num_items + 1,).
@@ -55,6 +65,9 @@ class RatingTask(LightningTask[RatingDataModule]):
         unknown_users: Share of the user ids replaced by 0 during training, in [0, 1).
         unknown_items: Share of the item ids replaced by 0 during training, in [0, 1).
 
+    Attributes:
+        history_label: What the histories are that figures break errors down by.
+
     Raises:
         ValueError: If ``l2`` or a share is out of range.
     """
@@ -63,14 +76,14 @@ class RatingTask(LightningTask[RatingDataModule]):
     newcomer_inputs = ("ratings",)
     score_name = "predicted_rating"
     judged_by = "squared error"
-    history_label = "ratings of the user in train"
-    network: PairNetwork
+    history_label: str
+    network: PairNetwork | LiveNetwork
     loss: RatingLoss
     unknown_shares: Tensor
 
     def __init__(
         self,
-        network: PairNetwork,
+        network: PairNetwork | LiveNetwork,
         loss: RatingLoss,
         warm: tuple[Tensor, Tensor],
         rating_scale: tuple[float, float],
@@ -94,61 +107,40 @@ class RatingTask(LightningTask[RatingDataModule]):
     @classmethod
     def from_data(
         cls,
-        datamodule: RatingDataModule,
-        model: Callable[..., PairNetwork],
+        datamodule: Rated,
+        model: Callable[..., Any],
         loss: RatingLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         l2: float = 0.0,
         unknown_users: float = 0.1,
         unknown_items: float = 0.01,
-    ) -> "RatingTask":
+    ) -> Self:
         """Build the task for given data, which determine sizes, scale and initial score.
 
         Args:
             datamodule: The split data.
-            model: Makes the network from ``num_users``, ``num_items`` and ``initial_score``.
+            model: Makes the network, see :meth:`make_network`.
             loss: A rating loss, not fitted yet.
-            optimizer: See :class:`RatingTask`, like the arguments that follow.
+            optimizer: See :class:`BaseRatingTask`, like the arguments that follow.
             scheduler: See there.
             l2: See there.
             unknown_users: See there.
             unknown_items: See there.
 
         Raises:
-            ValueError: If network and loss are not made for ratings, or a value is out of range.
+            ValueError: If data, network and loss are not made for each other, or a value is out of range.
         """
-        check_data(
-            datamodule,
-            "columns",
-            "data=rating, or for next items start from an experiment such as experiment=user_based/gru",
-        )
-        interactions = datamodule.interactions
+        cls.check_parts(datamodule, model)
         check_part(loss, RatingLoss, "choose loss=mse or another loss of ratings")
-        check_part(
-            getattr(model, "func", model),
-            PairNetwork,
-            "choose model=mf_bias or another that rates pairs, or for next items start from an experiment "
-            "such as experiment=user_based/gru",
-        )
         loss.fit(datamodule.columns("train").ratings.numpy())
-        network = model(
-            num_users=interactions.num_users,
-            num_items=interactions.num_items,
-            initial_score=loss.initial_score,
-        )
-        assert interactions.rating_scale is not None
-        ends = torch.tensor(interactions.rating_scale)
-        if isinstance(network, ClosedForm) and not torch.equal(loss.rating(ends), ends):
-            raise ValueError(
-                f"{type(network).__name__} predicts ratings and {type(loss).__name__} takes scores that "
-                "are none; choose loss=mse, or a model that is trained."
-            )
+        scale = datamodule.interactions.rating_scale
+        assert scale is not None
         return cls(
-            network,
+            cls.make_network(datamodule, model, loss),
             loss,
             warm=datamodule.warm,
-            rating_scale=interactions.rating_scale,
+            rating_scale=scale,
             optimizer=optimizer,
             scheduler=scheduler,
             l2=l2,
@@ -156,43 +148,41 @@ class RatingTask(LightningTask[RatingDataModule]):
             unknown_items=unknown_items,
         )
 
-    def training_columns(self, datamodule: RatingDataModule) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the columns of train."""
-        return datamodule.columns("train")
+    @classmethod
+    @abstractmethod
+    def check_parts(cls, datamodule: object, model: object) -> None:
+        """Raise a ValueError if the data or what makes the network are not made for this task."""
 
-    def step(self, batch: RatingBatch) -> dict[str, Tensor]:
-        """Compute the objective of a batch; also return scores and ratings."""
-        user_ids, item_ids, ratings = batch
-        known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_shares
-        user_ids, item_ids = user_ids * known[0], item_ids * known[1]
-        user_rows, item_rows = self.network.lookup(user_ids, item_ids)
-        scores = self.network.score(user_rows, item_rows)
+    @classmethod
+    @abstractmethod
+    def make_network(
+        cls, datamodule: Rated, model: Callable[..., Any], loss: RatingLoss
+    ) -> PairNetwork | LiveNetwork:
+        """Make the network for given data and a fitted loss."""
+
+    def objective(self, scores: Tensor, ratings: Tensor, rows: Rows) -> dict[str, Tensor]:
+        """Compute what :meth:`step` returns.
+
+        Args:
+            scores: Scores of the batch, (n,).
+            ratings: Its ratings, (n,).
+            rows: What the penalty shrinks, (n, dim) each.
+        """
         loss = self.loss(scores, ratings)
-        objective = loss + self.l2 * penalty(user_rows + item_rows) if self.l2 > 0 else loss
         return {
-            "loss": objective,
+            "loss": loss + self.l2 * penalty(rows) if self.l2 > 0 else loss,
             "data_loss": loss.detach(),
             "scores": scores.detach(),
             "ratings": ratings,
         }
 
-    def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Predict ratings: ids of shape (batch,) to ratings of shape (batch,), cold ids included."""
-        users = user_ids * self.warm_users[user_ids]
-        items = item_ids * self.warm_items[item_ids]
-        return self.rating(self.network(users, items))
+    def training_columns(self, datamodule: Rated) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the columns of train."""
+        return datamodule.columns("train")
 
     def rating(self, scores: Tensor) -> Tensor:
         """Convert scores to ratings on the scale of the data, same shape."""
         return self.loss.rating(scores).clamp(*self.rating_scale)
-
-    def predict_step(self, batch: RatingBatch, batch_idx: int = 0) -> Tensor:
-        """Predict the ratings of a batch, shape (batch,)."""
-        return self.rate(batch.user_ids, batch.item_ids)
-
-    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Predict; the callbacks measure."""
-        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
 
     def running_sums(
         self, losses: Tensor, columns: Mapping[str, list[Tensor]]
@@ -222,7 +212,7 @@ class RatingTask(LightningTask[RatingDataModule]):
         return rating_metrics(outputs["predictions"], outputs["ratings"])
 
     def measure(
-        self, predictions: Sequence[Tensor], datamodule: RatingDataModule, stage: str
+        self, predictions: Sequence[Tensor], datamodule: Rated, stage: str
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Measure the predictions for a whole stage, made by :meth:`predict_step` in order.
 
@@ -250,9 +240,7 @@ class RatingTask(LightningTask[RatingDataModule]):
             "prediction": f"clamped to {list(self.rating_scale)}; unseen ids use the unknown row",
         }
 
-    def figures(
-        self, predictions: Sequence[Tensor], datamodule: RatingDataModule
-    ) -> "dict[str, Figure]":
+    def figures(self, predictions: Sequence[Tensor], datamodule: Rated) -> "dict[str, Figure]":
         """Draw the errors by rating, history and popularity."""
         from matinee.display import plotting
 
@@ -263,6 +251,90 @@ class RatingTask(LightningTask[RatingDataModule]):
             "error_by_rating": plotting.rating_errors(ratings, predicted),
             **breakdown(datamodule, errors, label, self.history_label),
         }
+
+    @property
+    def memorization_tolerance(self) -> float:
+        """The squared error of ratings that are off by 1/40 of the scale, or of 1 where all are equal."""
+        lowest, highest = self.rating_scale
+        return float((TOLERANCE * ((highest - lowest) or 1.0)) ** 2)
+
+    def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
+        """Compute the mean squared error of a step in rating units, whatever the loss."""
+        return F.mse_loss(self.loss.rating(outputs["scores"]), outputs["ratings"]).item()
+
+    def memorization_fault(self, batch: Any) -> str:
+        """Return no fault: the error says everything."""
+        return ""
+
+
+class RatingTask(BaseRatingTask[RatingDataModule]):
+    """Rating prediction: train a pair network on a rating loss, predict on the scale of the data.
+
+    To train the unknown rows 0, a share of the user ids and of the item ids is replaced by 0 during training.
+    Outside training, every id that train does not hold is replaced by 0. The arguments are those of
+    :class:`BaseRatingTask`, with a pair network.
+    """
+
+    history_label = "ratings of the user in train"
+    network: PairNetwork
+
+    @classmethod
+    def check_parts(cls, datamodule: object, model: object) -> None:
+        """Check for columns of ratings and a pair network."""
+        check_data(
+            datamodule,
+            "columns",
+            "data=rating, or for next items start from an experiment such as experiment=user_based/gru",
+        )
+        check_part(
+            getattr(model, "func", model),
+            PairNetwork,
+            "choose model=mf_bias or another that rates pairs, or for next items start from an experiment "
+            "such as experiment=user_based/gru",
+        )
+
+    @classmethod
+    def make_network(
+        cls, datamodule: RatingDataModule, model: Callable[..., PairNetwork], loss: RatingLoss
+    ) -> PairNetwork:
+        """Make the network from ``num_users``, ``num_items`` and ``initial_score``."""
+        interactions = datamodule.interactions
+        network = model(
+            num_users=interactions.num_users,
+            num_items=interactions.num_items,
+            initial_score=loss.initial_score,
+        )
+        ends = torch.tensor(interactions.rating_scale)
+        if isinstance(network, ClosedForm) and not torch.equal(loss.rating(ends), ends):
+            raise ValueError(
+                f"{type(network).__name__} predicts ratings and {type(loss).__name__} takes scores that "
+                "are none; choose loss=mse, or a model that is trained."
+            )
+        return network
+
+    def step(self, batch: RatingBatch) -> dict[str, Tensor]:
+        """Compute the objective of a batch; also return scores and ratings."""
+        user_ids, item_ids, ratings = batch
+        known = torch.rand(2, len(ratings), device=ratings.device) >= self.unknown_shares
+        user_rows, item_rows = self.network.lookup(user_ids * known[0], item_ids * known[1])
+        return self.objective(
+            self.network.score(user_rows, item_rows), ratings, user_rows + item_rows
+        )
+
+    def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Predict ratings: ids of shape (batch,) to ratings of shape (batch,), cold ids included."""
+        users = user_ids * self.warm_users[user_ids]
+        items = item_ids * self.warm_items[item_ids]
+        return self.rating(self.network(users, items))
+
+    def predict_step(self, batch: RatingBatch, batch_idx: int = 0) -> Tensor:
+        """Predict the ratings of a batch, shape (batch,)."""
+        ratings: Tensor = self(batch.user_ids, batch.item_ids)
+        return ratings
+
+    def validation_step(self, batch: RatingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Predict; the callbacks measure."""
+        return {"predictions": self.predict_step(batch), "ratings": batch.ratings}
 
     def samples(self, datamodule: RatingDataModule, count: int) -> list[str]:
         """Recommend unrated items to some users."""
@@ -284,24 +356,10 @@ class RatingTask(LightningTask[RatingDataModule]):
         scores[:, 0] = float("-inf")
         return scores
 
-    def rate(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+    def rate(self, datamodule: RatingDataModule, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Predict ratings, see :meth:`forward`."""
         ratings: Tensor = self(user_ids, item_ids)
         return ratings
-
-    @property
-    def memorization_tolerance(self) -> float:
-        """The squared error of ratings that are off by 1/40 of the scale, or of 1 where all are equal."""
-        lowest, highest = self.rating_scale
-        return float((TOLERANCE * ((highest - lowest) or 1.0)) ** 2)
-
-    def memorization_error(self, outputs: Mapping[str, Tensor]) -> float:
-        """Compute the mean squared error of a step in rating units, whatever the loss."""
-        return F.mse_loss(self.loss.rating(outputs["scores"]), outputs["ratings"]).item()
-
-    def memorization_fault(self, batch: RatingBatch) -> str:
-        """Return no fault: the error says everything."""
-        return ""
 
 
 def score_all(network: PairNetwork, user_rows: Rows, item_rows: Rows) -> Tensor:

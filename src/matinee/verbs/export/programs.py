@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from matinee.contracts import PairNetwork, Ranker
+from matinee.contracts import Network
 from matinee.errors import MatineeError
 from matinee.training.tasks.base import LightningTask
 from matinee.training.tasks.live import LiveRatingTask
@@ -167,7 +167,7 @@ def exported(program: Program) -> ExportedProgram:
         return torch.export.export(program, tuple(example), dynamic_shapes=shapes)
 
 
-def onnx_program(program: ExportedProgram, network: PairNetwork | Ranker, output: str) -> Any:
+def onnx_program(program: ExportedProgram, network: Network, output: str) -> Any:
     """Translate a traced program to ONNX.
 
     Args:

@@ -220,7 +220,7 @@ class RunSource(Source):
     def rate(self, user_ids: Ids, item_ids: Ids) -> Scores:
         """Predict by the task."""
         ratings: Scores = self.experiment.task.rate(
-            torch.from_numpy(user_ids), torch.from_numpy(item_ids)
+            self.experiment.datamodule, torch.from_numpy(user_ids), torch.from_numpy(item_ids)
         ).numpy()
         return ratings
 
