@@ -68,7 +68,7 @@ def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[.
     figures = {"by_history", "by_popularity"} | (
         {"error_by_rating"} if kind == "rating" else {"ranks"}
     )
-    assert tags(folder, "images") == {f"test/{name}" for name in figures}
+    assert tags(folder, "images") == {f"with_best_epoch/{name}" for name in figures}
     config = textwrap.dedent(text(folder, "config"))
     assert OmegaConf.create(config) == load_config(folder)
     shown = text(folder, "recommendations")
@@ -124,7 +124,7 @@ def test_the_table_of_hyperparameters_holds_the_final_metrics(run: Callable[...,
     for reader in events(folder).values():
         scalars = reader.Tags()["scalars"]
         for stage in ("val", "test"):
-            tag = f"final/{stage}/rmse"
+            tag = f"with_best_epoch/{stage}/rmse"
             if tag in scalars:
                 found[tag] = reader.Scalars(tag)[0].value
         for tag, content in reader.summary_metadata.items():
@@ -132,11 +132,23 @@ def test_the_table_of_hyperparameters_holds_the_final_metrics(run: Callable[...,
                 data = HParamsPluginData.FromString(content.plugin_data.content)
                 chosen = data.session_start_info.hparams
                 found["dim"] = chosen["embedding_dim"].number_value
-                found["model"] = chosen["model"].string_value
+                found["network"] = chosen["network"].string_value
+                found["trial"] = data.session_start_info.group_name
+            if tag == "_hparams_/experiment":
+                experiment = HParamsPluginData.FromString(content.plugin_data.content).experiment
+                first = {info.name for info in experiment.hparam_infos if info.differs}
+                found["columns"] = [info.name.tag for info in experiment.metric_infos]
     assert found["dim"] == 7
-    assert found["model"] == "BiasedMatrixFactorization"
+    assert found["network"] == "BiasedMatrixFactorization"
+    assert first == {"model", "experiment", "lr", "embedding_dim", "seed"}
+    assert found["columns"][:2] == ["with_best_epoch/val/rmse", "with_best_epoch/test/rmse"]
+    model, _, code = str(found["trial"]).partition(" ")
+    assert model == "test" and len(code) == 4
+    assert "| test RMSE" in text(folder, "metrics")
     for stage in ("val", "test"):
-        assert found[f"final/{stage}/rmse"] == pytest.approx(metrics[f"{stage}/rmse"], rel=1e-6)
+        assert found[f"with_best_epoch/{stage}/rmse"] == pytest.approx(
+            metrics[f"{stage}/rmse"], rel=1e-6
+        )
 
 
 def test_hyperparameters_are_plain_values(run: Callable[..., Path]) -> None:
@@ -146,6 +158,7 @@ def test_hyperparameters_are_plain_values(run: Callable[..., Path]) -> None:
     assert chosen["dataset"] == "table"
     assert chosen["max_epochs"] == 2
     assert not any("log_dir" in name or "callback" in name for name in chosen)
+    assert "None" not in chosen.values()
 
 
 def test_histograms_are_behind_a_switch(run: Callable[..., Path]) -> None:

@@ -6,16 +6,19 @@ Every function returns a :class:`matplotlib.figure.Figure` without a window or g
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from matinee.files import write_whole
@@ -248,51 +251,69 @@ def learning_rate_curve(
     return figure
 
 
-def sweep_curve(
-    name: str,
-    values: Sequence[float],
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    metric: str,
-    parameters: Sequence[int],
-) -> Figure:
-    """Draw a metric and the size of the model by the value of a parameter.
+def sweep_curve(name: str, lines: Mapping[str, pd.DataFrame], metric: str) -> Figure:
+    """Draw a metric and the size of the model by the value of a config key.
+
+    The axis of the metric spans at least 2 % of its value if the seeds do not show a difference, so that
+    noise looks small; the title says what the seeds show.
 
     Args:
-        name: The parameter's name, for the axis.
-        values: Its values, ascending; the axis is logarithmic if they span a factor of 10.
-        series: Mean and standard deviation of the metric at each value, by label. Deviations that are
-            not finite are not drawn.
+        name: The key, for the axis, which is logarithmic if the values span a factor of 4.
+        lines: By label, empty for a single line: a table with the columns ``value``, ascending, ``mean``
+            and ``deviation`` of the metric over seeds (NaN for one seed), and ``parameters``.
         metric: The metric's name, for the axis.
-        parameters: Number of trained weights at each value.
     """
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for (label, (means, deviations)), colour, marker in zip(
-        series.items(), COLOURS, "osD^vPX", strict=False
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6, 5))
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for (label, line), colour, marker in zip(
+        lines.items(), cycle(COLOURS), cycle("osD^vPX"), strict=False
     ):
-        spread = np.nan_to_num(deviations)
-        upper.errorbar(
-            values,
-            means,
-            spread,
-            color=colour,
-            marker=marker,
-            capsize=3 * bool(spread.any()),
-            label=label,
-        )
+        style: Any = {"color": colour, "marker": marker, "label": label}
+        spread = line["deviation"].fillna(0)
+        upper.errorbar(line["value"], line["mean"], spread, capsize=3 * spread.any(), **style)
+        lower.plot(line["value"], line["parameters"], color=colour, marker=marker, markersize=4)
+    points = pd.concat(lines.values())
+    upper.set_title(_what_seeds_show(points), fontsize=10, loc="left")
+    low, high = upper.get_ylim()
+    room = max(0, 0.02 * abs(low + high) / 2 - (high - low)) if _may_be_noise(points) else 0
+    upper.set_ylim(low - room / 2, high + room / 2)
+    upper.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     upper.set_ylabel(metric, parse_math=False)
-    upper.legend()
-    lower.plot(values, parameters, color="0.3", marker=".")
     lower.set_yscale("log")
-    ends = [min(parameters), max(parameters)]
+    ends = sorted({points["parameters"].min(), points["parameters"].max()})
     lower.set_yticks(ends, [f"{end:,}" for end in ends])
-    lower.minorticks_off()
     lower.set_ylabel("parameters")
     lower.set_xlabel(name, parse_math=False)
-    if min(values) > 0 and max(values) >= 10 * min(values):
+    values = np.unique(points["value"])
+    if values[0] > 0 and values[-1] >= 4 * values[0]:
         lower.set_xscale("log")
+    if len(values) <= 10:
         lower.set_xticks(values, [f"{value:g}" for value in values])
-        lower.minorticks_off()
+    lower.minorticks_off()
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        legend = figure.legend(
+            *upper.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=max(1, 60 // max(map(len, lines))),
+            frameon=False,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
+
+
+def _may_be_noise(points: pd.DataFrame) -> bool:
+    """Whether the means lie within two standard deviations of the seeds, or these are unknown."""
+    deviation = float(np.sqrt((points["deviation"] ** 2).mean()))  # NaN if unknown
+    return not np.ptp(points["mean"]) > 2 * deviation
+
+
+def _what_seeds_show(points: pd.DataFrame) -> str:
+    if len(points) == 1 or points["deviation"].isna().all():
+        return "One seed for each value: how much seeds differ is unknown"
+    if _may_be_noise(points):
+        return "All within two standard deviations of the seeds: no difference is shown"
+    return "Mean and standard deviation over seeds"

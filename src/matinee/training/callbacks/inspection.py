@@ -1,8 +1,8 @@
 """What TensorBoard shows of a run besides its curves.
 
-Text: the composed config, and sample recommendations by title. Figures: errors or ranks by rating,
-history and popularity. Projector: the embeddings of the best epoch with labels. HParams: what the config
-chooses, beside the metrics of validation and test.
+Text: the composed config, final metrics, and sample recommendations by title. Figures: errors or ranks by
+rating, history and popularity. Projector: the embeddings of the best epoch with labels. HParams: what the
+config chooses, beside the metrics of validation and test.
 """
 
 import re
@@ -19,17 +19,24 @@ import pandas as pd
 from torch import Tensor
 
 from matinee.contracts import DataModule, Network
-from matinee.display.metrics import shown_metrics
+from matinee.display.markdown import as_markdown, decimal
+from matinee.display.metrics import metric_title, shown_metrics
 from matinee.metrics import FloatArray
 from matinee.texts import table_cell, visible
 from matinee.training.callbacks.measured_run import MeasuredRun, RunCallback
 from matinee.training.loggers import TensorBoard
 
-# keys of a config that say what was trained; the others say where and how
+# keys of a config that say what was trained; the others say where, how fast and what else to measure
 CHOSEN = re.compile(
-    r"(split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|fused|T_max))|dataset$"
-    r"|data\.(?!eval_batch_size|segments|seed)|seed|trainer\.(max_epochs|precision)"
+    r"(split|model|loss|sampler|task|optimizer|scheduler)\b(?!.*(seed|fused|T_max|sparse|chunk_size))|seed"
+    r"|data\.(?!eval_|segments|seed|measure_train|item_column)|trainer\.(max_epochs|precision)"
 )
+MEASURING = re.compile(r"task\.(top_k|list_metrics|item_column)|task$")
+FIRST = ("model", "experiment", "lr", "embedding_dim", "seed")  # columns of the HParams tab
+FINAL = (
+    "with_best_epoch"  # begins the tags of what is shown once, below the curves of train and val
+)
+HEADLINES = ("rmse", "mrr")  # of the tasks, which may share a table
 PROJECTED = 10_000  # rows; the projector grows slow beyond
 
 
@@ -72,7 +79,7 @@ class Inspection(RunCallback):
                 texts = run.task.samples(run.datamodule, self.samples)
                 writer.add_text("recommendations", "\n\n".join(texts), epoch)
             for name, figure in run.task.figures(run.predictions, run.datamodule).items():
-                writer.add_figure(f"test/{name}", figure, epoch, close=False)
+                writer.add_figure(f"{FINAL}/{name}", figure, epoch, close=False)
             for name, (vectors, labels) in embeddings(run.task.network, run.datamodule).items():
                 written = Path(logger.log_dir) / f"{epoch:05d}" / name
                 shutil.rmtree(written, ignore_errors=True)  # a killed process may have left it
@@ -86,8 +93,16 @@ class Inspection(RunCallback):
             metrics = run.result["metrics"]
             shown = shown_metrics(run.task.headline)
             names = [f"{stage}/{name}" for name in shown for stage in ("val", "test")]
-            finals = {f"final/{name}": metrics[name] for name in names if name in metrics}
-            logger.log_hyperparams(hyperparameters(run.config), finals, epoch)
+            names = [name for name in names if name in metrics]
+            logger.log_metrics({f"{FINAL}/{name}": metrics[name] for name in names}, epoch)
+            others = [f"{stage}/{name}" for name in HEADLINES for stage in ("val", "test")]
+            columns = [f"{FINAL}/{name}" for name in dict.fromkeys([*names, *others])]
+            logger.log_trial(hyperparameters(run.config), FIRST, columns, epoch)
+            finals = {
+                "": [metric_title(n) for n in names],
+                "best epoch": [decimal(metrics[n]) for n in names],
+            }
+            writer.add_text("metrics", as_markdown(pd.DataFrame(finals)), epoch)
             logger.save()
 
 
@@ -98,7 +113,9 @@ def _boards(trainer: pl.Trainer) -> list[TensorBoard]:
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten what a config chooses: short names to plain values, targets by their last words.
 
-    A name is the last word of its key, or the whole key where two have that word.
+    A name is the last word of its key, or the whole key where two have that word. ``experiment`` is
+    the config's name without the data set, ``model`` its last part, and ``network`` the class. What is null
+    or empty is left out.
 
     Args:
         config: A config as plain values.
@@ -117,10 +134,17 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
                 visit(value, f"{name}.{key}" if name else str(key))
 
     visit(config, "")
-    chosen = {key: value for key, value in flat.items() if CHOSEN.match(key)}
+    chosen = {
+        "network" if key == "model" else key: value
+        for key, value in flat.items()
+        if CHOSEN.match(key) and not MEASURING.match(key) and value not in ("None", "[]", "{}", "")
+    }
     words = Counter(key.rpartition(".")[2] for key in chosen)
     short = {k: k.rpartition(".")[2] if words[k.rpartition(".")[2]] == 1 else k for k in chosen}
-    return {"experiment": config["name"], **{short[key]: chosen[key] for key in chosen}}
+    dataset = flat.get("dataset.name") or flat["dataset"]
+    experiment = str(config["name"]).removeprefix(f"{dataset}/")
+    named = {"model": Path(experiment).name, "experiment": experiment, "dataset": dataset}
+    return named | {short[key]: chosen[key] for key in chosen}
 
 
 def embeddings(

@@ -22,8 +22,8 @@ does not say how certain the rankings are; for that see the differences from the
 def agreement_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Compare the rankings of models under every two protocols with the same headline metric.
 
-    Models are the same if they have the same label. They are ranked by the headline metric on test,
-    rounded as in tables.
+    Models are the same if they have the same label and overrides. They are ranked by the headline metric
+    on test, rounded as in tables.
 
     Args:
         comparisons: One for each protocol.
@@ -54,7 +54,10 @@ def agreement_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def _test_values(comparison: Comparison) -> dict[str, float]:
     """Return how good each model is on test, higher for better, from the worst on validation to the best."""
     headline = comparison.headline
-    means = {group.label: group.mean(f"test/{headline.metric}") for group in comparison.groups}
+    means = {
+        " ".join([group.label, *comparison.shared]): group.mean(f"test/{headline.metric}")
+        for group in comparison.groups
+    }
     return {
         label: headline.goodness(round(mean, DECIMALS))
         for label, mean in means.items()

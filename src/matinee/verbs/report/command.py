@@ -24,7 +24,7 @@ def run(argv: list[str]) -> None:
     parser = _Parser(
         prog="matinee report",
         usage="matinee report [FOLDER...] [--agreement] [--save FOLDER] [--html FILE] [--pack FOLDER]\n"
-        "       matinee report --by KEY FOLDER...",
+        "       matinee report --by KEY[,KEY...] FOLDER...",
         description=HELP, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
@@ -49,9 +49,10 @@ def run(argv: list[str]) -> None:
         help="also compare the rankings of the models between protocols, by Kendall's tau",
     )  # fmt: skip
     parser.add_argument(
-        "--by", metavar="KEY",
-        help="tabulate the runs of one model by a config key, such as model.embedding_dim;\n"
-        "writes by_KEY.csv, .md and .png to the first folder",
+        "--by", metavar="KEY,...",
+        help="tabulate the runs of one model by config keys, such as model.embedding_dim or\n"
+        "model.embedding_dim,optimizer.lr (then the best first); writes by_KEY.csv, .md and .png\n"
+        "to the first folder",
     )  # fmt: skip
     asked = parser.parse_intermixed_args(argv)
     if asked.by is not None:
@@ -59,7 +60,7 @@ def run(argv: list[str]) -> None:
 
         if asked.save or asked.html or asked.pack or asked.agreement:
             raise MatineeError("--by cannot be combined with other options; leave them out.")
-        print(sweep(asked.folders, asked.by))
+        print(sweep(asked.folders, asked.by.split(",")))
         return
     from matinee.verbs.report.output import report
 

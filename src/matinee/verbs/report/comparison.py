@@ -54,6 +54,7 @@ class Comparison:
         protocol: What is the same in all runs, without the draw of the split.
         groups: The groups, from the worst on validation to the best.
         published: Published metrics on the same data and split, by model and metric.
+        shared: The overrides of all runs, which labels leave out; empty for a single group.
     """
 
     heading: str
@@ -61,6 +62,7 @@ class Comparison:
     protocol: Mapping[str, Any]
     groups: Sequence[RunGroup]
     published: Mapping[str, Mapping[str, float]]
+    shared: Sequence[str]
 
     @property
     def headline(self) -> Headline:
@@ -161,8 +163,14 @@ def _comparison(
     heading: str, dataset: str, protocol: Mapping[str, Any], by_seed: Iterable[Mapping[str, Run]]
 ) -> Comparison:
     sorted_runs = [sorted(runs.values(), key=lambda run: run.config["seed"]) for runs in by_seed]
-    groups = _with_unique_labels([RunGroup(runs[0].label, runs) for runs in sorted_runs])
-    comparison = Comparison(heading, dataset, protocol, groups, published(dataset, protocol))
+    every = [run.changes for runs in sorted_runs for run in runs]
+    shared = [entry for entry in every[0] if all(entry in changes for changes in every)]
+    shared = shared if len(sorted_runs) > 1 else []
+    groups = _with_unique_labels(
+        [RunGroup(runs[0].label_without(shared), runs) for runs in sorted_runs]
+    )
+    known = published(dataset, protocol)
+    comparison = Comparison(heading, dataset, protocol, groups, known, shared)
     headline = comparison.headline
 
     def goodness(group: RunGroup) -> float:
@@ -247,6 +255,8 @@ def protocol_facts(comparison: Comparison) -> dict[str, str]:
             facts[key] = str(value)
     if protocol.get("candidates", "").startswith("the rated pairs"):
         del facts["seen items"]
+    if comparison.shared:
+        facts["all runs"] = " ".join(comparison.shared)
     return facts
 
 

@@ -59,9 +59,18 @@ class Run:
         return headline_of(self.result)
 
     @property
+    def changes(self) -> list[str]:
+        """The overrides on top of the experiment or model that no heading or column names."""
+        return [entry for entry in self.overrides if not _is_named(entry)]
+
+    @property
     def label(self) -> str:
         """The name of the experiment or model, and the overrides on top of it."""
-        changes = [entry for entry in self.overrides if not _is_named(entry)]
+        return self.label_without(())
+
+    def label_without(self, known: Sequence[str]) -> str:
+        """Return the label without overrides that are known from elsewhere."""
+        changes = (entry for entry in self.changes if entry not in known)
         return " ".join([Path(str(self.config["name"])).name, *changes])
 
     def curve(self, metric: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Sweeps: metrics, size and training time of a model by the value of one config key."""
+"""Sweeps: metrics, size and training time of a model by the values of config keys."""
 
 import json
 import re
@@ -22,49 +22,60 @@ from matinee.verbs.report.runs import find_runs, without_seeds
 from matinee.verbs.report.tables import columns
 
 
-def sweep_table(folders: Sequence[Path], key: str) -> pd.DataFrame:
-    """Tabulate all finished runs below some folders by the value of one key of their configs.
+def sweep_table(folders: Sequence[Path], keys: Sequence[str]) -> pd.DataFrame:
+    """Tabulate all finished runs below some folders by the values of keys of their configs.
 
     Args:
         folders: Where to look, at any depth.
-        key: A dotted key with numbers for values, such as ``model.embedding_dim``.
+        keys: Dotted keys, such as ``model.embedding_dim``; the values of the first are numbers.
 
     Returns:
-        One row for each value, in ascending order. Columns: the key with its value; each metric with
-        its mean over runs, and ``METRIC sd`` with the standard deviation (NaN for one run);
-        ``parameters``; ``fit_seconds``, the median; ``runs``.
+        One row for each combination of values: of a single key in ascending order, of several the best
+        on validation first. Columns: the keys with their values; each metric with its mean over runs,
+        and ``METRIC sd`` with the standard deviation (NaN for one run); ``parameters``; ``fit_seconds``,
+        the median; ``runs``.
 
     Raises:
-        MatineeError: If a folder is missing, no run is found, a run has no such key, its value is not a
-            number, or the runs differ in other keys than this one and their seeds.
+        MatineeError: If a folder is missing, no run is found, a run has no such key, a value of the first
+            key is not a number, or the runs differ in other keys than these and their seeds.
     """
-    results: dict[float, dict[int, Any]] = defaultdict(dict)
+    results: dict[tuple[Any, ...], dict[int, Any]] = defaultdict(dict)
     rest: dict[str, tuple[Path, Any]] = {}
     for run in find_runs(folders)[0]:
-        value = flatten(run.config).get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise MatineeError(
-                f"{key} of {run.folder} is {value!r}; name a key whose values are numbers."
-            )
+        config = flatten(run.config)
+        for key in keys:
+            value, first = config.get(key), key == keys[0]
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is None or (first and not number):
+                what = "whose values are numbers" if first else "that all runs have"
+                raise MatineeError(f"{key} of {run.folder} is {value!r}; name a key {what}.")
         others = without_seeds(run.effective_config)
-        others.pop(key, None)
+        for key in keys:
+            others.pop(key, None)
         others["data"] = run.result["protocol"]["dataset"]["sha256"]
         rest.setdefault(json.dumps(others, sort_keys=True), (run.folder, others))
-        results[value][run.config["seed"]] = run.result  # of two runs of one seed, the later
+        values = tuple(config[key] for key in keys)
+        results[values][run.config["seed"]] = run.result  # of two runs of one seed, the later
     if len(rest) > 1:
         (one, first), (other, second), *_ = rest.values()
         differ = sorted(k for k in first | second if first.get(k) != second.get(k))
         raise MatineeError(
             f"{one} and {other} also differ in {', '.join(differ[:4])}; name runs that differ only in "
-            f"{key} and their seeds."
+            f"{', '.join(keys)} and their seeds."
         )
-    return pd.DataFrame(
-        [_row(key, value, list(results[value].values())) for value in sorted(results)]
+    ordered = sorted(results, key=lambda values: [(isinstance(v, str), v) for v in values])
+    table = pd.DataFrame(
+        [_row(dict(zip(keys, v, strict=True)), list(results[v].values())) for v in ordered]
     )
+    headline = headline_of(next(iter(results[ordered[0]].values())))
+    if len(keys) > 1 and headline.monitor in table:
+        table = table.sort_values(
+            headline.monitor, ascending=not headline.higher_is_better, kind="stable"
+        )
+    return table.reset_index(drop=True)
 
 
-def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {key: value}
+def _row(row: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
     for metric in columns(headline_of(results[0])):
         values = [run["metrics"][metric] for run in results if metric in run["metrics"]]
         if values:
@@ -80,12 +91,15 @@ def _row(key: str, value: float, results: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def sweep(folders: Sequence[Path], key: str) -> str:
+def sweep(folders: Sequence[Path], keys: Sequence[str]) -> str:
     """Write the table and the figure of a sweep to the first folder, as ``by_KEY.{csv,md,png}``.
+
+    The figure shows the headline metric on validation, by which a value is chosen, with a line for each
+    combination of the other keys.
 
     Args:
         folders: As in :func:`sweep_table`.
-        key: As there.
+        keys: As there.
 
     Returns:
         The table in Markdown.
@@ -93,8 +107,11 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     Raises:
         MatineeError: As :func:`sweep_table`, or if a file cannot be written.
     """
-    table = sweep_table(folders, key)
+    table = sweep_table(folders, keys)
+    key, *others = keys
     shown = pd.DataFrame({key: table[key].map("{:g}".format)})
+    for other in others:
+        shown[other] = table[other]
     metrics = [str(name) for name in table if f"{name} sd" in table]
     if not metrics:
         raise MatineeError("the runs record no metric that a table shows; name other runs.")
@@ -107,23 +124,28 @@ def sweep(folders: Sequence[Path], key: str) -> str:
     shown["fit s"] = table["fit_seconds"].map("{:.1f}".format)
     shown["runs"] = table["runs"]
     markdown = as_markdown(shown)
-    drawn = metrics[:2]  # the headline metric on validation and test
-    figure = sweep_curve(
-        key,
-        table[key].tolist(),
-        {
-            metric_title(m).split(" ", 1)[0]: (table[m].tolist(), table[f"{m} sd"].tolist())
-            for m in drawn
-        },
-        metric_title(drawn[0]).split(" ", 1)[1],
-        table["parameters"].tolist(),
-    )
-    stem = folders[0] / f"by_{re.sub(r'[^a-z0-9_]+', '_', key.rsplit('.', 1)[-1].lower())}"
+    drawn = metrics[0]
+    points = table.rename(columns={key: "value", drawn: "mean", f"{drawn} sd": "deviation"})
+    points = points.sort_values("value")
+    if others:
+        lines = {
+            ", ".join(f"{_last(k)} {value}" for k, value in zip(others, values, strict=True)): line
+            for values, line in points.groupby(others)
+        }
+    else:
+        lines = {"": points}
+    figure = sweep_curve(key, lines, metric_title(drawn))
+    stem = folders[0] / "_".join(["by", *map(_last, keys)])
     cells = table.rename(columns=lambda name: table_cell(str(name)))
     write_whole(stem.with_suffix(".csv"), lambda file: cells.to_csv(file, index=False))
     write_whole(stem.with_suffix(".md"), lambda file: file.write(f"{markdown}\n".encode()))
     save_figure(figure, stem.with_suffix(".png"))
     return markdown
+
+
+def _last(key: str) -> str:
+    """Return the last word of a key, as a part of a file name."""
+    return re.sub(r"[^a-z0-9_]+", "_", key.rsplit(".", 1)[-1].lower())
 
 
 def _mean_and_deviation(mean: float, deviation: float) -> str:
