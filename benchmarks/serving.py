@@ -89,9 +89,9 @@ def read_load(load: subprocess.Popen[str]) -> dict[str, float]:
     }
 
 
-def bare_batch(source: Source, rounds: int = 30) -> tuple[float, float]:
-    """Time one batch of the service in this process: seconds, and CPU seconds; medians."""
-    rng = np.random.default_rng(0)
+def bare_batch(source: Source, seed: int, rounds: int = 30) -> tuple[float, float]:
+    """Time one batch of new histories in this process: seconds, and CPU seconds; medians."""
+    rng = np.random.default_rng(seed)
     walls, cpus = [], []
     for _ in range(rounds):
         histories = rng.integers(1, len(source.raw_items) + 1, (BATCH, HISTORY))
@@ -139,11 +139,11 @@ def measure(argument: str, config: Any, options: argparse.Namespace) -> dict[str
             asking.get("/health")
             script = written_questions(source, Path(folder))
             read_load(start_load(url, script, 3))  # warm
-            before = bare_batch(source)
+            before = bare_batch(source, seed=0)
             cpu = cpu_seconds(service.pid)
             load = read_load(start_load(url, script, options.seconds))
             cpu = cpu_seconds(service.pid) - cpu
-            after = bare_batch(source)
+            after = bare_batch(source, seed=1)
             batch, batch_cpu = (statistics.mean(pair) for pair in zip(before, after, strict=True))
             sizes = dict(
                 re.findall(r"matinee_batch_(sum|count) (\S+)", asking.get("/metrics").text)

@@ -49,6 +49,11 @@ def changed(before: Callable[..., Tensor] | None = None, after: Any = None) -> t
     return Changed
 
 
+class ForgetsItsState(GRU):
+    def unroll(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Any]:
+        return super().unroll(inputs, self.initial_state(len(inputs)))
+
+
 class BothSides(nn.Module):
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
@@ -126,6 +131,7 @@ def narrow(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 ENCODERS: Broken = {
+    "forgets its state": (ForgetsItsState, "unroll from the state after a part gives other scores"),
     "next": (changed(after=lambda m, x: x.roll(-1, 1)), "sees the future in training mode"),
     "both sides": (BothSides, "sees the future"),
     "mean over positions": (changed(lambda m, x: x - x.mean(1, keepdim=True)), "sees the future"),

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from matinee.contracts import ClosedForm, Encoder, Ranker, SequenceNetwork
+from matinee.contracts import ClosedForm, Encoder, Ranker, RecurrentEncoder, SequenceNetwork
 from matinee.metrics import ranks
+from matinee.networks.carried_states import CarriedStates
 from matinee.networks.sequence_recommender import SequenceRecommender
 from matinee.testing.properties import (
     NUM_ITEMS,
@@ -38,7 +39,9 @@ def check_encoder(make: Callable[..., Encoder], knows_order: bool = True) -> Non
 
     The encoder is checked inside a
     :class:`matinee.networks.sequence_recommender.SequenceRecommender`; see
-    :func:`check_sequence_network` for the properties.
+    :func:`check_sequence_network` for the properties. One that is a
+    :class:`matinee.contracts.RecurrentEncoder` must also give the same scores when it continues a
+    history from a state.
 
     Args:
         make: Makes the encoder from ``embedding_dim``, which is 16, and also from ``num_users`` if
@@ -51,6 +54,8 @@ def check_encoder(make: Callable[..., Encoder], knows_order: bool = True) -> Non
     """
     encoder: Callable[..., Any] = make
     whole = partial(SequenceRecommender, encoder=encoder, embedding_dim=16)
+    with reproducible():
+        _check_continues(_untrained(whole))
     check_sequence_network(whole, knows_order)
 
 
@@ -168,6 +173,21 @@ def _check_next(network: Any, num_items: int) -> None:
             f"{name}: score_next returns other scores after the caller has changed the first ones; "
             "return a copy.",
         )
+
+
+@during("to continue histories from a state")
+@torch.no_grad()
+def _check_continues(network: SequenceRecommender) -> None:
+    if not isinstance(network.encoder, RecurrentEncoder):
+        return
+    histories, lengths, user_ids = _histories(4, 6), torch.tensor([6, 2, 5, 3]), torch.arange(4)
+    expected = network.score_next(histories, lengths, user_ids)
+    network.carried = CarriedStates(network.encoder)
+    network.score_next(histories, lengths - 1, user_ids)
+    require(
+        close(network.score_next(histories, lengths, user_ids)[:, 1:], expected[:, 1:]),
+        f"{name_of(network)}: unroll from the state after a part gives other scores than the whole history.",
+    )
 
 
 @during("to score histories of different sizes")

@@ -189,7 +189,8 @@ class RunSource(Source):
                 "service holds; use recommend, or serve another model."
             )
         encoder = getattr(network, "encoder", None)
-        if hasattr(network, "carried") and isinstance(encoder, RecurrentEncoder):
+        continues = hasattr(network, "carried") and not needs_times
+        if continues and isinstance(encoder, RecurrentEncoder):
             network.carried = CarriedStates(encoder)
         self.experiment = experiment
         interactions, task = experiment.datamodule.interactions, experiment.task
