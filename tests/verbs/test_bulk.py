@@ -87,7 +87,7 @@ def test_one_block_of_scores_is_held_at_a_time(
     queries = Queries.of_users(loaded.datamodule.interactions, np.arange(1, 30))
     for _ in recommending.ranked(loaded, queries):
         pass
-    for _ in similarity.neighbours(loaded, np.arange(1, 30), 3, "score"):
+    for _ in similarity.Comparison(loaded, "score").neighbours(np.arange(1, 30), 3):
         pass
     assert len(held) == 10
 

@@ -137,6 +137,43 @@ def test_weights_are_stored_once(export) -> None:
         assert manifest["files"][name]["bytes"] < 1.3 * weights
 
 
+@pytest.mark.parametrize(
+    "model", ["pooling model.embedding_dim=1024", *marked((), ("ease", "mf", "user_gru", "blend"))]
+)
+def test_int8_tables_are_small_and_the_manifest_says_what_they_cost(
+    export, tmp_path, model
+) -> None:
+    loaded, folder, manifest = export(model, weights="int8")
+    before = {name: tensor.clone() for name, tensor in loaded.task.state_dict().items()}
+    plain = command.write_artefact(loaded, folder, tmp_path / "float32", checks=1)
+    assert all(torch.equal(before[name], now) for name, now in loaded.task.state_dict().items())
+    costs = manifest["weights"]
+    assert (costs["stored"], plain["weights"]) == ("int8", {"stored": "float32"})
+    recorded = manifest["metrics"][costs["metric"]]
+    assert costs["run"] == pytest.approx(recorded, rel=1e-5)
+    for name in ("model.pt2", "model.onnx"):
+        assert costs[name] == pytest.approx(recorded, rel=0.03)
+        if "1024" in model:
+            assert manifest["files"][name]["bytes"] < 0.45 * plain["files"][name]["bytes"]
+    wide = parity.torch_answer(tmp_path / "float32" / "model.pt2")
+    inputs = {port["name"]: np.array([3, 4]) for port in manifest["inputs"]}
+    if "histories" in inputs:
+        inputs["histories"] = np.array([[0, 5, 6], [0, 7, 0]])
+        inputs["lengths"] = np.array([3, 2])
+    for answer in answers(folder).values():
+        scores, expected = answer(inputs), wide(inputs)
+        finite = np.isfinite(expected)
+        assert not np.array_equal(scores[finite], expected[finite])
+        np.testing.assert_allclose(scores[finite], expected[finite], atol=0.05, rtol=0.05)
+
+
+def test_int8_needs_a_table(export) -> None:
+    with pytest.raises(
+        Exception, match="Popularity has no table of items or users to store as int8"
+    ):
+        export("popularity", weights="int8")
+
+
 def test_what_users_met_can_be_left_out(export) -> None:
     _, folder, manifest = export("popularity", histories=False)
     assert "histories.npz" not in manifest["files"] and not (folder / "histories.npz").exists()
@@ -193,7 +230,11 @@ def test_the_command_prints_what_it_compared(finished, tmp_path: Path) -> None:
 
 def test_options_out_of_range(finished, tmp_path: Path) -> None:
     run = finished(*overrides("popularity"))
-    for option, sentence in (("checks=0", "checks is 0"), ("tolerance=1", "tolerance is 1")):
+    for option, sentence in (
+        ("checks=0", "checks is 0"),
+        ("tolerance=1", "tolerance is 1"),
+        ("weights=int4", "weights is 'int4'; choose float32 or int8"),
+    ):
         done = matinee("export", f"run={run}", f"output={tmp_path / 'a'}", option)
         assert sentence in failed(done)
 

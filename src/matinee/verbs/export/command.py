@@ -30,6 +30,7 @@ from matinee.verbs.export.artefact import (
     write_histories,
 )
 from matinee.verbs.export.programs import (
+    FLOAT32,
     NextItemProgram,
     Port,
     Program,
@@ -37,7 +38,9 @@ from matinee.verbs.export.programs import (
     onnx_program,
     program_of,
 )
+from matinee.verbs.export.weights import headline_values, with_int8_tables
 
+INT8 = "int8"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST_IN_ONE_FILE = 2**31 - 2**24  # bytes of weights; larger files of ONNX keep them in a second one
 
@@ -56,6 +59,7 @@ def export(config: Any) -> dict[str, Any]:
         checks=config.checks,
         tolerance=config.tolerance,
         histories=config.user_histories,
+        weights=config.weights,
     )
 
 
@@ -78,6 +82,7 @@ def write_artefact(
     checks: int = 1000,
     tolerance: float = 1e-4,
     histories: bool = True,
+    weights: str = FLOAT32,
 ) -> dict[str, Any]:
     """Write an artefact, atomically, after both programs have been compared with the run.
 
@@ -88,6 +93,8 @@ def write_artefact(
         checks: Number of random histories, or for a rating model of users, to compare; at least 1.
         tolerance: Largest difference of two scores, relative to the larger of 1 and the largest score.
         histories: Whether to include what each user met.
+        weights: ``float32``, or ``int8`` for tables of items and users in a quarter of the space. The
+            programs are then compared with the run of these weights, and the manifest says what they cost.
 
     Returns:
         The manifest.
@@ -100,7 +107,12 @@ def write_artefact(
         raise MatineeError(f"checks is {checks}; give a whole number of at least 1.")
     if not 0 < tolerance < 1:
         raise MatineeError(f"tolerance is {tolerance}; give a number above 0 and below 1.")
+    if weights not in (FLOAT32, INT8):
+        raise MatineeError(f"weights is {weights!r}; choose {FLOAT32} or {INT8}.")
     interactions, task = experiment.datamodule.interactions, experiment.task
+    program_of(task)  # refuse what cannot be exported in any form
+    if weights == INT8:
+        task = with_int8_tables(task)
     program = program_of(task)
     newest = _newest(experiment, program)
     with new_folder(output) as folder:
@@ -117,6 +129,7 @@ def write_artefact(
         agreement = parity.compare(
             task, answers, _cases(experiment, program, newest, checks), tolerance
         )
+        costs = headline_values(experiment, program, answers) if weights == INT8 else {}
         write_catalogue(folder / ITEMS, interactions.items, titles=True)
         write_catalogue(folder / USERS, interactions.users, titles=False)
         if histories:
@@ -133,6 +146,7 @@ def write_artefact(
             "users": interactions.num_users,
             "items": interactions.num_items,
             **_origin(experiment, run),
+            "weights": {"stored": weights, **costs},
             "parity": {"tolerance": tolerance, **agreement},
             "files": {
                 path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -146,6 +160,7 @@ def write_artefact(
 def parity_table(manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Lay out how the programs of a manifest agreed with the run: a row for each program."""
     found = {name: part for name, part in manifest["parity"].items() if isinstance(part, Mapping)}
+    costs = manifest["weights"]
     return pd.DataFrame(
         {
             "program": name,
@@ -153,6 +168,11 @@ def parity_table(manifest: Mapping[str, Any]) -> pd.DataFrame:
             "compared": part["rows"],
             "largest difference": f"{part['largest_difference']:.1e}",
             f"equal top {parity.TOP}": f"{part[f'equal_top_{parity.TOP}']:.2%}",
+            **(
+                {costs["metric"]: f"{costs[name]:.4f} (run: {costs['run']:.4f})"}
+                if name in costs
+                else {}
+            ),
         }
         for name, part in found.items()
     )
