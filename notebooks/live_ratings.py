@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 
 import matinee
+from matinee.data.catalogues import with_year
 
 # %matplotlib inline
 torch.set_num_threads(1)  # small models are fastest with one thread
@@ -46,7 +47,8 @@ run.metrics().loc[["val", "test"], ["rmse", "mae"]].round(4)
 
 # %%
 loaded = matinee.load_run(run)
-films = loaded.datamodule.interactions.items.set_index("raw_id")["title"]
+items = loaded.datamodule.interactions.items
+films = items.apply(with_year, axis=1).set_axis(items["raw_id"])
 mine = {50: 5, 172: 5, 181: 4, 313: 1, 245: 1, 294: 1, 96: 5, 195: 5}
 pd.DataFrame({"film": films.loc[list(mine)], "rating": list(mine.values())})
 
@@ -88,9 +90,8 @@ figure
 # at least 100 ratings take part.
 
 # %%
-table = loaded.datamodule.interactions
-counts = pd.Series(table.item_ids).value_counts()
-known = set(table.items.loc[counts.index[counts >= 100], "raw_id"])
+counts = pd.Series(loaded.datamodule.interactions.item_ids).value_counts()
+known = set(items.loc[counts.index[counts >= 100], "raw_id"])
 lists = {
     f"{count} ratings": answer[answer["item"].isin(known)]["item"].to_list()
     for count, answer in answers.items()
