@@ -22,6 +22,7 @@ from matinee.display.plotting import COLOURS
 from matinee.experiment.building import load_run
 
 DRAWS = 1000
+REFERENCE = "online_bias"
 
 
 def squared_errors(folder: Path) -> tuple[str, pd.DataFrame]:
@@ -82,19 +83,27 @@ def main(path: str, figure: str, *folders: str) -> None:
         low, high = np.quantile(drawn[label][:, -1] - drawn[labels[0]][:, -1], [0.025, 0.975])
         difference = rmse[label][-1] - rmse[labels[0]][-1]
         print(f"{label} - {labels[0]}: {difference:.4f} [{low:.4f}, {high:.4f}]")
-    picture = Figure(figsize=(8, 4.4), layout="constrained")
-    axes = picture.subplots()
+    picture = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    places = np.arange(len(names))
     for number, label in enumerate(labels):
-        places = np.arange(len(names)) + 0.08 * (number - (len(labels) - 1) / 2)
-        low, high = np.quantile(drawn[label][:, :-1], [0.025, 0.975], axis=0)
-        middle = rmse[label][:-1]
-        bars = np.abs((middle - low, high - middle))
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": "os^Dv"[number % 5]}
-        axes.errorbar(places, middle, bars, ms=3.5, lw=1, elinewidth=0.7, label=label, **style)
-    axes.set_xticks(np.arange(len(names)), names)
-    axes.set(xlabel="ratings of the user that the model has seen", ylabel="test RMSE (stars)")
-    axes.legend(ncols=3, fontsize=9)
-    picture.savefig(figure, dpi=110)
+        style = {"color": COLOURS[number % len(COLOURS)], "ms": 3.5, "lw": 1}
+        style |= {"marker": "os^DvPX*<"[number], "ls": "-" if number < len(COLOURS) else "--"}
+        left.plot(places, rmse[label][:-1], label=label, **style)
+        if number == 0:
+            ends = np.quantile(drawn[label][:, :-1], [0.025, 0.975], axis=0)
+            left.fill_between(places, *ends, color=style["color"], alpha=0.12, lw=0)
+        middle = (rmse[label] - rmse[REFERENCE])[:-1]
+        ends = np.quantile((drawn[label] - drawn[REFERENCE])[:, :-1], [0.025, 0.975], axis=0)
+        shift = 0.09 * (number - (len(labels) - 1) / 2)
+        right.errorbar(places + shift, middle, np.abs(ends - middle), elinewidth=0.8, **style)
+    for axes in (left, right):
+        axes.set_xticks(places, names)
+        axes.set_xlabel("ratings of the user that the model has seen")
+    left.set_ylabel("test RMSE (stars)")
+    right.set_ylabel(f"test RMSE minus that of {REFERENCE} (stars)")
+    picture.legend(*left.get_legend_handles_labels(), ncols=len(labels), loc="outside upper center")
+    picture.savefig(figure, dpi=90)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from matinee.training.tasks.live import LiveRatingTask, score_scale
 from matinee.verbs.overfit import overfit
 from matinee.verbs.predict import predict_ratings
 from matinee.verbs.recommend import recommend
+from matinee.verbs.serve.sources import Asked, RunSource
 
 Columns = dict[str, npt.NDArray[Any]]
 LISTENING = partial(ListeningNetwork, embedding_dim=8, init_std=0.5)
@@ -298,7 +299,9 @@ def test_a_live_run_is_trained_measured_and_asked(run: Any, table_overrides: lis
         other.set_index("item")["predicted_rating"],
     )
     assert not values[0].equals(values[1])  # a history has an order
-    assert len(recommend(loaded)) == 10  # of a newcomer who rated nothing
+    nothing = recommend(loaded)  # of a newcomer who rated nothing
+    assert len(nothing) == 10
+    assert nothing.equals(recommend(loaded, ratings={}))
     asked = recommend(loaded, user="u1", top_k=40, repeat=True).set_index("item")[
         "predicted_rating"
     ]
@@ -413,6 +416,14 @@ def test_a_joint_run_is_measured_and_asked_by_its_headline(run: Any) -> None:
     rated = [loaded.datamodule.interactions.encode_items([item])[0] for item in (100, 101)]
     asked = task.score_items(loaded.datamodule, newcomer(rated, [5.0, 1.0]))[0]
     assert first["score"].tolist() == asked.topk(5).values.tolist()
+    best = asked.argmax().item()
+    without = [
+        task.score_items(loaded.datamodule, newcomer(rated[kept], [stars]))[0][best]
+        for kept, stars in ((slice(1, 2), 1.0), (slice(0, 1), 5.0))
+    ]
+    falls = np.maximum([(asked[best] - score).item() for score in without], 0)
+    shares = RunSource(loaded).shares(Asked(0, np.array(rated), (5.0, 1.0)), best)
+    np.testing.assert_allclose(shares, falls / falls.sum(), atol=1e-4)
     assert 1 <= predict_ratings(loaded, ["u1"], [105])[0] <= 5
     figures = loaded.task.figures(measured.predictions, loaded.datamodule)
     assert {"by_history", "ranks", "ranks_by_history"} <= set(figures)

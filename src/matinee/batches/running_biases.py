@@ -1,6 +1,7 @@
 """Running biases: damped offsets of items and users, updated with every rating."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -75,8 +76,8 @@ class RunningBiases:
         users, items, values = user_ids.tolist(), item_ids.tolist(), deviations.tolist()
         counted: Sequence[bool] = [True] * len(users) if learned is None else learned.tolist()
         before = np.empty((len(users), 4), np.float32)
-        bounds = np.flatnonzero(np.diff(moments, prepend=moments[:1] - 1)).tolist()
-        for start, end in zip(bounds, [*bounds[1:], len(users)], strict=True):
+        begins = np.flatnonzero(np.diff(moments, prepend=moments[:1] - 1)).tolist()
+        for start, end in pairwise([*begins, len(users)]):
             states = [self.describe(users[row], items[row]) for row in range(start, end)]
             before[start:end] = states
             for row, (item_offset, user_offset, _, _) in zip(

@@ -48,9 +48,12 @@ class Asked:
     times: Ids | None = None
 
     def keep(self, places: Ids) -> Self:
-        """Ask with some of the items, without ratings."""
+        """Ask with some of the items."""
         times = None if self.times is None else self.times[places]
-        return replace(self, item_ids=self.item_ids[places], ratings=None, times=times)
+        ratings = None
+        if self.ratings is not None:
+            ratings = tuple(self.ratings[place] for place in places)
+        return replace(self, item_ids=self.item_ids[places], ratings=ratings, times=times)
 
 
 class Source(ABC):
