@@ -7,9 +7,10 @@ usage() {
 usage: launchers/05_movielens_sequence.sh [--fast] MODEL [TRIALS] [--sampler random|tpe] [--hash ID] [override...]
 
 Draws, trains and measures TRIALS (100) combinations for MODEL (attention, cnn, dnc, gru, lstm or
-pooling). Prints hash_ID, test and validation MRR, the best on validation first. The same command
+pooling). Prints hyperparameters, MRR and hash of each, the best on validation first. The same command
 resumes a search that was stopped or killed. --sampler tpe lets Optuna guide the search. --hash runs a
-recorded or published combination again and compares. --fast: three tiny runs on synthetic data.
+recorded or published combination again and compares; published metrics are shown on MovieLens 1M
+only. --fast: three tiny runs on synthetic data.
 Overrides are those of matinee search and of every run, such as seed=1 or dataset=ml-100k. Without a
 dataset it takes MovieLens 1M if available, else MovieLens 100K, and prints which.
 ACCELERATOR=auto|cpu|gpu|npu chooses the device (auto). DEVICES=n shares the work among n processes.

@@ -27,7 +27,7 @@ from matinee.errors import MatineeError
 from matinee.experiment import building, running
 from matinee.experiment.run_folder import read_result
 from matinee.training.tasks import NextItemTask, RatingTask
-from matinee.verbs.search.command import print_rows, search
+from matinee.verbs.search.command import print_rows, rerun, search
 from matinee.verbs.search.importance import LEAST_TRIALS, importances, slices
 from matinee.verbs.search.published import published_rows, published_space
 from matinee.verbs.search.records import Records
@@ -272,8 +272,9 @@ def test_the_table_ends_with_a_command_that_makes_the_best_run(
     output = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in undisturbed.decode().splitlines()[1:]]
     best = max(rows, key=lambda row: row["validation_mrr"])
-    table = [line.split("|")[1].strip() for line in output if line.startswith("|")]
-    assert table[0] == "hash" and table[2] == best["hash_ID"][:8] and table[22] == "hyperparameter"
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output if line[:1] == "|"]
+    assert table[0][-3:] == ["validation MRR", "test MRR", "hash"]
+    assert table[2][-1] == best["hash_ID"][:8] and table[22][0] == "hyperparameter"
     assert str(path) in output and str(path.with_suffix(".png")) in output
     program, verb, *overrides = shlex.split(output[-1])
     assert (program, verb) == ("matinee", "train")
@@ -292,9 +293,28 @@ def test_a_published_hash_can_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
         overrides=[*DATA, "+trainer.limit_train_batches=1"],
     )  # fmt: skip
     printed = capsys.readouterr()
-    assert "| validation_mrr |" in printed.out and " 0.0190 |" in printed.out
+    assert "| validation_mrr |" in printed.out
+    assert "0.0190" not in printed.out and "not shown, because it is on other data" in printed.out
     told = r"945213785f1412f8282351c34195d526: test_mrr 0\.\d{4}, validation_mrr 0\.\d{4}, [\d.]+ s"
     assert re.search(told, printed.err)
+
+
+def test_published_metrics_stand_beside_the_same_data_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "945213785f1412f8282351c34195d526"
+    row = {"test_mrr": 0.5, "validation_mrr": 0.25}
+    prepared = SimpleNamespace(
+        space=SimpleNamespace(model="cnn"),
+        metric_names=list(row),
+        run=lambda _: row,
+        folder=tmp_path / "ml-1m",
+        identity={"overrides": ["seed=1"]},
+    )
+    for override, is_shown in (("seed=1", True), ("data.length=50", False)):
+        prepared.identity["overrides"] = [override]
+        rerun(prepared, name, [])  # type: ignore[arg-type]
+        assert (" 0.0190 |" in capsys.readouterr().out) is is_shown
 
 
 def test_a_diverged_run_is_a_result_without_metrics(
@@ -312,7 +332,9 @@ def test_a_diverged_run_is_a_result_without_metrics(
         assert "NaN" in row["failure"] or "nan" in row["failure"]
     assert printed.err.count("trial ") == 2
     names = ("test_mrr", "validation_mrr")
-    shown = SimpleNamespace(folder=path.parent, metric_names=names, default=None)
+    stages = {name: name.replace("_", "/") for name in names}
+    shown = SimpleNamespace(folder=path.parent, metric_names=names, stages=stages, default=None)
+    shown.space = SimpleNamespace(over={})
     print_rows(shown, "pooling", [row])  # type: ignore[arg-type]
     assert "pooling: 1 combination on markov" in capsys.readouterr().out
     run_search(*options)
@@ -511,9 +533,9 @@ def test_a_grid_is_run_whole_and_its_best_can_be_trained(
     assert all(row["failure"] is None and not any("test" in key for key in row) for row in rows)
     best = min(rows, key=lambda row: row["validation_rmse"])  # a lower error is better
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output if line[:1] == "|"]
-    assert table[0] == ["hash", "validation_rmse", "optimizer.lr", "loss"]
-    assert table[2][0].startswith(best["hash_ID"][:8]) and len(table) == 2 + 5
-    assert sum(cells[0].endswith("(default)") for cells in table) == 1
+    assert table[0] == ["optimizer.lr", "loss", "validation RMSE", "hash"]
+    assert table[2][-1].startswith(best["hash_ID"][:8]) and len(table) == 2 + 5
+    assert sum(cells[-1].endswith("(default)") for cells in table) == 1
     assert f"the default has {rows[0]['validation_rmse']:.4f}" in "\n".join(output)
 
     commands = {0: [], best["trial"]: shlex.split(output[-1])[2:]}

@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {  # notebooks apply it with plt.rcParams.update(STYLE)
     "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlesize": "medium",
     "figure.constrained_layout.use": True,
     "figure.figsize": (7, 4.2),
     "legend.frameon": False,
@@ -91,10 +92,12 @@ def rating_errors(ratings: FloatArray, predictions: FloatArray) -> Figure:
         whiskerprops={"color": COLOURS[0]},
         capprops={"color": COLOURS[0]},
     )
-    labels = [f"{level:g}\n{len(error):,}" for level, error in zip(levels, errors, strict=True)]
+    labels = [
+        f"{level:g}\n{_short(len(error))}" for level, error in zip(levels, errors, strict=True)
+    ]
     axes.set_xticks(places, labels)
-    axes.set_xlabel("true rating, number of rows")
-    axes.set_title("Error by true rating: median, quartiles, 5 % and 95 %")
+    axes.set_xlabel("true rating; below it, the number of rows")
+    axes.set_title("Median, quartiles, 5 % and 95 % of the errors")
     return figure
 
 
@@ -127,14 +130,16 @@ def rank_histogram(ranks: FloatArray, num_items: int) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_title(f"Ranks of {len(ranks):,} targets among {num_items:,} items")
-    axes.legend(frameon=False)
+    _legend_below(figure)
     return figure
 
 
 def metric_by(
     counts: NDArray[np.integer], values: FloatArray, count_label: str, value_label: str
 ) -> Figure:
-    """Draw the mean of a metric by a count, in bins that double in width.
+    """Draw the mean of a metric by a count, in bins that double in width, with 95 % intervals.
+
+    A bin of one row has no interval. It is a hollow dot that no line joins.
 
     Args:
         counts: Counts, at least 0, (n,).
@@ -144,18 +149,24 @@ def metric_by(
     """
     figure, axes = _axes(count_label, value_label)
     bins = np.where(counts > 0, np.floor(np.log2(np.maximum(counts, 1))) + 1, 0).astype(int)
-    shown = np.unique(bins)
-    means = np.array([values[bins == b].mean() for b in shown])
-    errors = np.array([1.96 * values[bins == b].std() / np.sqrt((bins == b).sum()) for b in shown])
-    places = np.arange(len(shown))
-    axes.errorbar(places, means, errors, fmt="o-", capsize=3, color=COLOURS[0])
+    shown, sizes = np.unique(bins, return_counts=True)
+    groups = [values[bins == number] for number in shown]
+    means = np.array([group.mean() for group in groups])
+    places, joined = np.arange(len(shown)), sizes > 1
+    errors = [1.96 * group.std(ddof=1) / np.sqrt(len(group)) for group in groups if len(group) > 1]
     axes.axhline(values.mean(), color="0.6", linestyle="--", linewidth=1, label="mean of all")
-    labels = [_doubling(b) + f"\n{(bins == b).sum():,}" for b in shown.tolist()]
-    axes.set_xticks(places, labels, fontsize=8)
-    axes.set_xlabel(f"{count_label}, number of rows")
-    title = f"{value_label} by {count_label}, with 95 % intervals"
-    axes.set_title(title[0].upper() + title[1:])
-    axes.legend(frameon=False)
+    axes.errorbar(
+        places[joined], means[joined], errors, fmt="o-", capsize=3, color=COLOURS[0], label="mean"
+    )
+    if not joined.all():
+        hollow: Any = {"markerfacecolor": "none", "color": COLOURS[0], "label": "a single row"}
+        axes.plot(places[~joined], means[~joined], "o", **hollow)
+    least = [0, *(2**number for number in range(int(shown[-1]) + 1))]
+    labels = [f"{_short(least[n])}\n{_short(size)}" for n, size in zip(shown, sizes, strict=True)]
+    axes.set_xticks(places, labels, fontsize=9 if len(shown) <= 12 else 7)
+    axes.set_xlabel(f"{count_label}, up to the next mark;\nbelow it, the number of rows")
+    axes.set_title(f"{value_label[0].upper()}{value_label[1:]}: mean and 95 % interval")
+    _legend_below(figure)
     return figure
 
 
@@ -196,15 +207,25 @@ def histogram(values: FloatArray, x_label: str) -> Figure:
     return figure
 
 
-def _doubling(number: int) -> str:
-    if number < 2:
-        return str(number)
-    return f"{2 ** (number - 1)}-{2**number - 1}"
+def _short(number: int) -> str:
+    """Write a number of rows with at most four characters, such as 938, 1.5k and 18k."""
+    for power, unit in ((6, "M"), (3, "k")):
+        if number >= 10**power:
+            count = number / 10**power
+            return f"{count:.{1 if count < 9.95 else 0}f}".removesuffix(".0") + unit
+    return str(number)
+
+
+def _legend_below(figure: Figure) -> None:
+    """Explain the lines outside of the axes, where nothing is drawn."""
+    entries = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """Create a figure that TensorBoard shows at two thirds of its size."""
     with rc_context(STYLE):
-        figure = Figure()
+        figure = Figure(figsize=(5.2, 3.6))
         axes = figure.add_subplot()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -7,8 +7,12 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from matinee.display import plotting
 from matinee.verbs.report import figures
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import report
@@ -163,15 +167,17 @@ BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 in_browser = pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+WIDTHS = {1280: "a desktop", 688: "a printed sheet", 400: "a phone"}
 FRAMES = """<!DOCTYPE html><title>frames</title><body><script>
 const found = {};
 addEventListener("message", (event) => {
   found[event.data.width] = event.data;
   document.body.dataset.found = JSON.stringify(found);
 });
-</script>
-<iframe src="page.html" width="1280" height="900" style="border: 0"></iframe>
-<iframe src="page.html" width="400" height="900" style="border: 0"></iframe>"""
+</script>""" + "".join(
+    f'<iframe src="page.html" width="{width}" height="900" style="border: 0"></iframe>'
+    for width in WIDTHS
+)
 PROBE = """<script>
 addEventListener("load", () => {
   const table = document.querySelector("table");
@@ -184,14 +190,25 @@ addEventListener("load", () => {
   };
   for (const title of ["fit s", "fit s", "model"]) { click(title); found.orders.push(models()); }
   found.sorted = table.querySelectorAll("[aria-sort=ascending]").length;
-  const texts = [...document.querySelectorAll("svg")].flatMap((svg) => {
-    const edge = svg.getBoundingClientRect();
-    return [...svg.querySelectorAll("text")].map((text) => {
-      const box = text.getBoundingClientRect();
-      return Math.max(edge.left - box.left, box.right - edge.right);
+  found.broken = [];
+  const overlap = (a, b) => {
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    return wide > 1 && high > 0.3 * Math.min(a.height, b.height);
+  };
+  const check = (elements, inside) => {
+    const boxes = elements.filter((one) => one.textContent.trim() && one.checkVisibility())
+      .map((one) => [one.textContent.trim(), one.getBoundingClientRect()]);
+    boxes.forEach(([text, box], index) => {
+      if (inside && (box.left < inside.left - 1 || box.right > inside.right + 1))
+        found.broken.push(`${text} is cut`);
+      for (const [other, place] of boxes.slice(index + 1))
+        if (overlap(box, place)) found.broken.push(`${text} is on ${other}`);
     });
-  });
-  found.cut = Math.max(...texts);
+  };
+  check([...document.querySelectorAll("h1, h2, h3, p, dt, dd, li, td, th, figcaption, summary")]);
+  for (const svg of document.querySelectorAll("svg"))
+    check([...svg.querySelectorAll("text")], svg.getBoundingClientRect());
   parent.postMessage(found, "*");
 });
 </script>"""
@@ -227,21 +244,50 @@ def test_no_other_script_runs(reference_page: Path, tmp_path: Path) -> None:
     assert "<title>matinee report</title>" in document and len(console) == 1
 
 
+def every_figure() -> dict[str, Figure]:
+    """Draw every figure of the package with as many and as long labels as they may get."""
+    rng = np.random.default_rng(0)
+    counts, errors = rng.integers(0, 2**15, 9000), rng.normal(size=9000)
+    counts[0] = 1  # the only one in its bin
+    stars = rng.integers(1, 6, 9000).astype(float)
+    line = pd.DataFrame({"value": 2 ** np.arange(8), "mean": 0.5, "deviation": 0.1})
+    line["parameters"] = line["value"] * 12_345
+    rates = np.geomspace(1e-6, 1, 99)
+    return {
+        "by": plotting.metric_by(counts, errors**2, "times the item is in train", "squared error"),
+        "errors": plotting.rating_errors(stars, stars + errors),
+        "halves": plotting.rating_errors(stars / 2 - (counts % 2) / 4, stars + errors),
+        "ranks": plotting.rank_histogram(np.sort(counts + 1.0), 2**15),
+        "tail": plotting.long_tail(np.sort(counts)[::-1] + 1, "users, the most active first"),
+        "histogram": plotting.histogram(stars, "rating"),
+        "rates": plotting.learning_rate_curve(rates, rates, rates, 50, 0.003),
+        "sweep": plotting.sweep_curve(
+            "model.embedding_dim", {"loss mse": line, "loss huber": line}, "validation RMSE"
+        ),
+    }
+
+
 @in_browser
 def test_the_page_fits_and_its_tables_sort(reference_page: Path, tmp_path: Path) -> None:
-    """On a desktop and on a phone; these are frames, because windows cannot be so narrow."""
+    """On a desktop, on paper and on a phone; frames, because windows cannot be so narrow.
+
+    No text is cut or lies on another one, in the page and in the figures of TensorBoard.
+    """
     text = re.sub(r"<meta http-equiv[^>]*>", "", reference_page.read_text())
-    (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"))
+    assert "@media print" in text
+    text = text.replace("@media print", "@media (width: 688px)")
+    drawn = (f"<figure>{plotting.as_svg(f, name)}</figure>" for name, f in every_figure().items())
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"{''.join(drawn)}{PROBE}</body>"))
     (tmp_path / "frames.html").write_text(FRAMES)
     document, console = browse(tmp_path / "frames.html")
     assert console == []
     quoted = re.search(r'data-found="([^"]*)"', document)
     assert quoted is not None
     every = json.loads(quoted[1].replace("&quot;", '"'))
-    assert set(every) == {"1280", "400"}
+    assert set(every) == set(map(str, WIDTHS))
     for width, found in every.items():
         assert found["needed"] <= int(width) and found["asked"] == 0
-        assert found["cut"] <= 1, "a label reaches out of its figure"
+        assert found["broken"] == [], WIDTHS[int(width)]
         before, ascending, descending, by_name = found["orders"]
         assert before[0] == "blend" and before[-1] == "popularity"
         assert ascending == descending[::-1] and ascending[:2] == ["popularity", "markov"]

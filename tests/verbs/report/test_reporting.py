@@ -56,7 +56,7 @@ def test_overrides_are_part_of_the_label(run, tmp_path: Path) -> None:
     assert "| mf trainer.max_epochs=2 loss=huber |" in report([tmp_path / "b"])  # a single row
 
 
-def test_published_metrics_are_shown_for_the_same_data_and_split_only() -> None:
+def test_published_metrics_are_shown_for_the_same_data_and_protocol_only() -> None:
     every = OmegaConf.load(config_dir() / "published.yaml")["ml-100k"]
     protocol = {
         "dataset": {"sha256": every.sha256},
@@ -66,6 +66,11 @@ def test_published_metrics_are_shown_for_the_same_data_and_split_only() -> None:
     protocol["split"]["options"] = {"quantile": 0.5}
     assert published("ml-100k", protocol) == {}
     protocol["split"]["options"] = {"quantile": 0.8}
+    options = {"validation_share": 0.1, "test_share": 0.2}
+    protocol["split"] = {"name": "user_based", "options": options}
+    protocol |= {"windows": {"length": 10, "stride": 10}, "filter_seen": False}
+    assert published("ml-100k", protocol)["pooling"] == {"test/mrr": 0.0416}
+    assert published("ml-100k", protocol | {"filter_seen": True}) == {}
     protocol["dataset"]["sha256"] = "other"
     assert published("ml-100k", protocol) == {}
 

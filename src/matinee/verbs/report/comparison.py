@@ -286,12 +286,13 @@ def _span(counts: Iterable[int]) -> str:
 
 
 def published(dataset: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return published metrics by model and metric, if they are for the same data and split."""
+    """Return published metrics by model and metric, if they are for the same data, split and rules."""
     every: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "published.yaml"))
     known = every.get(dataset, {})
     split = known.get(protocol["split"]["name"], {})
     same_data = known.get("sha256") == protocol["dataset"]["sha256"]
-    if not same_data or split.get("options") != protocol["split"]["options"]:
+    same_rules = all(protocol.get(rule) == kept for rule, kept in split.get("rules", {}).items())
+    if not same_data or split.get("options") != protocol["split"]["options"] or not same_rules:
         return {}
     metrics: dict[str, dict[str, float]] = split["figures"]
     return metrics

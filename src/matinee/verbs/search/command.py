@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from matinee.config.suggesting import suggest
 from matinee.display.markdown import as_markdown, decimal
+from matinee.display.metrics import metric_title
 from matinee.display.plotting import save_figure
 from matinee.errors import MatineeError
 from matinee.verbs.search.importance import LEAST_TRIALS, importances, slices
@@ -19,6 +20,10 @@ from matinee.verbs.search.spaces import Hyperparameters, hash_id, written
 from matinee.verbs.search.trials import Search, prepare
 
 SHOWN_HASH = 8  # characters of a hash in tables
+PUBLISHED_ON = (
+    "ml-1m"  # the data set of the published searches, which have the protocol of the spaces
+)
+MEASURED = ("dataset.", "split", "data.", "task")  # overrides that change the data or the protocol
 
 
 def search(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -106,18 +111,25 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
         "now": [decimal(row[metric]) for metric in names],
         "recorded": [decimal(recorded.get(name, {}).get(metric)) for metric in names],
     }
-    if prepared.space.model:
-        table["published"] = [decimal(published.get(name, {}).get(metric)) for metric in names]
+    comparable = prepared.folder.name == PUBLISHED_ON and not any(
+        override.lstrip("+~").startswith(MEASURED) for override in prepared.identity["overrides"]
+    )
+    if name in published and comparable:
+        table["published"] = [decimal(published[name][metric]) for metric in names]
     print(as_markdown(pd.DataFrame(table)))
     if name in published:
-        print(f"published: {published[name]['source']}")
+        source = published[name]["source"]
+        unlike = (
+            "" if comparable else "; not shown, because it is on other data or another protocol"
+        )
+        print(f"published: {source}{unlike}")
     if name in recorded:
         same = all(row[metric] == recorded[name][metric] for metric in names)
         print("identical to the record, to the last bit" if same else "not the record")
 
 
 def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
-    """Print the trials with the hyperparameters that differ, the best on validation first."""
+    """Print the searched hyperparameters that differ and the metrics, the best on validation first."""
     done = _done(prepared, rows)
     failed = [row for row in rows if row["failure"] not in (None, PRUNED)]
     pruned = sum(row["failure"] == PRUNED for row in rows)
@@ -126,12 +138,16 @@ def print_rows(prepared: Search, title: str, rows: Sequence[Row]) -> None:
         name
         for name in dict.fromkeys(name for one in every for name in one)
         if len({json.dumps(one.get(name)) for one in every}) > 1
+        and name in prepared.space.over  # others follow from these
     ]
     table = [
         {
-            "hash": row["hash_ID"][:SHOWN_HASH] + " (default)" * _is_default(prepared, row),
-            **{metric: decimal(row[metric]) for metric in prepared.metric_names},
             **{name: _cell(row["hyperparameters"].get(name)) for name in keys},
+            **{
+                metric_title(prepared.stages[metric]): decimal(row[metric])
+                for metric in reversed(prepared.metric_names)  # that of validation first
+            },
+            "hash": row["hash_ID"][:SHOWN_HASH] + " (default)" * _is_default(prepared, row),
         }
         for row in (*done, *failed)
     ]
@@ -168,8 +184,9 @@ def print_best(prepared: Search, rows: Sequence[Row]) -> None:
         return
     best, metric = done[0], prepared.metric_names[-1]
     values = " ".join(prepared.space.overrides(best["hyperparameters"]))
+    title = metric_title(prepared.stages[metric])
     print(
-        f"\nbest on validation, {best['hash_ID'][:SHOWN_HASH]}: {metric} {decimal(best[metric])}, {values}"
+        f"\nbest on validation, {best['hash_ID'][:SHOWN_HASH]}: {title} {decimal(best[metric])}, {values}"
     )
     for row in rows:
         if not _is_default(prepared, row):
