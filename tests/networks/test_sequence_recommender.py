@@ -132,7 +132,6 @@ def test_ids_out_of_range_are_named(bad_id: int) -> None:
         ({"embedding_dim": 0}, "embedding_dim is 0; give a whole number of at least 1"),
         ({"dropout": 1.0}, r"dropout is 1\.0; give a share in \[0, 1\)"),
         ({"dropout": -0.1}, r"dropout is -0\.1"),
-        ({"cosine_scale": 0.0}, r"cosine_scale is 0\.0; give a number above 0"),
     ],
 )
 def test_options_out_of_range_are_named(options: dict, sentence: str) -> None:
@@ -152,24 +151,6 @@ def test_an_untied_recommender_scores_by_a_second_table() -> None:
     assert recommender(GRU).state_dict().keys() < network.state_dict().keys()
     with pytest.raises(ValueError, match="tied is False and UserFactors reads no items"):
         recommender(UserFactors, tied=False)
-
-
-def test_cosine_scores_do_not_depend_on_lengths() -> None:
-    check_sequence_network(
-        partial(SequenceRecommender, encoder=GRU, embedding_dim=16, cosine_scale=3.0)
-    )
-    network = recommender(GRU, tied=False, cosine_scale=3.0)
-    plain = recommender(GRU, tied=False)
-    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "log_scale"})
-    histories = random_histories(3, 6)
-    directions = plain.represent(histories).unsqueeze(2), network.output_embeddings.weight
-    scores = network.score_all(network.represent(histories))[..., 1:]
-    expected = 3 * torch.cosine_similarity(*directions, dim=-1)[..., 1:]
-    torch.testing.assert_close(scores, expected)  # the biases are 0
-    with torch.no_grad():
-        network.output_embeddings.weight.mul_(2)
-    again = network.score_all(network.represent(histories))[..., 1:]
-    torch.testing.assert_close(again, scores)
 
 
 @pytest.mark.parametrize("shared", [False, True])

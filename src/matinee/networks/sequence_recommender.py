@@ -7,7 +7,6 @@ other rows of the batch therefore never change a score. The row ``[0, a, b]`` ha
 representations, before ``a``, after ``a`` and after ``b``, so it makes three predictions.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -43,12 +42,10 @@ class SequenceRecommender(nn.Module):
             then produce sparse gradients; scoring the whole catalogue still produces dense ones.
         tied: Whether the items are scored by the embeddings that the encoder reads, or by a second
             table.
-        cosine_scale: Above 0: items are scored by cosines instead of inner products, times a trained
-            factor that begins with this value (Wang et al., NormFace, ACM MM 2017, section 3.2).
 
     Raises:
-        ValueError: If ``num_items``, ``embedding_dim``, ``dropout`` or ``cosine_scale`` is out of range,
-            or if ``tied`` is false and the encoder ignores the history.
+        ValueError: If ``num_items``, ``embedding_dim`` or ``dropout`` is out of range, or if ``tied`` is
+            false and the encoder ignores the history.
     """
 
     carried: CarriedStates | None = None  # set by a service, which asks for growing histories
@@ -63,7 +60,6 @@ class SequenceRecommender(nn.Module):
         num_users: int = 0,
         sparse: bool = False,
         tied: bool = True,
-        cosine_scale: float | None = None,
     ) -> None:
         super().__init__()
         check_sizes(num_items=num_items)
@@ -84,11 +80,6 @@ class SequenceRecommender(nn.Module):
                     f"tied is False and {made.__name__} reads no items; set it to true."
                 )
             self.output_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
-        self.log_scale = None
-        if cosine_scale is not None:
-            if not 0 < cosine_scale < float("inf"):
-                raise ValueError(f"cosine_scale is {cosine_scale}; give a number above 0 or null.")
-            self.log_scale = nn.Parameter(torch.tensor(math.log(cosine_scale)))
 
     def represent(
         self, histories: Tensor, user_ids: Tensor | None = None, times: Tensor | None = None
@@ -117,13 +108,7 @@ class SequenceRecommender(nn.Module):
             )
         if self.needs_times:
             context.append(torch.zeros_like(histories) if times is None else times)
-        return self._scaled(self.encoder(inputs, *context))
-
-    def _scaled(self, encoded: Tensor) -> Tensor:
-        """Give representations the length by which cosines are multiplied, if items are scored so."""
-        if self.log_scale is None:
-            return encoded
-        return F.normalize(encoded, dim=-1) * self.log_scale.exp()
+        return self.encoder(inputs, *context)  # type: ignore[no-any-return]
 
     def score_next(
         self, histories: Tensor, lengths: Tensor, user_ids: Tensor, times: Tensor | None = None
@@ -140,12 +125,11 @@ class SequenceRecommender(nn.Module):
     ) -> Tensor:
         """Represent the last positions of histories, (batch, dim), from the states that are kept."""
         rows = [row[:length] for row, length in zip(histories, lengths.tolist(), strict=True)]
-        encoded = carried.last(
+        return carried.last(
             [row.numpy() for row in rows],
             lambda number, first: _rows(self.item_embeddings, rows[number][first:]),
             user_ids if self.needs_users else None,
         )
-        return self._scaled(encoded)
 
     def tables(self) -> dict[str, Tensor]:
         """Return the embeddings of the items, and those of the users if the encoder needs users."""
@@ -157,17 +141,13 @@ class SequenceRecommender(nn.Module):
         """Return the table that scores the items."""
         return self.item_embeddings if self.tied else self.output_embeddings
 
-    def _weights(self, embeddings: Tensor) -> Tensor:
-        """Return what representations are multiplied by, given embeddings of candidates, (..., dim)."""
-        return embeddings if self.log_scale is None else F.normalize(embeddings, dim=-1)
-
     def item_table(self) -> tuple[Tensor, Tensor]:
         """Return the item weights, (num_items + 1, dim), and the item biases, (num_items + 1,).
 
         Row 0 belongs to the padding. It is not a candidate, so leave it out when you score with the
         table.
         """
-        return self._weights(self._candidates.weight), self.item_biases.weight.squeeze(-1)
+        return self._candidates.weight, self.item_biases.weight.squeeze(-1)
 
     def score(self, representations: Tensor, item_ids: Tensor) -> Tensor:
         """Score chosen items for each representation.
@@ -183,7 +163,7 @@ class SequenceRecommender(nn.Module):
         Raises:
             IndexError: See :meth:`represent`.
         """
-        weights = self._weights(_rows(self._candidates, item_ids))  # (..., dim) or (..., k, dim)
+        weights = _rows(self._candidates, item_ids)  # (..., dim) or (..., k, dim)
         biases = self.item_biases(item_ids).squeeze(-1)
         if weights.dim() == representations.dim():
             products = (weights * representations).sum(-1)
