@@ -31,6 +31,7 @@ from matinee.verbs.serve.sources import ArtefactSource, Asked, RunSource, Source
 SEQUENCE = ("model=markov", "split=user_based", "data=sequence", "task=next_item", "loss=softmax")
 GRU = ("model=gru", "model.embedding_dim=8", "data.eval_length=6", "data.eval_targets=last",
        "data=sequence", "task=next_item", "loss=softmax", "split=leave_last_out")  # fmt: skip
+JOINT = ("model=joint", "task=joint", "task.headline=mrr", "data=live", "split=chronological")
 LISTENING = ("model=listening", "data=live", "task=live", "split=chronological")
 ROOT = Path(__file__).parents[2]
 NASTY = '<img src=x onerror="document.title=1">'
@@ -105,10 +106,14 @@ def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
     assert answer["ratings"] == pytest.approx(expected.tolist())
 
 
-@pytest.mark.parametrize("kind", ["history", "ratings"])
-def test_one_more_item_takes_one_step(finished: Callable[..., Path], kind: str) -> None:
-    """A gru that is evaluated on the newest five items, and one that listens to all ratings."""
-    folder = finished(*(GRU if kind == "history" else LISTENING))
+@pytest.mark.parametrize(
+    ("run", "kind"), [(GRU, "history"), (LISTENING, "ratings"), (JOINT, "ratings")]
+)
+def test_one_more_item_takes_one_step(
+    finished: Callable[..., Path], run: tuple[str, ...], kind: str
+) -> None:
+    """A gru that is evaluated on the newest five items, and two that listen to all ratings."""
+    folder = finished(*run)
     fresh, source = building.load_run(folder), RunSource(building.load_run(folder))
     asking, steps = Asking(source), [0]
     met = [104, 120, 101, 133, 109, 117, 102]
@@ -157,6 +162,20 @@ def test_why_leaves_one_item_out_at_a_time(loaded) -> None:
     found = {one["item"]: one["share"] for one in answer}
     for met, fall in zip(history, falls, strict=True):
         assert found[met] == pytest.approx(fall / max(falls.sum(), 1e-9), abs=1e-5)
+
+
+def test_a_model_that_ranks_after_ratings_needs_them(finished: Callable[..., Path]) -> None:
+    asking = Asking(RunSource(building.load_run(finished(*JOINT))))
+    ratings = [{"item": item, "rating": stars} for item, stars in ((103, 5.0), (110, 1.0))]
+    assert asking.get("/health").json()["rating_scale"] == [1.0, 5.0]
+    outside = {"ratings": [{"item": 103, "rating": 1e30}]}
+    assert "outside the scale" in asking.post("/recommend", json=outside).json()["error"]
+    item = asking.post("/recommend", json={"ratings": ratings}).json()["items"][0]["item"]
+    shares = asking.post("/why", json={"ratings": ratings, "item": item}).json()["items"]
+    assert {one["item"] for one in shares} == {103, 110}
+    unexplained = asking.post("/why", json={"user": "u7", "item": item})
+    assert unexplained.status_code == 422 and "give ratings" in unexplained.text
+    assert sum(one["share"] for one in shares) == pytest.approx(1)
 
 
 def test_an_item_that_is_not_in_train_is_like_no_other(rated, monkeypatch) -> None:

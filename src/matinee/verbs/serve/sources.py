@@ -49,10 +49,9 @@ class Asked:
 
     def keep(self, places: Ids) -> Self:
         """Ask with some of the items."""
+        rated = self.ratings
+        ratings = None if rated is None else tuple(rated[place] for place in places.tolist())
         times = None if self.times is None else self.times[places]
-        ratings = None
-        if self.ratings is not None:
-            ratings = tuple(self.ratings[place] for place in places)
         return replace(self, item_ids=self.item_ids[places], ratings=ratings, times=times)
 
 
@@ -63,7 +62,7 @@ class Source(ABC):
         name: What the model is called.
         ranks: Whether the model ranks next items; otherwise it predicts ratings.
         reads: What it can use of a newcomer: ``history``, ``ratings`` or neither.
-        rating_scale: Lowest and highest rating; None if the model ranks.
+        rating_scale: Lowest and highest rating; None if the model knows no ratings.
         raw_items: Raw ids of the items; index 0 is item 1.
         titles: Their titles.
     """
@@ -160,7 +159,14 @@ class Source(ABC):
 
         A ranking model answers once more without each item; its share is how far the score falls. A model
         of ratings compares the items themselves.
+
+        Raises:
+            MatineeError: If the model reads ratings and a user of the data asks, or it cannot compare items.
         """
+        if self.ranks and self.reads == "ratings" and asked.ratings is None:
+            raise MatineeError(
+                "this model explains what it recommends after ratings; give ratings."
+            )
         if self.ranks:
             every = np.arange(len(asked.item_ids))
             questions = [asked, *(asked.keep(np.delete(every, place)) for place in every)]
@@ -200,7 +206,7 @@ class RunSource(Source):
         self.name = str(experiment.config.name)
         self.ranks = task.score_name == "score"
         self.reads = task.newcomer_inputs[0]
-        self.rating_scale = None if self.ranks else interactions.rating_scale
+        self.rating_scale = interactions.rating_scale if self.reads == "ratings" else None
         self.raw_items = interactions.items["raw_id"].tolist()
         self.titles = [with_year(row) for _, row in interactions.items.iterrows()]
         histories = Histories.from_rows(interactions, np.arange(len(interactions)))
