@@ -1,5 +1,6 @@
 """The command line: its output, its exit status, and what it leaves behind."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,9 @@ def test_a_multirun_runs_all_and_fails_if_one_does(
     assert done.returncode == 1
     assert "item_damping is -1" in done.stderr
     assert len(list(tmp_path.rglob("result.json"))) == 2
+    started = re.findall(r"^run (\d) of 3(, about [\d:]+ left)?$", done.stderr, re.MULTILINE)
+    assert [number for number, _ in started] == ["1", "2", "3"]
+    assert [bool(left) for _, left in started] == [False, True, True]
 
 
 @pytest.mark.parametrize(

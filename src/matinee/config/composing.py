@@ -3,11 +3,13 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from matinee.config.checking import check_config, parameters_of
 from matinee.config.folders import config_dir
@@ -32,6 +35,7 @@ UNCOMPOSED = (  # raised for wrong overrides
     RecursionError,
 )
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # other launchers pickle
+IN_ORDER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 REFUSED = (
     "config_name",
     "config_path",
@@ -111,6 +115,16 @@ def _name_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequenc
     config.name = f"{choices.get('dataset')}/{named}"
 
 
+def _place(done: int, overrides: Sequence[str], seconds: float) -> str:
+    """Say which run of a multirun starts, and how long the rest takes if it is like the runs so far."""
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides(list(overrides))
+    total = sum(map(len, BasicSweeper.split_arguments(parsed, None)))
+    left = seconds / done * (total - done) if done else None
+    rest = "" if left is None else f", about {tqdm.format_interval(left)} left"
+    return f"run {done + 1} of {total}{rest}"
+
+
 def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) -> None:
     """Compose ``configs/VERB.yaml`` with the overrides and call ``task`` with each config.
 
@@ -133,13 +147,17 @@ def with_config(verb: str, argv: list[str], task: Callable[[DictConfig], None]) 
     failures: list[MatineeError] = []
     stopped: list[Stopped] = []
     composed = False
+    started = 0.0
 
     def run(config: DictConfig) -> None:
-        nonlocal composed
-        composed = True
+        nonlocal composed, started
+        composed, started = True, started or time.perf_counter()
         sys.argv = called_as  # starts the other processes of a distributed run
         its_hydra = HydraConfig.get()
         elsewhere = its_hydra.launcher._target_ != IN_PROCESS
+        if multirun and not elsewhere and its_hydra.sweeper._target_ == IN_ORDER:
+            place = _place(its_hydra.job.num, overrides, time.perf_counter() - started)
+            print(place, file=sys.stderr, flush=True)
         try:
             if elsewhere and verb != "train":
                 raise MatineeError(f"{verb} takes no hydra/launcher=...; only train does.")
