@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--reloads", type=int, default=200)
     parser.add_argument("--longest", type=int, default=1800, help="seconds that reloads may take")
     options = parser.parse_args()
+    if options.reloads < 1:
+        parser.error("give at least one reload; its end tells when the load may end")
     nowhere = dict.fromkeys(("path", "validation_path", "test_path", "data_dir"))
     common = {"run": None, "artefact": None, "checkpoint": "best", "dataset": nowhere}
     columns = []
