@@ -98,7 +98,7 @@ def main(path: str, figure: str, *folders: str) -> None:
         shift = 0.09 * (number - (len(labels) - 1) / 2)
         right.errorbar(places + shift, middle, np.abs(ends - middle), elinewidth=0.8, **style)
     for axes in (left, right):
-        axes.set_xticks(places, names)
+        axes.set_xticks(places, names, fontsize=8)
         axes.set_xlabel("ratings of the user that the model has seen")
     left.set_ylabel("test RMSE (stars)")
     right.set_ylabel(f"test RMSE minus that of {REFERENCE} (stars)")
