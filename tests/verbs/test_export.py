@@ -189,6 +189,12 @@ def test_a_program_that_disagrees_is_refused(export, monkeypatch, tmp_path: Path
     assert not list(tmp_path.glob("*artefact*"))
 
 
+def test_models_of_rated_histories_say_what_no_program_computes(export) -> None:
+    live = ("data=live", "task=live", "split=chronological")
+    with pytest.raises(Exception, match="RunningBias cannot be exported: it reads running offsets"):
+        export("bias", *live, "model=online_bias")
+
+
 def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path: Path) -> None:
     forward = programs.NextItemProgram.forward
 

@@ -132,8 +132,9 @@ def program_of(task: LightningTask[Any]) -> Program:
     program: Program
     if isinstance(task, LiveRatingTask):
         raise MatineeError(
-            f"{type(task.network).__name__} reads a user's earlier ratings and times before each target, and "
-            "programs take ids of users and items alone; choose a model of pairs, such as model=mf_bias."
+            f"{type(task.network).__name__} cannot be exported: it reads running offsets, which "
+            "matinee.batches.running_biases adds up from all earlier ratings one after another, in NumPy; "
+            "choose a model of pairs, such as model=mf_bias."
         )
     if isinstance(task, NextItemTask) and isinstance(task.network, nn.Module):
         program = NextItemProgram(task)
