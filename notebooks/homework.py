@@ -24,6 +24,7 @@
 # shows the data.
 
 # %%
+import sys
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,7 @@ from matinee import build, compose, load_run, predict_ratings, recommend, report
 from matinee.display.plotting import COLOURS, STYLE, metric_by, rank_histogram, rating_errors
 
 # %matplotlib inline
+sys.stderr = sys.stdout  # progress is no error
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, *_ = COLOURS
 runs = tempfile.TemporaryDirectory()

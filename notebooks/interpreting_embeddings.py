@@ -19,6 +19,7 @@
 # are written to a temporary folder.
 
 # %%
+import sys
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,7 @@ from matinee.data.catalogues import with_year
 from matinee.display.plotting import COLOURS, STYLE, metric_by
 
 # %matplotlib inline
+sys.stderr = sys.stdout  # progress is no error
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = COLOURS
 runs = tempfile.TemporaryDirectory()

@@ -40,6 +40,7 @@ from matinee.experiment.trainer import make_trainer, without_advice
 from matinee.networks.pairs.factorization import BiasedMatrixFactorization
 
 # %matplotlib inline
+sys.stderr = sys.stdout  # progress is no error
 torch.set_num_threads(1)  # small models are fastest with one thread
 
 # %% [markdown]

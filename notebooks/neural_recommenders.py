@@ -25,6 +25,7 @@
 # %%
 import re
 import runpy
+import sys
 import tempfile
 from types import SimpleNamespace
 
@@ -41,6 +42,7 @@ from matinee.verbs.report import comparison
 
 torch.set_num_threads(1)  # small models are fastest with one thread
 checkout = config_dir().parent
+sys.stderr = sys.stdout  # progress is no error
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 

@@ -22,6 +22,7 @@
 # For the curves of a run in progress: `tensorboard --logdir lightning_logs`.
 
 # %%
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,7 @@ import matinee
 from matinee.display.plotting import COLOURS, save_figure
 
 torch.set_num_threads(1)  # small models are fastest with one thread
+sys.stderr = sys.stdout  # progress is no error
 scratch = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 
 

@@ -64,5 +64,5 @@ def test_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     client.execute()
     assert not os.listdir(folder), "runs belong in a temporary folder"
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    said = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    said = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "Warning" not in said, said
