@@ -127,16 +127,18 @@ def test_the_search_for_mf_bias_found_what_the_docs_say() -> None:
         assert row[2] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
 
 
-def test_the_table_of_amazon_beauty_comes_from_its_report() -> None:
-    report_of_runs = pd.read_csv(LOGS / "benchmark/beauty/report.csv", dtype={"n": str})
+def test_the_table_of_amazon_beauty_comes_from_its_runs() -> None:
     metrics = ["val/ndcg@10", "test/ndcg@10", "test/recall@10", "test/mrr"]
+    (comparison,), _ = compare([LOGS / "benchmark/beauty"])
     measured = {}
-    for model, rows in report_of_runs.groupby("model"):
-        found = rows.set_index("metric").loc[metrics]
-        values = [
-            f"{mean:.4f}" + ("" if np.isnan(std) else f" ± {std:.4f}")
-            for mean, std in zip(found["mean"], found["std"], strict=True)
+    for group in comparison.groups:
+        values = [group.values(metric) for metric in metrics]
+        measured[f"`{group.label}`"] = [
+            *(
+                f"{np.mean(x):.4f}" + (f" ± {np.std(x, ddof=1):.4f}" if len(x) > 1 else "")
+                for x in values
+            ),
+            str(len(values[0])),
         ]
-        measured[f"`{model}`"] = [*values, found["n"].iloc[-1]]
     stated = [cells(row) for row in rows_below(ROOT / "docs/benchmark.md", "## Amazon Beauty")]
     assert {row[0]: row[1:] for row in stated} == measured and len(stated) == 10
