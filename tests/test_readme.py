@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import report
