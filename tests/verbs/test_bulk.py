@@ -18,7 +18,7 @@ from matinee.experiment import building
 from matinee.experiment.building import Experiment
 from matinee.verbs import recommend as recommending
 from matinee.verbs import similar as similarity
-from matinee.verbs.predict import predict_ratings
+from matinee.verbs.predict import predict_many, predict_ratings
 from matinee.verbs.recommend import recommend, recommend_many
 from matinee.verbs.shards import share_of
 
@@ -165,6 +165,109 @@ def test_a_timestamp_orders_histories(finished: Finished, tmp_path: Path) -> Non
     assert read(tmp_path / "a.parquet").equals(read(tmp_path / "b.parquet"))
 
 
+def test_blanks_around_ids_do_not_count(finished: Finished, tmp_path: Path) -> None:
+    """One user, one list, and the same items denied, however the id is written."""
+    loaded = building.load_run(finished(*MODELS["gru"]))
+    (tmp_path / "deny.csv").write_text("user,item\n u3,120\nzoe , 121\n")
+    tables = []
+    for name, user, other in (("plain", "u3", "zoe"), ("blank", " u3 ", " zoe")):
+        file = tmp_path / f"{name}.csv"
+        file.write_text(f"user,item\nu3,101\nzoe,102\n{user}, 103\n{other},104 \n")
+        out = tmp_path / f"{name}.parquet"
+        deny = str(tmp_path / "deny.csv")
+        recommend_many(loaded, out, histories=str(file), deny=deny, top_k=99)
+        tables.append(read(out))
+    assert tables[0].equals(tables[1])
+    assert tables[0]["user"].drop_duplicates().tolist() == ["u3", "zoe"]
+    assert not {("u3", 120), ("zoe", 121)} & set(
+        zip(tables[0]["user"], tables[0]["item"], strict=True)
+    )
+
+
+def test_times_of_histories_reach_a_model_that_reads_times(
+    finished: Finished, tmp_path: Path
+) -> None:
+    loaded = building.load_run(finished(*MODELS["hstu"]))
+    data = loaded.datamodule.interactions
+    assert data.timestamps is not None
+    frame = pd.DataFrame(
+        {
+            "user": data.users["raw_id"].loc[data.user_ids].to_numpy(),
+            "item": data.items["raw_id"].loc[data.item_ids].to_numpy(),
+            "timestamp": data.timestamps,
+        }
+    )
+    frame.to_parquet(tmp_path / "all.parquet")
+    answers = []
+    for given in ({"users": "all"}, {"histories": str(tmp_path / "all.parquet")}):
+        recommend_many(loaded, tmp_path / "top.parquet", top_k=9, **given)
+        answers.append(read(tmp_path / "top.parquet").sort_values(["user", "rank"]))
+    for user, rows in answers[0].groupby("user"):
+        agree(answers[1][answers[1]["user"] == user], rows, "score")
+    frame.drop(columns="timestamp").to_parquet(tmp_path / "all.parquet")
+    recommend_many(
+        loaded, tmp_path / "top.parquet", top_k=9, histories=str(tmp_path / "all.parquet")
+    )
+    timeless = read(tmp_path / "top.parquet").sort_values(["user", "rank"])
+    assert abs(timeless["score"].to_numpy() - answers[0]["score"].to_numpy()).max() > 1e-4
+
+
+@pytest.mark.parametrize("verb", ["recommend", "predict", "similar", "embeddings"])
+def test_data_and_run_folders_are_never_replaced(
+    finished: Finished, tmp_path: Path, verb: str
+) -> None:
+    folder = finished(*MODELS["mf_bias"])
+    data = Path(building.load_run(folder).config.dataset.path)
+    before = data.read_bytes()
+    (tmp_path / "pairs.csv").write_text("user,item\nu1,101\n")
+    questions = {
+        "recommend": ["users=all"],
+        "predict": [f"pairs={tmp_path / 'pairs.csv'}"],
+        "similar": ["items=all"],
+        "embeddings": ["table=items"],
+    }[verb]
+    ending = ".parquet" if verb == "embeddings" else data.suffix
+    for output, sentence in (
+        (data, "is part of the run's data"),
+        (folder / "checkpoints" / f"x{ending}", "lies in a run folder"),
+    ):
+        if verb == "embeddings" and output == data:
+            continue  # it writes no text
+        done = matinee(verb, f"run={folder}", *questions, f"output={output}")
+        assert sentence in failed(done)
+        assert data.read_bytes() == before and not (folder / "checkpoints" / f"x{ending}").exists()
+
+
+def test_a_pair_of_unknown_ids_has_the_rating_it_has_beside_others(
+    finished: Finished, tmp_path: Path
+) -> None:
+    loaded = building.load_run(finished(*MODELS["mf_bias"]))
+    ratings = []
+    for number, text in enumerate(("u1,zz\n", "u1,101\nu1,zz\n")):
+        (tmp_path / "pairs.csv").write_text("user,item\n" + text)
+        out = tmp_path / f"{number}.csv"
+        predict_many(loaded, str(tmp_path / "pairs.csv"), out)
+        ratings.append(read(out)["predicted_rating"].tolist())
+    assert ratings[0] == ratings[1][1:]
+
+
+def test_ratings_of_a_joint_run_are_called_ratings(finished: Finished, tmp_path: Path) -> None:
+    joint = ("data=live", "task=joint", "model=joint", "split=chronological", "task.headline=mrr")
+    loaded = building.load_run(finished(*joint, "trainer.max_epochs=1"))
+    assert loaded.task.score_name == "score"
+    (tmp_path / "pairs.csv").write_text("user,item\nu1,101\n")
+    predict_many(loaded, str(tmp_path / "pairs.csv"), tmp_path / "out.csv")
+    (rating,) = read(tmp_path / "out.csv")["predicted_rating"]
+    assert 1 <= rating <= 5
+
+
+def test_a_shard_of_one_answer_is_refused(finished: Finished) -> None:
+    folder = finished(*MODELS["gru"])
+    for question in (("recommend", "user=u1"), ("similar", "item=101")):
+        done = matinee(question[0], f"run={folder}", question[1], "shard=1/2")
+        assert "shard=... takes the" in failed(done)
+
+
 def test_rated_histories_are_folded_in(finished: Finished, tmp_path: Path) -> None:
     loaded = building.load_run(finished(*MODELS["mf_bias"]))
     (tmp_path / "new.csv").write_text("user,item,rating\nz,101,5\ny,101,1\nz,102,4.5\n")
@@ -285,6 +388,7 @@ def test_bad_histories(finished: Finished, tmp_path: Path, text: str, sentence: 
         ("user,item,rating\nz,101,9\n", "line 2, column 'rating': the rating 9 is outside"),
         ("user,item,rating\nz,101,x\n", "line 2, column 'rating': 'x' is not a number"),
         ("user,item,rating\nz,101,3\ny,101,3\nz,101,4\n", "line 4, column 'item': the user has rated"),
+        ("user,item,rating\nz,101,3\nz,no,3\nz,no,4\n", "line 4, column 'item': the user has rated"),
         ("user,item\nz,101\n", "has no column 'rating'"),
     ],
 )  # fmt: skip

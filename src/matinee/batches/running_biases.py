@@ -22,7 +22,8 @@ class RunningBiases:
 
     Args:
         num_users: Number of users; ids are 1..num_users, and 0 is a user who is not in the data.
-        num_items: Number of items; ids are 1..num_items.
+        num_items: Number of items; ids are 1..num_items, and 0 is any item that is not in the data:
+            its offset stays 0.
         item_damping: :math:`\lambda_I`, in ratings, greater than 0.
         user_damping: :math:`\lambda_U`, in ratings, greater than 0.
 
@@ -84,8 +85,9 @@ class RunningBiases:
                 range(start, end), states, strict=True
             ):
                 if counted[row]:
-                    self.item_sums[items[row]] += values[row] - user_offset
                     self.user_sums[users[row]] += values[row] - item_offset
-                    self.item_counts[items[row]] += 1
                     self.user_counts[users[row]] += 1
+                    if items[row]:  # unknown items have nothing in common
+                        self.item_sums[items[row]] += values[row] - user_offset
+                        self.item_counts[items[row]] += 1
         return before

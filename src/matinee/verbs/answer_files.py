@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from matinee.errors import MatineeError
-from matinee.experiment.run_folder import CONFIG
+from matinee.experiment.run_folder import CONFIG, OVERRIDES
 from matinee.files import part_file, writing
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -35,7 +35,8 @@ def claim_answer_file(output: Any, inputs: Sequence[Any] = ()) -> Path:
             f"output is {output!r}; name a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}."
         )
     path = Path(output).expanduser()
-    if (path.parent / CONFIG).exists():
+    folders = [path.parent, *path.resolve().parents]
+    if (path.parent / CONFIG).exists() or any((one / OVERRIDES).exists() for one in folders):
         raise MatineeError(f"output={path} lies in a run folder; name a file elsewhere.")
     if not path.parent.is_dir() or path.is_dir():
         raise MatineeError(
@@ -47,6 +48,28 @@ def claim_answer_file(output: Any, inputs: Sequence[Any] = ()) -> Path:
         if isinstance(file, str) and Path(file).expanduser().resolve() == path.resolve():
             raise MatineeError(f"output={path} would replace a file that is read; name another.")
     return path
+
+
+def spare_data(output: Path, dataset: Mapping[str, Any]) -> None:
+    """Refuse an answer file that would replace data, or be read with them.
+
+    Args:
+        output: What :func:`claim_answer_file` returned.
+        dataset: The config of the data that a run reads.
+
+    Raises:
+        MatineeError: If the output is one of their files, or lies in a folder that is read whole.
+    """
+    path = output.resolve()
+    for key, value in dataset.items():
+        if not isinstance(value, str) or not (key == "data_dir" or key.endswith("path")):
+            continue
+        source = Path(value).expanduser().resolve()
+        inside = source in path.parents and (key != "data_dir" or path.exists())
+        if path == source or inside:
+            raise MatineeError(
+                f"output={output} is part of the run's data (dataset.{key}); name another."
+            )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A file is a table with a header: text (.csv, .tsv, .tab, also compressed) or Parquet, with the columns
 ``user``, ``item``, ``rating`` and ``timestamp``, as far as they are needed; others are ignored. Ids are
-written as in the data.
+written as in the data; blanks around them do not count, unless an id of the data has them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ class IdFile(NamedTuple):
 
     Attributes:
         path: The file.
-        users: Raw ids of the distinct users, texts; and the place of each row's user, from 0, (n,).
+        users: Raw ids of the distinct users, texts, known ones as the data write them; and the place of each
+            row's user, from 0, (n,).
         items: The same of the items.
         ratings: float32, (n,).
-        timestamps: int64, (n,).
+        timestamps: int64, (n,), in ``time_unit``.
+        time_unit: s, ms, us or ns.
         locations: The places of the rows, for messages.
     """
 
@@ -51,38 +53,61 @@ class IdFile(NamedTuple):
     items: tuple[list[str], Ids] | None
     ratings: npt.NDArray[np.float32] | None
     timestamps: npt.NDArray[np.int64] | None
+    time_unit: str
     locations: Locations
 
     def user_ids(self, interactions: Interactions) -> Ids:
         """Return the user of each row, (n,); 0 where the data do not know the user."""
         assert self.users is not None
         raw, places = self.users
-        return _known(interactions.encode_users, raw)[places]
+        return interactions.encode_users(raw).astype(np.int64)[places]
 
     def item_ids(self, interactions: Interactions) -> Ids:
         """Return the item of each row, (n,); 0 where the data do not know the item.
 
         The number of unknown items is reported on standard error.
+        """
+        assert self.items is not None
+        raw, places = self.items
+        ids = interactions.encode_items(raw).astype(np.int64)
+        report_unknown(self.path, "items", int((ids == 0).sum()), len(ids))
+        return ids[places]
+
+    def some_item_ids(self, interactions: Interactions) -> Ids:
+        """Return the item of each row, as :meth:`item_ids`.
 
         Raises:
             MatineeError: If the data know none of them.
         """
-        assert self.items is not None
-        raw, places = self.items
-        ids = _known(interactions.encode_items, raw)
+        ids = self.item_ids(interactions)
         if not ids.any():
+            assert self.items is not None
+            raw, places = self.items
             raise self.locations.error(
                 "item", 0, f"the data know no item of this file, such as {raw[places[0]]!r}"
             )
-        report_unknown(self.path, "items", int((ids == 0).sum()), len(ids))
-        return ids[places]
+        return ids
+
+    @property
+    def seconds(self) -> Ids | None:
+        """The timestamps in seconds, rounded down, (n,)."""
+        if self.timestamps is None:
+            return None
+        moments = self.timestamps.astype(f"datetime64[{self.time_unit}]")
+        return moments.astype("datetime64[s]").astype(np.int64)
 
 
-def read_id_file(path: str | Path, columns: Sequence[str], optional: Sequence[str] = ()) -> IdFile:
+def read_id_file(
+    path: str | Path,
+    interactions: Interactions,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+) -> IdFile:
     """Read columns of ids, and perhaps of ratings and times.
 
     Args:
         path: The file.
+        interactions: The data, which say how ids are written.
         columns: Those it must have: some of ``user``, ``item`` and ``rating``.
         optional: Those that are read if it has them.
 
@@ -110,14 +135,28 @@ def read_id_file(path: str | Path, columns: Sequence[str], optional: Sequence[st
         raise MatineeError(f"{path} cannot be read ({error}); name another file.") from error
     read = reader.finish_raw()
     found: dict[str, Any] = {}
-    for name in ("user", "item"):
+    for name, encode in (("user", interactions.encode_users), ("item", interactions.encode_items)):
         found[name] = None
         if name in read.ids:
             codes, raw = read.ids[name]
-            found[name] = [str(text) for text in raw], codes.astype(np.int64) - 1
+            found[name] = _settled([str(text) for text in raw], codes.astype(np.int64) - 1, encode)
     return IdFile(
-        path, found["user"], found["item"], read.ratings, read.timestamps, reader.locations
+        path,
+        found["user"],
+        found["item"],
+        read.ratings,
+        read.timestamps,
+        read.time_unit,
+        reader.locations,
     )
+
+
+def _settled(raw: list[str], places: Ids, encode: Any) -> tuple[list[str], Ids]:
+    """Write each id in one way: as it is if the data know it so, else without blanks around it."""
+    known = encode(raw) > 0
+    names = [text if is_known else text.strip() for text, is_known in zip(raw, known, strict=True)]
+    distinct = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return list(distinct), np.array([distinct[name] for name in names], np.int64)[places]
 
 
 def users_of_file(path: str | Path, interactions: Interactions) -> Ids:
@@ -126,7 +165,7 @@ def users_of_file(path: str | Path, interactions: Interactions) -> Ids:
     Raises:
         MatineeError: As :func:`read_id_file`, or if the data do not know a user.
     """
-    table = read_id_file(path, ["user"])
+    table = read_id_file(path, interactions, ["user"])
     ids = table.user_ids(interactions)
     if not ids.all():
         assert table.users is not None
@@ -168,9 +207,9 @@ def histories_of_file(
             the scale or an item is rated twice by a user.
     """
     columns = ["user", "item", "rating"] if rated else ["user", "item"]
-    table = read_id_file(path, columns, optional=["timestamp"])
+    table = read_id_file(path, interactions, columns, optional=["timestamp"])
     assert table.users is not None
-    item_ids = table.item_ids(interactions)
+    item_ids = table.some_item_ids(interactions)
     raw, places = table.users
     first = np.full(len(raw), len(places))
     np.minimum.at(first, places, np.arange(len(places)))
@@ -181,19 +220,21 @@ def histories_of_file(
     else:
         order = np.lexsort((table.timestamps, turns))
     if rated:
-        _check_ratings(table, interactions, turns, item_ids)
+        _check_ratings(table, interactions, turns)
     counts = np.bincount(turns, minlength=len(raw))
     names = [raw[place] for place in by_first]
     return names, Queries(
-        torch.from_numpy(_known(interactions.encode_users, names)),
+        torch.from_numpy(interactions.encode_users(names).astype(np.int64)),
         torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))),
         torch.from_numpy(item_ids[order]),
         None if table.ratings is None else torch.from_numpy(table.ratings[order]),
+        None if table.seconds is None else torch.from_numpy(table.seconds[order]),
     )
 
 
-def _check_ratings(table: IdFile, interactions: Interactions, turns: Ids, item_ids: Ids) -> None:
+def _check_ratings(table: IdFile, interactions: Interactions, turns: Ids) -> None:
     assert table.ratings is not None
+    assert table.items is not None
     assert interactions.rating_scale is not None
     low, high = interactions.rating_scale
     outside = (table.ratings < low) | (table.ratings > high)
@@ -201,15 +242,14 @@ def _check_ratings(table: IdFile, interactions: Interactions, turns: Ids, item_i
         row = int(np.argmax(outside))
         problem = f"the rating {table.ratings[row]:g} is outside the scale {low:g} to {high:g}"
         raise table.locations.error("rating", row, problem)
-    known = np.flatnonzero(item_ids)
-    pairs = turns[known] * (interactions.num_items + 1) + item_ids[known]
-    _, firsts = np.unique(pairs, return_index=True)
-    if len(firsts) < len(known):
-        again = np.ones(len(known), np.bool_)
+    raw, places = table.items
+    _, firsts = np.unique(turns * len(raw) + places, return_index=True)
+    if len(firsts) < len(places):
+        again = np.ones(len(places), np.bool_)
         again[firsts] = False
         raise table.locations.error(
             "item",
-            int(known[np.argmax(again)]),
+            int(np.argmax(again)),
             "the user has rated this item before; give one rating per item",
         )
 
@@ -226,15 +266,6 @@ def report_unknown(path: Path, what: str, unknown: int, total: int) -> None:
     """Say on standard error how many distinct ids of a file the data do not know, if any."""
     if unknown:
         print(f"{path}: the data do not know {unknown:,} of {total:,} {what}.", file=sys.stderr)
-
-
-def _known(encode: Any, raw: Sequence[str]) -> Ids:
-    """Look raw ids up as they are written, then without blanks around them."""
-    ids = encode(raw)
-    if not ids.all():
-        ids = np.where(ids > 0, ids, encode([text.strip() for text in raw]))
-    known: Ids = ids.astype(np.int64)
-    return known
 
 
 def _present(path: Path, optional: Sequence[str]) -> list[str]:

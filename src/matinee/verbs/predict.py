@@ -16,10 +16,11 @@ from tqdm import tqdm
 from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
-from matinee.verbs.answer_files import answer_file, claim_answer_file
+from matinee.verbs.answer_files import answer_file, claim_answer_file, spare_data
 from matinee.verbs.id_files import as_column, read_id_file, report_unknown
 from matinee.verbs.shards import share_of
 
+RATING = "predicted_rating"  # also of a run whose lists are in the order of another score
 PAIRS_AT_ONCE = 2**16  # as many as evaluation takes
 
 
@@ -28,6 +29,7 @@ def answer(config: Any) -> Path:
     folder = asked_folder(config.run)
     output = claim_answer_file(config.output, [config.pairs])
     experiment = load_run(folder, config.checkpoint, dataset=config.dataset)
+    spare_data(output, experiment.config.dataset)
     if not (folder / RESULT).exists():
         print(f"{folder} has not finished; using its best epoch so far.", file=sys.stderr)
     predict_many(experiment, config.pairs, output, config.shard)
@@ -82,7 +84,7 @@ def predict_many(
         experiment, np.zeros(1, np.int64), np.zeros(1, np.int64)
     )  # refuse a ranker before reading
     interactions = experiment.datamodule.interactions
-    table = read_id_file(pairs, ["user", "item"])
+    table = read_id_file(pairs, interactions, ["user", "item"])
     assert table.users is not None
     assert table.items is not None
     user_ids, item_ids = table.user_ids(interactions), table.item_ids(interactions)
@@ -100,7 +102,7 @@ def predict_many(
             columns = {
                 "user": raw_users.take(pa.array(table.users[1][rows])),
                 "item": raw_items.take(pa.array(table.items[1][rows])),
-                experiment.task.score_name: _rate(experiment, user_ids[rows], item_ids[rows]),
+                RATING: _rate(experiment, user_ids[rows], item_ids[rows]),
             }
             add(pa.table(columns))
             bar.update(rows.stop - rows.start)

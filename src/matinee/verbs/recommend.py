@@ -25,7 +25,7 @@ from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
 from matinee.metrics import best_items
-from matinee.verbs.answer_files import answer_file, claim_answer_file
+from matinee.verbs.answer_files import answer_file, claim_answer_file, spare_data
 from matinee.verbs.id_files import as_column, histories_of_file, read_id_file, users_of_file
 from matinee.verbs.item_names import ItemNames
 from matinee.verbs.shards import share_of
@@ -65,8 +65,11 @@ def answer(config: Any) -> pd.DataFrame | Path:
         raise MatineeError(f"{' and '.join([*asked, *others])} cannot be combined; give one.")
     if asked and config.output is None:
         raise MatineeError(f"{asked[0]}=... needs output=FILE for the lists; name one.")
-    if not asked and config.output is not None:
-        raise MatineeError("output=... takes the lists of users=... or histories=...; give one.")
+    for name in ("output", "shard"):
+        if not asked and getattr(config, name) is not None:
+            raise MatineeError(
+                f"{name}=... takes the lists of users=... or histories=...; give one."
+            )
     inputs = [config.users, config.histories, config.allow, config.deny]
     output = claim_answer_file(config.output, inputs) if asked else None
     experiment = load_run(folder, config.checkpoint, dataset=config.dataset)
@@ -76,6 +79,7 @@ def answer(config: Any) -> pd.DataFrame | Path:
     options |= {"allow": config.allow, "deny": config.deny}
     if output is None:
         return recommend(experiment, config.user, config.ratings, config.history, **options)
+    spare_data(output, experiment.config.dataset)
     recommend_many(
         experiment, output, config.users, config.histories, shard=config.shard, **options
     )
@@ -132,7 +136,9 @@ def recommend(
         queries = Queries.of_histories([rated], stars)
     else:
         queries = _of_users(experiment, np.array([_user_id(interactions, user)]))
-    names = None if user is None else [str(user)]
+    names = None
+    if user is not None:
+        names = [str(interactions.users["raw_id"].loc[int(queries.user_ids[0])])]
     lists = ranked(
         experiment,
         queries,
@@ -327,8 +333,8 @@ def item_lists(
         return None
     if not isinstance(items, str):
         return ItemLists(torch.from_numpy(ItemNames(interactions).find(list(items))).long())
-    table = read_id_file(items, ["item"], optional=["user"])
-    item_ids = table.item_ids(interactions)
+    table = read_id_file(items, interactions, ["item"], optional=["user"])
+    item_ids = table.some_item_ids(interactions)
     if table.users is None:
         return ItemLists(torch.from_numpy(np.unique(item_ids)))
     if names is None:
@@ -337,7 +343,7 @@ def item_lists(
         )
     turns = {name: turn for turn, name in enumerate(names)}
     raw, places = table.users
-    of_user = np.array([turns.get(name, turns.get(name.strip(), -1)) for name in raw])
+    of_user = np.array([turns.get(name, -1) for name in raw])
     rows = of_user[places]
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]  # without those who do not ask

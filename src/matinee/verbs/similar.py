@@ -22,7 +22,7 @@ from matinee.errors import MatineeError
 from matinee.experiment.building import Experiment, load_run
 from matinee.experiment.run_folder import RESULT, asked_folder
 from matinee.metrics import best_items
-from matinee.verbs.answer_files import answer_file, claim_answer_file
+from matinee.verbs.answer_files import answer_file, claim_answer_file, spare_data
 from matinee.verbs.id_files import read_id_file
 from matinee.verbs.item_names import ItemNames
 from matinee.verbs.recommend import SCORES_AT_ONCE, USERS_AT_ONCE
@@ -38,11 +38,14 @@ def answer(config: Any) -> pd.DataFrame | Path:
         raise MatineeError("give one of item=... and items=...")
     if (config.items is None) != (config.output is None):
         raise MatineeError("items=... and output=FILE go together; give both or none.")
+    if config.items is None and config.shard is not None:
+        raise MatineeError("shard=... takes the items of items=...; leave it out.")
     many = config.items is not None
     output = claim_answer_file(config.output, [config.items]) if many else None
     experiment = _load(config, folder)
     if output is None:
         return similar(experiment, config.item, config.top_k, config.by)
+    spare_data(output, experiment.config.dataset)
     similar_many(experiment, output, config.items, config.top_k, config.by, config.shard)
     return output
 
@@ -114,8 +117,8 @@ def similar_many(
     interactions, warm = experiment.datamodule.interactions, experiment.task.warm_items.numpy()
     asked = np.flatnonzero(warm)
     if items != "all":
-        table = read_id_file(items, ["item"])
-        asked = table.item_ids(interactions)
+        table = read_id_file(items, interactions, ["item"])
+        asked = table.some_item_ids(interactions)
         if not warm[asked].all():
             row = int(np.argmin(warm[asked]))
             raise table.locations.error("item", row, "the item is not in train; remove the row")
@@ -220,6 +223,7 @@ def export_embeddings(config: Any) -> Path:
             f"output={output}: a cell of .csv holds no vector; name a .parquet file."
         )
     experiment = _load(config, folder)
+    spare_data(output, experiment.config.dataset)
     weights = experiment.task.network.tables().get(config.table)
     if weights is None:
         raise MatineeError(f"this run's model has no embeddings of {config.table}.")

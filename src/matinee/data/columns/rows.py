@@ -95,6 +95,7 @@ class RawColumns(NamedTuple):
     ]  # of users or items: codes (rows,) from 1, raw ids
     ratings: NDArray[np.float32] | None  # (rows,)
     timestamps: NDArray[np.int64] | None  # (rows,)
+    time_unit: TimeUnit
 
 
 class RowReader:
@@ -273,8 +274,11 @@ class RowReader:
         }
         ratings, _ = self._readers["rating"].finish() if "rating" in self._readers else (None, None)
         times = self._readers.get("timestamp")
-        timestamps = None if times is None else times.finish(self.locations)[0]
-        return RawColumns(ids, ratings, timestamps)
+        unit: TimeUnit = "s"
+        timestamps = None
+        if times is not None:
+            timestamps, unit = times.finish(self.locations)
+        return RawColumns(ids, ratings, timestamps, unit)
 
     def _joined_titles(self, item_ids: NDArray[np.int32]) -> pd.Series[Any] | None:
         if not self._titles:
