@@ -122,11 +122,10 @@ for films_shown, side, colour, label in (
     height = -np.inf  # titles on the free side of the line, each clear of the one before
     for film in films_shown.assign(order=side * films_shown.bias).sort_values("order").itertuples():
         height = max(height + 0.06, film.order + 0.07)
-        aside = max(0.02, 0.12 - (height - film.order - 0.07))  # steeper, past the title before
         axes.annotate(
-            film.title[:28], (film.mean, film.bias), (film.mean - aside * side, height * side),
+            film.title[:28], (film.mean, film.bias), (film.mean - 0.12 * side, height * side),
             fontsize=9, va="center", ha="right" if side > 0 else "left",
-            arrowprops={"arrowstyle": "-", "color": "0.6", "shrinkA": 1, "shrinkB": 3},
+            arrowprops={"arrowstyle": "-", "color": "0.6", "relpos": (side > 0, 0.5)},
         )  # fmt: skip
 axes.margins(0.1, 0.08)
 axes.set(xlabel="mean rating in train (stars)", ylabel="learned bias (stars)")
