@@ -89,7 +89,9 @@ left.set_title("Minimized: the training loss")
 draw(right, curves, "val/rmse")
 right.set_ylabel("validation RMSE (stars)")
 right.set_title("Wanted: a low validation error")
-figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+figure.legend(
+    *right.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+)
 plt.show()
 
 # %% [markdown]
