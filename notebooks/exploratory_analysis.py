@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
+from matplotlib.dates import ConciseDateFormatter
 
 from matinee.data.sources import movielens
 from matinee.data.splits import chronological
@@ -72,7 +73,7 @@ right.axvline(ratings.rating.mean(), color="0.5", linestyle="--", label="mean of
 right.set(
     xlabel="mean rating (stars)", ylabel="density (1/star)", title="Mean ratings", ylim=(0, 1.5)
 )
-right.legend(loc="upper left", fontsize=8)
+right.legend(loc="upper left", fontsize=9)
 print(f"mean {ratings.rating.mean():.2f}, standard deviation {ratings.rating.std():.2f} stars")
 plt.show()
 
@@ -102,7 +103,7 @@ for counts, colour, name in ((per_user, BLUE, "users"), (per_item, ORANGE, "film
 half = 1 + int((per_item.cumsum() < len(ratings) / 2).sum())
 right.plot(100 * half / log.num_items, 50, "o", color=BLACK)
 right.annotate(
-    f"half of all ratings:\n{half} films", (100 * half / log.num_items, 50), (30, 25), fontsize=9,
+    f"half of all ratings:\n{half} films", (100 * half / log.num_items, 50), (50, 15), fontsize=9,
     arrowprops={"arrowstyle": "-", "color": "0.5"},
 )  # fmt: skip
 left.set(xlabel="rank by number of ratings", ylabel="ratings", title="Activity and popularity")
@@ -112,8 +113,7 @@ right.set(
     ylabel="share of ratings (%)",
     title="Concentration",
 )
-left.legend()
-right.legend(loc="lower right")
+figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 pd.DataFrame(
     {name: counts.describe().round(1) for name, counts in (("user", per_user), ("film", per_item))}
@@ -144,10 +144,10 @@ left.set_title(f"Filled cells: {100 * len(ratings) / log.num_users / log.num_ite
 figure.colorbar(image, ax=left, label="filled cells (%)", format="{x:g}")
 
 mean = by_item.mean().loc[per_item.index]
-right.scatter(per_item, mean, s=6, alpha=0.4, color=BLUE, linewidth=0)
+right.scatter(per_item, mean, s=16, alpha=0.3, color=BLUE, linewidth=0)
 bins = pd.cut(per_item, [0, 1, 3, 9, 27, 81, 243, 729])
 trend = pd.DataFrame({"count": per_item, "mean": mean}).groupby(bins, observed=True).mean()
-right.plot(trend["count"], trend["mean"], "o-", color=ORANGE, label="mean per bin")
+right.plot(trend["count"], trend["mean"], "o-", color=ORANGE, label="mean of a bin")
 right.set(xscale="log", xlabel="ratings of a film", ylabel="mean rating (stars)")
 right.set_title("Popular films are rated better")
 right.xaxis.set_major_formatter("{x:g}")
@@ -181,12 +181,13 @@ jobs = users.groupby("occupation").agg(users=("mean", "size"), mean=("mean", "me
 error = 1.96 * users.groupby("occupation")["mean"].std() / np.sqrt(jobs.users)
 jobs = jobs.assign(error=error).query("users >= 10").sort_values("mean")
 right.errorbar(jobs["mean"], np.arange(len(jobs)), xerr=jobs.error, fmt="o", color=BLUE)
-right.axvline(users["mean"].mean(), color="0.6", linestyle="--", linewidth=1, label="all users")
+right.axvline(users["mean"].mean(), color="0.6", linestyle="--", linewidth=1)
 right.set_yticks(
     np.arange(len(jobs)), [f"{name} ({n})" for name, n in jobs.users.items()], fontsize=8
 )
-right.set(xlabel="mean rating (stars), 95 % interval", title="Occupation (users)")
-right.legend(loc="lower right", fontsize=8)
+right.set(
+    xlabel="mean rating (stars), 95 % interval\ndashed: all users", title="Occupation (users)"
+)
 plt.show()
 users.groupby("gender")[["ratings", "mean"]].agg(["count", "mean"]).round(2)
 
@@ -209,28 +210,32 @@ genres = genres.groupby("genre").agg(
 genres["mean"] = genres.total / genres.ratings
 genres = genres[genres.films > 2].sort_values("mean")
 
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 4), width_ratios=(1, 1, 1.3))
+figure, panels = plt.subplot_mosaic(
+    [["share", "mean", "films"], ["share", "mean", "years"]], figsize=(11, 4.8)
+)
+left, middle, upper, lower = (panels[name] for name in ("share", "mean", "films", "years"))
 places = np.arange(len(genres))
 left.barh(places - 0.2, 100 * genres.films / len(items), 0.4, color=SKY, label="films")
 left.barh(places + 0.2, 100 * genres.ratings / len(ratings), 0.4, color=BLUE, label="ratings")
-left.set_yticks(places, genres.index, fontsize=8)
+left.set_yticks(places, genres.index, fontsize=9)
 left.set(xlabel="share (%)", title="Genres (films have several)")
-left.title.set_fontsize(10)
-left.legend(fontsize=8)
+left.legend(loc="center right")
+middle.sharey(left)
 middle.plot(genres["mean"], places, "o", color=ORANGE)
 middle.axvline(ratings.rating.mean(), color="0.6", linestyle="--", linewidth=1)
-middle.set_yticks(places, [])
-middle.set(xlabel="mean rating (stars)")
-middle.set_title("Their ratings", fontsize=10)
+middle.tick_params("y", labelleft=False, length=0)
+middle.grid(axis="y", color="0.9")
+middle.set(xlabel="mean rating (stars), dashed: all", title="Their ratings")
 years = items.assign(year=5 * (items.year // 5) + 2.5).groupby("year")
 years = years.agg(films=("title", "size"), ratings=("ratings", "sum"), total=("total", "sum"))
-right.bar(years.index, years.films, 4.6, color=SKY)
-right.set(yscale="log", xlabel="year of release", ylabel="films per five years")
-means = right.twinx()
+upper.bar(years.index, years.films, 4.6, color=SKY)
+upper.set(yscale="log", ylabel="films", title="Periods of five years")
+upper.yaxis.set_major_formatter("{x:g}")
+upper.tick_params("x", labelbottom=False)
 years = years[years.films >= 5]
-means.plot(years.index, years.total / years.ratings, "o-", color=ORANGE)
-means.set_ylabel("mean rating (stars)", color=ORANGE)
-right.set_title("Years", fontsize=10)
+lower.sharex(upper)
+lower.plot(years.index, years.total / years.ratings, "o-", color=ORANGE)
+lower.set(xlabel="year of release", ylabel="mean rating (stars)")
 plt.show()
 
 # %% [markdown]
@@ -338,10 +343,14 @@ for name, rows in list(parts.items())[1:]:
     moment = ratings.time[rows[0]]
     left.axvline(moment, color=BLACK, linewidth=1, linestyle="--")
     left.text(moment, 1.2 * weekly.sum(axis=1).max() / 1000, f" {name}", va="top", fontsize=9)
-left.set(xlabel="week", ylabel="ratings a week (thousands)", title="Ratings by week and user")
+left.set(
+    xlabel="week, 1997 and 1998",
+    ylabel="ratings a week (thousands)",
+    title="Ratings by week and user",
+)
 left.set_ylim(0, 1.25 * weekly.sum(axis=1).max() / 1000)
-left.legend(loc="upper left", fontsize=8)
-left.tick_params("x", labelrotation=30)
+left.legend(loc="upper left", fontsize=9)
+left.xaxis.set_major_formatter(ConciseDateFormatter(left.xaxis.get_major_locator()))
 cold = {name: 100 * is_cold[rows].mean() for name, rows in parts.items()}
 bars = right.bar(list(cold), list(cold.values()), color=ORANGE)
 right.bar_label(bars, fmt="%.1f %%")

@@ -134,7 +134,7 @@ axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 axes.set(
     xlabel="epoch", ylabel="RMSE (stars)", title="The penalty keeps train and validation together"
 )
-axes.legend(fontsize=8)
+figure.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -291,7 +291,7 @@ axes.set_yticks(np.arange(len(table)), table.index)
 axes.set(
     xlabel="test MRR, 95 % interval over windows", xlim=(0, None), ylim=(-0.5, len(table) - 0.5)
 )
-axes.legend(fontsize=8)
+figure.legend(loc="outside lower center", ncols=2)
 plt.show()
 table
 

@@ -26,6 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import display
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
@@ -108,24 +110,27 @@ known = known.assign(bias=bias[known.index])
 slope, start = np.polyfit(known["mean"], known.bias, 1)
 known["beyond"] = known.bias - (slope * known["mean"] + start)
 
-figure, axes = plt.subplots(figsize=(7, 5))
-axes.scatter(known["mean"], known.bias, s=8, color=BLUE, alpha=0.5, linewidth=0)
+figure, axes = plt.subplots(figsize=(8, 5.4))
+axes.scatter(known["mean"], known.bias, s=18, color=BLUE, alpha=0.4, linewidth=0)
 ends = np.array([known["mean"].min(), known["mean"].max()])
 axes.plot(ends, slope * ends + start, color="0.5", linewidth=1, label="least squares")
-for films_shown, colour, label in (
-    (known.nlargest(6, "beyond"), GREEN, "better than its mean says"),
-    (known.nsmallest(6, "beyond"), ORANGE, "worse than its mean says"),
+for films_shown, side, colour, label in (
+    (known.nlargest(6, "beyond"), 1, GREEN, "better than its mean says"),
+    (known.nsmallest(6, "beyond"), -1, ORANGE, "worse than its mean says"),
 ):
-    axes.scatter(films_shown["mean"], films_shown.bias, s=22, color=colour, label=label)
-    for place, film in enumerate(films_shown.itertuples()):
-        side = 1 if colour == ORANGE else -1
+    axes.scatter(films_shown["mean"], films_shown.bias, s=40, color=colour, label=label)
+    height = -np.inf  # titles on the free side of the line, each clear of the one before
+    for film in films_shown.assign(order=side * films_shown.bias).sort_values("order").itertuples():
+        height = max(height + 0.06, film.order + 0.07)
         axes.annotate(
-            film.title[:28], (film.mean, film.bias), (side * 6, (0, -6, 6)[place % 3]),
-            textcoords="offset points", fontsize=7, va="center", ha="left" if side > 0 else "right",
+            film.title[:28], (film.mean, film.bias), (film.mean - 0.12 * side, height * side),
+            fontsize=9, va="center", ha="right" if side > 0 else "left",
+            arrowprops={"arrowstyle": "-", "color": "0.6", "relpos": (side > 0, 0.5)},
         )  # fmt: skip
+axes.margins(0.1, 0.08)
 axes.set(xlabel="mean rating in train (stars)", ylabel="learned bias (stars)")
 axes.set_title(f"Item biases, correlation with the mean {known['mean'].corr(known.bias):.2f}")
-axes.legend(loc="upper left")
+figure.legend(loc="outside lower center", ncols=3)
 plt.show()
 pd.concat(
     {
@@ -183,41 +188,47 @@ palette = dict(zip(GENRES, (BLACK, YELLOW, ORANGE, PINK, BLUE, SKY), strict=True
 palette["other"] = "0.8"
 
 
-def draw_map(axes, points, known=known):
-    """Scatter films in two dimensions, coloured by genre, larger where they have more ratings."""
-    for genre, colour in reversed(palette.items()):
-        chosen = (genre_of == genre).to_numpy()
-        axes.scatter(
-            *points[chosen].T, s=4 + known.ratings[chosen] / 12, color=colour, alpha=0.8,
-            linewidth=0, label=genre,
-        )  # fmt: skip
-    axes.set(xticks=[], yticks=[])
+dots = {"s": 14 + known.ratings / 6, "edgecolor": "0.3", "linewidth": 0.3}  # larger if popular
+
+
+def draw_maps(genre_axes, value_axes, points, values, label, vmin=None):
+    """Scatter films in two dimensions, coloured by genre and by a value."""
+    genre_axes.scatter(*points.T, c=genre_of.map(palette), **dots)
+    shown = value_axes.scatter(*points.T, c=values, cmap="viridis", vmin=vmin, **dots)
+    genre_axes.figure.colorbar(shown, ax=value_axes, label=label)
+
+
+def explain_genres(figure):
+    """Put the legend of the genres below a figure."""
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=genre)
+        for genre, colour in palette.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 vectors = {
     "factorization": item_vectors(factorizations[0])[known.index],
     "GRU": normalize(item_vectors(grus[0])[known.index]),
 }
-figure, axes = plt.subplots(2, 3, figsize=(11, 7), width_ratios=(1.2, 1.2, 0.9))
+figure, axes = plt.subplots(2, 3, figsize=(12, 8), width_ratios=(1.2, 1.35, 0.8))
 components = {}
 for (name, vector), row in zip(vectors.items(), axes, strict=True):
     pca = PCA(10).fit(vector)
     components[name] = points = pca.transform(vector)
-    draw_map(row[0], points[:, :2])
-    shown = row[1].scatter(
-        *points[:, :2].T, c=known.year, s=4 + known.ratings / 12, cmap="viridis", vmin=1940,
-        linewidth=0,
-    )  # fmt: skip
-    row[1].set(xticks=[], yticks=[])
-    figure.colorbar(shown, ax=row[1], label="year of release")
-    row[2].bar(np.arange(1, 11), 100 * pca.explained_variance_ratio_, color=BLUE)
-    even = 100 / vector.shape[1]
-    row[2].axhline(even, color=ORANGE, linestyle="--", label="equal for all")
+    shares = 100 * pca.explained_variance_ratio_
+    draw_maps(*row[:2], points[:, :2], known.year, "year of release", vmin=1940)
+    for panel, what in zip(row, ("genre", "year"), strict=False):
+        panel.set(title=f"{name}: {what}", xticks=[], yticks=[])
+        panel.set_xlabel(f"component 1 ({shares[0]:.0f} % of the variance)")
+        panel.set_ylabel(f"component 2 ({shares[1]:.0f} %)")
+    row[2].bar(np.arange(1, 11), shares, color=BLUE)
+    row[2].axhline(100 / vector.shape[1], color=ORANGE, linestyle="--", label="equal for all")
     row[2].set(xlabel="component", ylabel="variance explained (%)", xticks=range(1, 11))
-    row[2].legend(fontsize=8)
-    row[0].set(title=f"{name}: genre", xlabel="component 1", ylabel="component 2")
-    row[1].set(title=f"{name}: year", xlabel="component 1", ylabel="component 2")
-axes[0, 0].legend(fontsize=7, markerscale=1.2)
+    row[2].set_title(f"{name}: variance")
+    row[2].legend()
+axes[1, 2].sharey(axes[0, 2])
+explain_genres(figure)
 plt.show()
 
 facts = known[["year", "mean"]].assign(popularity=np.log(known.ratings))
@@ -262,16 +273,18 @@ told = pd.DataFrame(
 )
 figure, axes = plt.subplots(figsize=(7, 3.4))
 for (name, scores), colour, shift in zip(told.items(), (BLUE, ORANGE), (-0.18, 0.18), strict=True):
-    axes.bar(np.arange(len(told)) + shift, scores, 0.34, color=colour, label=name)
-axes.axhline(0.5, color="0.5", linestyle="--", label="chance")
+    axes.bar(np.arange(len(told)) + shift, scores - 0.5, 0.34, bottom=0.5, color=colour, label=name)
+axes.axhline(0.5, color=BLACK, linewidth=1, label="chance")
 axes.set_xticks(
     np.arange(len(told)),
     [f"{genre}\n{known.genres.str.contains(genre).sum()} films" for genre in told.index],
 )
 axes.set(
-    ylabel="area under the ROC curve", ylim=(0.4, 1), title="Predicting the genre of held-out films"
+    ylabel="area under the ROC curve",
+    ylim=(0.45, 1),
+    title="Predicting the genre of held-out films",
 )
-axes.legend(ncols=3, loc="upper right", fontsize=8)
+figure.legend(loc="outside lower center", ncols=3)
 plt.show()
 told.round(2).T
 
@@ -293,19 +306,20 @@ films_named = known[known.title.isin(["Star Wars", "Scream", "Casablanca", "Alad
 for name, vector in vectors.items():
     tsne = TSNE(metric="cosine", perplexity=30, init="pca", random_state=0)
     points = tsne.fit_transform(vector)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6))
-    draw_map(left, points)
-    left.legend(fontsize=8, markerscale=1.2)
-    shown = right.scatter(
-        *points.T, c=known.place, s=4 + known.ratings / 12, cmap="viridis", linewidth=0
-    )
-    figure.colorbar(shown, ax=right, label="median position in its users' histories (%)")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6), width_ratios=(1, 1.15))
+    draw_maps(left, right, points, known.place, "median position in its users' histories (%)")
     left.set_title(f"{name}: genre")
     right.set_title(f"{name}: when users rate it")
     for axes in (left, right):
         axes.axis("off")
         for film, title in films_named.title.items():
-            axes.annotate(title, points[known.index.get_loc(film)], fontsize=8, fontweight="bold")
+            place = points[known.index.get_loc(film)]
+            axes.annotate(
+                title, place, (0, 14), textcoords="offset points", ha="center", fontsize=10,
+                fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")],
+                arrowprops={"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0},
+            )  # fmt: skip
+    explain_genres(figure)
     plt.show()
 
 # %% [markdown]
@@ -420,7 +434,7 @@ axes.set(
     xlim=(0, 110 * moved["after"].max()),
 )
 axes.set_title("Before and after the step from one genre to another")
-axes.legend(fontsize=8, loc="lower right")
+figure.legend(loc="outside lower center", ncols=3)
 plt.show()
 moved.round(2)
 
@@ -445,11 +459,16 @@ def shared_neighbours(runs, top_k=10):
     )
 
 
+figures = []
 stability = {"factorization": shared_neighbours(factorizations), "GRU": shared_neighbours(grus)}
 for name, run in (("factorization", factorizations[0]), ("GRU", grus[0])):
     seen = np.bincount(log.item_ids[run.datamodule.split.train], minlength=log.num_items + 1)[1:]
-    label = f"share of 10 neighbours shared, {name}"
-    display(metric_by(seen, stability[name], "rows of the film in train", label))
+    label = f"neighbours shared, {name}"
+    figures.append(metric_by(seen, stability[name], "rows of the film in train", label))
+highest = max(figure.axes[0].get_ylim()[1] for figure in figures)
+for figure in figures:
+    figure.axes[0].set_ylim(0, highest)
+    display(figure)
 chance = 10 / (log.num_items - 1)
 pd.DataFrame(
     {

@@ -21,6 +21,7 @@
 # To use a run of your own, set `run = matinee.Run(FOLDER)` and skip the training.
 
 # %%
+import sys
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -29,8 +30,11 @@ import torch
 
 import matinee
 from matinee.data.catalogues import with_year
+from matinee.display.plotting import STYLE
 
 # %matplotlib inline
+sys.stderr = sys.stdout  # progress is no error
+plt.rcParams.update(STYLE)
 torch.set_num_threads(1)  # small models are fastest with one thread
 
 # %%
@@ -72,14 +76,14 @@ assert not moves[0].equals(moves[len(mine)])
 moves.set_axis(films.loc[watched]).round(2)
 
 # %%
-figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+figure, axes = plt.subplots(figsize=(9, 4.6))
 for film in watched:
-    axes.plot(steps, moves.loc[film], marker="o", markersize=4, label=films[film])
-axes.set_xticks(steps, ["none", *(f"{films[film][:14]}\n{stars}" for film, stars in mine.items())])
-axes.tick_params(axis="x", labelrotation=35, labelsize=8)
+    axes.plot(steps, moves.loc[film], marker="o", label=films[film])
+given = [f"{films[film].rsplit(' (', 1)[0]}: {stars}" for film, stars in mine.items()]
+axes.set_xticks(steps, ["none", *given], rotation=35, ha="right", rotation_mode="anchor")
 axes.set(xlabel="latest rating known", ylabel="predicted rating (stars)")
-axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-figure
+figure.legend(loc="outside right center")
+plt.show()
 
 # %% [markdown]
 # All films move together, because few ratings mostly tell how you use the scale.

@@ -204,7 +204,7 @@ axes.set_ylabel("validation MRR (1 is best)")
 axes.set_xlabel("loss")
 axes.set_title("Five encoders, four losses: five epochs, one seed", fontsize=11)
 axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False, ncols=2)
+figure.legend(loc="outside lower center", ncols=5, frameon=False)
 plt.show()
 
 # %%
@@ -289,7 +289,7 @@ axes.set_xlabel("number of items, and of users")
 axes.set_ylabel("one training step (ms)")
 axes.set_title("Biased factorization, dimension 64, one CPU thread", fontsize=11)
 axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False)
+figure.legend(loc="outside lower center", ncols=2, frameon=False)
 plt.show()
 
 # %%

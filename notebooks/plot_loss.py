@@ -89,7 +89,9 @@ left.set_title("Minimized: the training loss")
 draw(right, curves, "val/rmse")
 right.set_ylabel("validation RMSE (stars)")
 right.set_title("Wanted: a low validation error")
-right.legend(frameon=False)
+figure.legend(
+    *right.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+)
 plt.show()
 
 # %% [markdown]
@@ -187,8 +189,10 @@ draw(left, paced, "train/loss")
 left.set_yscale("log")
 left.set_yticks([1, 10, 100], ["1", "10", "100"])
 left.set_ylabel("training loss (squared stars)")
+left.set_title("Training loss, logarithmic")
 draw(right, paced, "val/rmse")
 right.set_ylabel("validation RMSE (stars)")
+right.set_title("Validation error")
 labels = [f"{name}: optimizer.lr={rate:g}" for name, rate in rates.items()]
 figure.legend(left.lines, labels, loc="outside lower center", ncols=3, frameon=False)
 plt.show()
