@@ -14,6 +14,7 @@ Takes one model through every step of docs/how-to/to-production.md:
   4  write the best items of all users to a file
   5  serve the artefact at a free port, ask it once, and stop it
 Everything is written to LOGS (lightning_logs/to_production/TIME).
+Needs the extras: pip install -e '.[export,serve]'.
 --fast: a Markov chain on synthetic data, and 50 comparisons.
 ACCELERATOR=auto|cpu|gpu|npu (auto) and DEVICES=n (1) choose where 1 and 2 run.
 EOT
