@@ -15,6 +15,7 @@ import torch
 from packaging.requirements import Requirement
 
 from command_line import failed, matinee
+from matinee.errors import MatineeError
 from matinee.experiment import building
 from matinee.verbs.export import artefact, command, parity, programs
 from matinee.verbs.recommend import recommend
@@ -205,6 +206,29 @@ def test_an_operation_without_counterpart_is_named(export, monkeypatch, tmp_path
     with pytest.raises(Exception, match=r"Popularity cannot be exported to ONNX: .*bessel_j0"):
         export("popularity")
     assert not list(tmp_path.glob("*artefact*"))
+
+
+def test_sums_that_onnx_runtime_would_lose_are_refused() -> None:
+    """Its ScatterND adds in parallel without a lock; scatter_add becomes ScatterElements."""
+
+    class Add(torch.nn.Module):
+        def __init__(self, method: str) -> None:
+            super().__init__()
+            self.method = method
+
+        def forward(self, places, values):
+            return getattr(values.new_zeros(9), self.method)(0, places, values)
+
+    size = {0: torch.export.Dim("n", min=2)}
+    inputs = torch.tensor([2, 0, 2]), torch.ones(3)
+    for method in ("index_add", "scatter_add"):
+        network = Add(method)
+        traced = torch.export.export(network, inputs, dynamic_shapes=(size, size))
+        if method == "index_add":
+            with pytest.raises(MatineeError, match="Add cannot be exported to ONNX: it adds to"):
+                programs.onnx_program(traced, network, "sums")
+        else:
+            programs.onnx_program(traced, network, "sums")
 
 
 def test_repeated_places_take_memory_for_the_answer_alone(tmp_path: Path) -> None:

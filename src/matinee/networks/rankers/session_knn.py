@@ -10,6 +10,8 @@ from matinee.networks.rankers.histories import ages, last_occurrences, user_item
 from matinee.networks.rankers.popularity import PopularityFallback
 from matinee.networks.rankers.sparse_rows import SparseRows
 
+ROUNDING = 1e-5  # sums in another order must not part users who are equally near
+
 
 class SessionKNN(nn.Module):
     r"""Score an item by the similarity of the nearest users of train who met it.
@@ -68,7 +70,7 @@ class SessionKNN(nn.Module):
         similarities = self.met_by.add_up(histories, weights)
         count = min(self.num_neighbors, self.num_users + 1)
         furthest = similarities.topk(count).values[:, -1:]
-        similarities.masked_fill_(similarities < furthest, 0)
+        similarities.masked_fill_(similarities < furthest * (1 - ROUNDING), 0)
         if torch.compiler.is_exporting():  # the shapes of a program do not depend on values
             users = torch.arange(self.num_users + 1, device=histories.device)
             scores = self.sessions.add_up(users.expand_as(similarities), similarities)

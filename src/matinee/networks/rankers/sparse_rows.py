@@ -67,7 +67,7 @@ class SparseRows(nn.Module):
         places = torch.arange(which.shape[0], device=counts.device) + (starts - before)[which]
         targets = which // weights.shape[1] * self.num_columns + self.columns[places]
         products = weights.flatten().to(sums.dtype)[which] * self.values[places]
-        sums.view(-1).index_add_(0, targets, products)
+        sums.view(-1).scatter_add_(0, targets, products)
 
 
 def _make_room(

@@ -180,19 +180,28 @@ def onnx_program(program: ExportedProgram, network: Network, output: str) -> Any
         A :class:`torch.onnx.ONNXProgram`.
 
     Raises:
-        MatineeError: If an operation has no counterpart in ONNX; it names the operation.
+        MatineeError: If an operation has no counterpart in ONNX, or none that can be relied on; it names the
+            operation.
     """
     with _quietly(), _blamed(network, "ONNX"), torch.no_grad():
         called = {node.target for node in program.graph.nodes if node.op == "call_function"}
         if table := {operation: DECOMPOSED[operation] for operation in called & {*DECOMPOSED}}:
             program = program.run_decompositions(dict(table))
-        return torch.onnx.export(
+        translated: Any = torch.onnx.export(
             program,
             output_names=[output],
             custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
         )
+    for node in translated.model.graph:
+        reduction = node.attributes.get("reduction")
+        if node.op_type == "ScatterND" and reduction and reduction.value != "none":
+            raise MatineeError(
+                f"{type(network).__name__} cannot be exported to ONNX: it adds to places that repeat by "
+                "index_add or index_put, which ONNX Runtime does in parallel and loses sums; use scatter_add."
+            )
+    return translated
 
 
 @contextlib.contextmanager
