@@ -1,9 +1,12 @@
 """The tables of the README and the docs show what the committed runs measured."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import report
@@ -141,3 +144,54 @@ def test_the_table_of_amazon_beauty_comes_from_its_runs() -> None:
         ]
     stated = [cells(row) for row in rows_below(ROOT / "docs/benchmark.md", "## Amazon Beauty")]
     assert {row[0]: row[1:] for row in stated} == measured and len(stated) == 10
+
+
+def test_the_two_protocols_rank_13_models_as_the_docs_say() -> None:
+    comparisons, _ = compare([LOGS / "benchmark/ml-100k"])
+    measured = {
+        comparison.protocol["split"]["name"]: {
+            f"`{group.label}`": f"{group.mean('test/mrr'):.4f}" for group in comparison.groups
+        }
+        for comparison in comparisons
+    }
+    stated = [cells(row) for row in rows_below(ROOT / "docs/benchmark.md", "On MovieLens 100K, 13")]
+    for column, split in enumerate(("leave_last_out", "global_timeline"), start=1):
+        assert {row[0]: row[column] for row in stated} == measured[split] and len(stated) == 13
+
+
+def test_the_results_of_live_models_come_from_their_runs() -> None:
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for run in pd.read_parquet(LOGS / "live/runs.parquet").to_dict("records"):
+        config, metrics = yaml.safe_load(run["config.yaml"]), json.loads(run["result.json"])
+        key = Path(config["name"]).name, config["data"]["order"]
+        values = metrics["metrics"]
+        found.setdefault(key, []).append((values["val/rmse"], values["test/rmse"]))
+    measured = {
+        (f"`{model}`", f"`{order}`"): [
+            *(
+                f"{np.mean(x):.4f}" + (f" ± {np.std(x, ddof=1):.4f}" if len(x) > 1 else "")
+                for x in zip(*values, strict=True)
+            ),
+            str(len(values)),
+        ]
+        for (model, order), values in found.items()
+        if model != "joint"
+    }
+    stated = [cells(row) for row in rows_below(ROOT / "docs/live.md", "## Results")]
+    assert {tuple(row[:2]): row[2:] for row in stated} == measured
+    readme = (ROOT / "README.md").read_text()
+    assert f"`gru` has a test RMSE of {measured['`gru`', '`time`'][1]} (3 seeds)" in " ".join(
+        readme.split()
+    )
+
+
+def test_warm_starts_keep_the_share_that_the_docs_say() -> None:
+    with (ROOT / "benchmarks/warm_start.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(4 * int(row["warm_steps"]) <= int(row["full_steps"]) for row in rows)
+    page = ROOT / "docs/how-to/new-data.md"
+    for model, *shares, mean in map(cells, rows_below(page, "### How good a warm start is")):
+        ratios = [float(row["ratio"]) for row in rows if f"`{row['model']}`" == model]
+        assert shares == [f"{ratio:.3f}" for ratio in ratios] and len(shares) == 9
+        half = 2.306 * np.std(ratios, ddof=1) / 3
+        assert mean == f"{np.mean(ratios):.3f} ± {half:.3f}"

@@ -186,3 +186,10 @@ def test_running_offsets_have_the_documented_errors_on_movielens_100k() -> None:
         ratings = data.columns(stage).ratings.numpy().astype(float)
         predicted = (data.mean + data.listened(stage).states[:, :2].sum(1)).clip(1, 5)
         assert np.sqrt(((predicted - ratings) ** 2).mean()) == pytest.approx(expected, abs=5e-5)
+
+
+def test_items_that_are_not_in_the_data_share_no_offset() -> None:
+    running = RunningBiases(1, 2, 1.0, 1.0)
+    users, items = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    before = running.read(users, items, np.array([2.0, -2.0]), np.arange(2))
+    assert before[1].tolist() == [0, 1, 0, 1]  # the user's offset is 2 / (1 + 1)
