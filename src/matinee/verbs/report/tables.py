@@ -28,9 +28,9 @@ def metrics_table(comparison: Comparison) -> pd.DataFrame:
     """Return the table of metrics of one protocol, as text."""
     rows = pd.DataFrame([_row(comparison, entry) for entry in comparison.groups])
     last = [*(name for name in rows.columns if name.startswith("published")), "seeds", "fit s"]
-    if "peak GB" in rows:  # only the first of several runs of a process can tell its own
-        last += ["peak GB"] if rows["peak GB"].notna().all() else []
-        rows = rows.drop(columns="peak GB") if "peak GB" not in last else rows
+    if "peak GB" in rows and rows["peak GB"].isna().any():
+        rows = rows.drop(columns="peak GB")  # only the first run of a process can tell its own
+    last += [name for name in rows.columns if name == "peak GB"]
     return rows[[*(name for name in rows.columns if name not in last), *last]].fillna("")
 
 
