@@ -31,6 +31,7 @@ from matinee.training.callbacks import (
 from matinee.training.devices import DataParallel, hardware
 from matinee.training.loaders import Loaders
 from matinee.training.processes import is_first_process
+from matinee.training.steps import StepLoop
 from matinee.training.tasks.base import LightningTask
 
 LOST = re.compile("gloo|NCCL|HCCL")  # in errors of the collectives
@@ -114,6 +115,7 @@ def make_trainer(
     options |= instead
     with _blame("trainer"), without_advice():
         trainer: pl.Trainer = make_part(config, "trainer")(**options)
+    trainer.fit_loop.epoch_loop = StepLoop(trainer)
     # by default cuDNN's cells and convolutions round float32 to the 10 bits of TF32
     torch.backends.cudnn.allow_tf32 = False
     if folder is not None and not alone:

@@ -51,6 +51,7 @@ class LightningTask(pl.LightningModule, Task[Data]):
         device_tolerance: Largest relative and largest absolute difference, of which one has to hold, of
             a metric that is computed from the same weights on another kind of device.
         judged_by: What :meth:`memorization_error` measures; None if it is the loss itself.
+        closed_form: Whether the network is solved at the start of the fit instead of trained.
     """
 
     newcomer_inputs: tuple[str, ...]
@@ -72,6 +73,7 @@ class LightningTask(pl.LightningModule, Task[Data]):
     ) -> None:
         super().__init__()
         self.network = network
+        self.closed_form = isinstance(network, ClosedForm)  # takes too long to ask in every step
         self.loss = loss
         self.register_buffer("warm_users", warm[0])
         self.register_buffer("warm_items", warm[1])
@@ -84,11 +86,6 @@ class LightningTask(pl.LightningModule, Task[Data]):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether the network is solved at the start of the fit instead of trained."""
-        return isinstance(self.network, ClosedForm)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its scheduler; a network in closed form has none.

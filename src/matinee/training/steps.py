@@ -1,0 +1,140 @@
+"""The steps of a training epoch, without what Lightning does around each and a plain fit does not need."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from torch import Tensor
+from torch.optim import Optimizer
+
+from matinee.batches.loading import to_device
+from matinee.training.callbacks.fit_loop import NoProfiler
+
+IN_ORDER = (  # what callbacks may do in a step
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+OF_TASKS = (
+    *IN_ORDER,
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+)
+
+
+class StepLoop(_TrainingEpochLoop):
+    """Takes the steps of an epoch; in a plain fit it calls only the hooks that somebody implements.
+
+    For a small network, Lightning's own loop takes as long as the computations: it makes about 60 calls
+    in a step that do nothing. A fit is plain if it has one process, one optimizer without a gradient scaler,
+    no accumulation, clipping or profiler, and a task that overrides none of the hooks of a step. Any other
+    fit uses Lightning's loop. Both lead to the same weights, counters and checkpoints, and call the hooks
+    in the same order.
+
+    Args:
+        trainer: The trainer whose loop this replaces.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__(trainer, trainer.min_steps, trainer.max_steps)
+        self._hooks: Mapping[str, list[Callable[..., Any]]] = {}
+        self._plain = False
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        """Find out once per epoch which hooks there are."""
+        super().on_run_start(data_fetcher)
+        self._plain = self._is_plain()
+        callbacks: list[Callback] = self.trainer.callbacks
+        self._hooks = {
+            name: [getattr(one, name) for one in callbacks if overrides(one, name, Callback)]
+            for name in IN_ORDER
+        }
+
+    def _is_plain(self) -> bool:
+        trainer, task = self.trainer, self.trainer.lightning_module
+        return (
+            trainer.world_size == 1
+            and trainer.strategy.model is task
+            and getattr(trainer.precision_plugin, "scaler", None) is None
+            and trainer.accumulate_grad_batches == 1
+            and trainer.gradient_clip_val is None
+            and isinstance(trainer.profiler, NoProfiler)
+            and task.automatic_optimization
+            and not task.closed_form
+            and not self.automatic_optimization._skip_backward
+            and not any(overrides(task, name, pl.LightningModule) for name in OF_TASKS)
+        )
+
+    def advance(self, data_fetcher: Any) -> None:
+        """Take a step, by Lightning's loop if it is the first after a resume or the fit is not plain."""
+        if self.restarting or not self._plain:
+            super().advance(data_fetcher)
+            return
+        self.val_loop.restarting = False
+        trainer, progress = self.trainer, self.batch_progress
+        batch, _, _ = next(data_fetcher)
+        progress.is_last_batch = data_fetcher.done
+        batch = to_device(batch, trainer.strategy.root_device)
+        progress.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        self._call("on_train_batch_start", batch, self.batch_idx)
+        progress.increment_started()
+        outputs = self._optimize(trainer.optimizers[0], batch)
+        progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        self._call("on_train_batch_end", outputs, batch, self.batch_idx)
+        trainer._logger_connector.on_batch_end()
+        progress.increment_completed()
+        trainer._logger_connector.update_train_step_metrics()
+
+    def _optimize(self, optimizer: Optimizer, batch: Any) -> dict[str, Tensor]:
+        steps = self.automatic_optimization.optim_progress.optimizer
+        outputs: dict[str, Tensor] = {}
+
+        def closure() -> Any:
+            task = self.trainer.lightning_module
+            task._current_fx_name = "training_step"
+            with self.trainer.precision_plugin.train_step_context():
+                outputs.update(task.training_step(batch, self.batch_idx))
+            steps.zero_grad.increment_ready()
+            self._call("on_before_zero_grad", optimizer)
+            steps.zero_grad.increment_started()
+            optimizer.zero_grad()
+            steps.zero_grad.increment_completed()
+            loss = outputs["loss"]
+            self._call("on_before_backward", loss)
+            loss.backward()
+            outputs["loss"] = loss.detach()
+            self._call("on_after_backward")
+            self._call("on_before_optimizer_step", optimizer)
+            return outputs["loss"]
+
+        steps.step.increment_ready()
+        optimizer.step(closure)
+        steps.step.increment_completed()
+        return outputs
+
+    def _call(self, name: str, *args: Any) -> None:
+        task = self.trainer.lightning_module
+        for hook in self._hooks[name]:
+            task._current_fx_name = name
+            hook(self.trainer, task, *args)
+        task._current_fx_name = None
+
+
+def overrides(one: object, name: str, base: type) -> bool:
+    """Return whether an object has another method of a name than the base class."""
+    method = getattr(one, name)
+    return getattr(method, "__func__", method) is not getattr(base, name)
