@@ -55,7 +55,7 @@ from matinee.experiment.reading import read_checkpoint
 from matinee.experiment.run_folder import read_result
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
-from matinee.networks.pairs.factorization import embedding_table
+from matinee.networks.embedding import EmbeddingTable
 from matinee.objectives.ranking_losses import FullSoftmax
 
 BUDGET = 460  # seconds, of 8 minutes
@@ -809,7 +809,7 @@ def softmax_step(
     """
     device = bench.torch_device
     torch.manual_seed(0)
-    table = embedding_table(items, dim, init_std=0.05).to(device).weight
+    table = EmbeddingTable(items, dim, init_std=0.05).to(device).weight
     biases = nn.Parameter(torch.zeros(items + 1, device=device))
     found = torch.randn(targets, dim).to(device).requires_grad_()
     target_ids = torch.randint(1, items + 1, (targets,)).to(device)

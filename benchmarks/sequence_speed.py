@@ -43,7 +43,7 @@ from matinee.config.composing import compose
 from matinee.config.parts import make_part
 from matinee.data.interactions import Interactions
 from matinee.data.splits import Split
-from matinee.networks.pairs.factorization import embedding_table
+from matinee.networks.embedding import EmbeddingTable
 from matinee.objectives.ranking_losses import FullSoftmax
 from matinee.training.tasks import NextItemTask
 
@@ -106,7 +106,7 @@ def in_fresh_process(what: str, *numbers: int) -> dict[str, Any]:
 def measure_step(num_items: int, with_adam: int, rounds: int) -> dict[str, Any]:
     imports = peak_bytes()
     generator = torch.Generator().manual_seed(0)
-    weights = embedding_table(num_items, DIM, init_std=0.05).weight
+    weights = EmbeddingTable(num_items, DIM, init_std=0.05).weight
     biases = torch.nn.Parameter(torch.zeros(num_items + 1))
     representations = torch.randn(NUM_TARGETS, DIM, generator=generator, requires_grad=True)
     target_ids = torch.randint(1, num_items + 1, (NUM_TARGETS,), generator=generator)

@@ -111,4 +111,9 @@ class RatingDataModule(SplitDataModule):
 
 
 def _take(columns: RatingBatch) -> Callable[[Tensor | slice], RatingBatch]:
-    return lambda chosen: RatingBatch(*(column[chosen] for column in columns))
+    def take(chosen: Tensor | slice) -> RatingBatch:
+        if isinstance(chosen, slice):
+            return RatingBatch(*(column[chosen] for column in columns))
+        return RatingBatch(*(column.index_select(0, chosen) for column in columns))
+
+    return take

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from matinee.contracts import RatedHistories, Rows, ScoreScale
 from matinee.networks.carried_states import CarriedStates
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.options import check_shares, check_sizes
-from matinee.networks.pairs.factorization import embedding_table
 
 
 class RunningBias(nn.Module):
@@ -95,9 +95,9 @@ class ListeningNetwork(nn.Module):
         check_sizes(num_items=num_items)
         check_shares(dropout=dropout)
         self.scale = scale
-        self.inputs = embedding_table(num_items, embedding_dim, init_std)
-        self.outputs = embedding_table(num_items, embedding_dim, init_std)
-        self.item_biases = embedding_table(num_items, 1, 0.0)
+        self.inputs = EmbeddingTable(num_items, embedding_dim, init_std)
+        self.outputs = EmbeddingTable(num_items, embedding_dim, init_std)
+        self.item_biases = EmbeddingTable(num_items, 1, 0.0)
         self.empty = nn.Parameter(torch.zeros(embedding_dim))
         self.gate = nn.Linear(3, embedding_dim)
         self.evidence = nn.Linear(3, embedding_dim, bias=False)
@@ -198,7 +198,7 @@ class JointNetwork(ListeningNetwork):
     ) -> None:
         super().__init__(num_users, num_items, scale, encoder, embedding_dim, dropout, init_std)
         self.choice = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.choice_biases = embedding_table(num_items, 1, 0.0)
+        self.choice_biases = EmbeddingTable(num_items, 1, 0.0)
 
     def choose(self, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what scores the next items.

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from matinee.networks.carried_states import CarriedStates
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.options import check_shares, check_sizes
-from matinee.networks.pairs.factorization import embedding_table
 
 NEVER = float("-inf")  # score of id 0, which stands for no item
 
@@ -64,8 +64,8 @@ class SequenceRecommender(nn.Module):
         super().__init__()
         check_sizes(num_items=num_items)
         check_shares(dropout=dropout)
-        self.item_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
-        self.item_biases = embedding_table(num_items, 1, 0.0, sparse)
+        self.item_embeddings = EmbeddingTable(num_items, embedding_dim, init_std, sparse)
+        self.item_biases = EmbeddingTable(num_items, 1, 0.0, sparse)
         self.dropout = nn.Dropout(dropout)
         made = getattr(encoder, "func", encoder)  # the class behind a partial
         self.needs_users = getattr(made, "needs_users", False)
@@ -79,7 +79,7 @@ class SequenceRecommender(nn.Module):
                 raise ValueError(
                     f"tied is False and {made.__name__} reads no items; set it to true."
                 )
-            self.output_embeddings = embedding_table(num_items, embedding_dim, init_std, sparse)
+            self.output_embeddings = EmbeddingTable(num_items, embedding_dim, init_std, sparse)
 
     def represent(
         self, histories: Tensor, user_ids: Tensor | None = None, times: Tensor | None = None

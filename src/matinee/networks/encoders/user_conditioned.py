@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.options import check_shares
-from matinee.networks.pairs.factorization import embedding_table
 
 
 class UserConditioned(nn.Module):
@@ -49,7 +49,7 @@ class UserConditioned(nn.Module):
                 f"encoder is {made.__name__}, which needs times; use it without UserConditioned."
             )
         check_shares(user_dropout=user_dropout)
-        self.users = embedding_table(num_users, embedding_dim, init_std)
+        self.users = EmbeddingTable(num_users, embedding_dim, init_std)
         self.user_dropout = nn.Dropout(user_dropout)
         self.encoder = encoder(embedding_dim)
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from matinee.contracts import State
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.encoders.stepping import scan_steps
 from matinee.networks.options import check_shares, check_sizes
-from matinee.networks.pairs.factorization import embedding_table
 
 
 class UserGRU(nn.Module):
@@ -56,7 +56,7 @@ class UserGRU(nn.Module):
         check_sizes(hidden_dim=hidden_dim)
         check_shares(user_dropout=user_dropout)
         self.hidden_dim = hidden_dim
-        self.users = embedding_table(num_users, embedding_dim, init_std)
+        self.users = EmbeddingTable(num_users, embedding_dim, init_std)
         self.user_dropout = nn.Dropout(user_dropout)
         self.item_attention = nn.Linear(embedding_dim, embedding_dim)  # W_a on x, b_a
         self.user_attention = nn.Linear(embedding_dim, embedding_dim, bias=False)  # W_a on u

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from matinee.networks.pairs.factorization import embedding_table
+from matinee.networks.embedding import EmbeddingTable
 
 
 class UserFactors(nn.Module):
@@ -27,7 +27,7 @@ class UserFactors(nn.Module):
 
     def __init__(self, embedding_dim: int, num_users: int, init_std: float = 0.05) -> None:
         super().__init__()
-        self.user_factors = embedding_table(num_users, embedding_dim, init_std)
+        self.user_factors = EmbeddingTable(num_users, embedding_dim, init_std)
 
     def tables(self) -> dict[str, Tensor]:
         """Return the embeddings of the users."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from matinee.contracts import Rows
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.options import check_sizes
 
 
@@ -43,8 +44,8 @@ class MatrixFactorization(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        self.user_factors = embedding_table(num_users, embedding_dim, init_std, sparse)
-        self.item_factors = embedding_table(num_items, embedding_dim, init_std, sparse)
+        self.user_factors = EmbeddingTable(num_users, embedding_dim, init_std, sparse)
+        self.item_factors = EmbeddingTable(num_items, embedding_dim, init_std, sparse)
         self.user_center = math.sqrt(abs(initial_score) / embedding_dim)
         self.item_center = math.copysign(self.user_center, initial_score)
 
@@ -100,8 +101,8 @@ class BiasedMatrixFactorization(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(embedding_dim=embedding_dim)
-        self.user_factors = embedding_table(num_users, embedding_dim + 1, init_std, sparse)
-        self.item_factors = embedding_table(num_items, embedding_dim + 1, init_std, sparse)
+        self.user_factors = EmbeddingTable(num_users, embedding_dim + 1, init_std, sparse)
+        self.item_factors = EmbeddingTable(num_items, embedding_dim + 1, init_std, sparse)
         with torch.no_grad():
             self.user_factors.weight[:, -1] = 0
             self.item_factors.weight[:, -1] = 0
@@ -114,8 +115,12 @@ class BiasedMatrixFactorization(nn.Module):
     def score(self, user_rows: Rows, item_rows: Rows) -> Tensor:
         """Score looked-up rows: (batch, dim + 1) each to (batch,)."""
         (users,), (items,) = user_rows, item_rows
-        product = (users[..., :-1] * items[..., :-1]).sum(-1)
-        return self.global_bias + users[..., -1] + items[..., -1] + product
+        dim = users.shape[-1] - 1
+        user_factors, user_biases = users.split((dim, 1), -1)
+        item_factors, item_biases = items.split((dim, 1), -1)
+        biases = self.global_bias + user_biases.squeeze(-1) + item_biases.squeeze(-1)
+        scores: Tensor = biases + (user_factors * item_factors).sum(-1)
+        return scores
 
     def score_all(self, user_rows: Rows, item_rows: Rows) -> Tensor:
         """Score all pairs of rows: (n, dim + 1) and (m, dim + 1) to (n, m)."""
@@ -132,25 +137,3 @@ class BiasedMatrixFactorization(nn.Module):
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
         """Score pairs of ids: (batch,) each to (batch,)."""
         return self.score(*self.lookup(user_ids, item_ids))
-
-
-def embedding_table(
-    num_ids: int, embedding_dim: int, init_std: float, sparse: bool = False
-) -> nn.Embedding:
-    """Make an embedding table with rows 0..num_ids, initialised from a normal distribution.
-
-    Args:
-        num_ids: Largest id; row 0 belongs to the unknown id.
-        embedding_dim: Width of a row, at least 1.
-        init_std: Standard deviation of the initial entries; their mean is 0.
-        sparse: Whether the table has sparse gradients.
-
-    Raises:
-        ValueError: If ``embedding_dim`` is below 1 or ``init_std`` below 0.
-    """
-    check_sizes(embedding_dim=embedding_dim)
-    if init_std < 0:
-        raise ValueError(f"init_std is {init_std}; give a number of at least 0.")
-    table = nn.Embedding(num_ids + 1, embedding_dim, sparse=sparse)
-    nn.init.normal_(table.weight, std=init_std)
-    return table

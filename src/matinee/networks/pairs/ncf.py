@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from matinee.contracts import Rows
+from matinee.networks.embedding import EmbeddingTable
 from matinee.networks.options import check_shares, check_sizes
-from matinee.networks.pairs.factorization import embedding_table
 
 
 class NeuMF(nn.Module):
@@ -48,8 +48,8 @@ class NeuMF(nn.Module):
         super().__init__()
         check_sizes(embedding_dim=embedding_dim, hidden_dims=min(hidden_dims, default=1))
         check_shares(dropout=dropout)
-        self.user_rows = embedding_table(num_users, 2 * embedding_dim, init_std, sparse)
-        self.item_rows = embedding_table(num_items, 2 * embedding_dim, init_std, sparse)
+        self.user_rows = EmbeddingTable(num_users, 2 * embedding_dim, init_std, sparse)
+        self.item_rows = EmbeddingTable(num_items, 2 * embedding_dim, init_std, sparse)
         layers: list[nn.Module] = []
         width = 2 * embedding_dim
         for hidden_dim in hidden_dims:
