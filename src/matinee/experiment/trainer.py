@@ -29,6 +29,7 @@ from matinee.training.callbacks import (
     UnfusedOptimizers,
 )
 from matinee.training.devices import DataParallel, hardware
+from matinee.training.host import keep_freed_memory
 from matinee.training.loaders import Loaders
 from matinee.training.processes import is_first_process
 from matinee.training.steps import StepLoop
@@ -58,7 +59,7 @@ def make_trainer(
     """Make the Trainer of a config.
 
     From then on cuDNN computes float32 in float32 in this process: training in ``32-true``, and metrics
-    whatever the precision of training.
+    whatever the precision of training. The host keeps freed memory for the next tensors.
 
     Args:
         config: A config with a ``trainer``.
@@ -116,6 +117,7 @@ def make_trainer(
     with _blame("trainer"), without_advice():
         trainer: pl.Trainer = make_part(config, "trainer")(**options)
     trainer.fit_loop.epoch_loop = StepLoop(trainer)
+    keep_freed_memory()
     # by default cuDNN's cells and convolutions round float32 to the 10 bits of TF32
     torch.backends.cudnn.allow_tf32 = False
     if folder is not None and not alone:
