@@ -17,7 +17,7 @@ import yaml
 from command_line import failed, matinee
 from matinee.display.markdown import as_markdown, literal
 from matinee.texts import table_cell, visible
-from matinee.training.callbacks.inspection import _labels
+from matinee.training.callbacks.projector import _labels
 from matinee.verbs.report.comparison import compare
 from matinee.verbs.report.output import as_csv
 

@@ -46,7 +46,7 @@ PLACES: list[Place] = [  # see killing.py, in the order of a run
     ("replaced", "per_user.npz", 1),
     ("call", "TASK.figures", 1),
     ("write", "metadata.tsv", 1),
-    ("write", "tensors.tsv", 5),
+    ("write", "tensors.tsv", 1),
     ("write", "projector_config.pbtxt", 1),
     ("call", f"{HOOKS}.inspection:hyperparameters", 1),
     ("write", "result.json", 1),
@@ -63,7 +63,7 @@ FILLED: list[Place] = [
     ("write", "last.ckpt", 2),
     ("write", "per_user.npz", 1),
     ("write", "events", 2),
-    ("write", "tensors.tsv", 5),
+    ("write", "tensors.tsv", 1),
     ("write", "projector_config.pbtxt", 1),
     ("write", "result.json", 1),
 ]

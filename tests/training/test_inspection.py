@@ -1,12 +1,16 @@
 """What TensorBoard is given, read back with TensorBoard's own reader."""
 
 import csv
+import json
 import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -16,6 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from matinee.experiment import building
 from matinee.experiment.run_folder import load_config, read_result
 from matinee.training.callbacks.inspection import hyperparameters
+from matinee.training.callbacks.projector import item_map, write_projector
 
 AWKWARD = 'Tab\there, "quoted" | line\nbreak <b>é</b>'
 
@@ -95,7 +100,80 @@ def test_an_evaluated_run_is_shown(kind: str, titled: list[str], run: Callable[.
         rows_of = getattr(loaded.datamodule.interactions, encode)(
             ids if name.startswith("user") and not ids[0].isdigit() else [int(i) for i in ids]
         )
-        np.testing.assert_allclose(vectors, table[rows_of], atol=6e-5)
+        np.testing.assert_allclose(vectors, table[rows_of], rtol=1e-5)
+    assert not list(folder.rglob("bookmarks.json")), "30 items need no map"
+
+
+def clusters(count: int, size: int) -> np.ndarray:
+    """Return vectors around ``count`` directions, one after another."""
+    rng = np.random.default_rng(0)
+    centers = 3 * rng.normal(size=(count, 8))
+    return np.tile(centers, (size, 1)) + rng.normal(scale=0.3, size=(count * size, 8))
+
+
+def test_the_map_shows_neighbors_and_leaves_random_states_alone() -> None:
+    vectors = clusters(4, 40)
+    states = str(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
+    points, share = item_map(vectors)  # type: ignore[misc]
+    assert states[0] == str(np.random.get_state())  # noqa: NPY002
+    assert torch.equal(states[1], torch.get_rng_state())
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (distances.argmin(1) % 4 == np.arange(160) % 4).all()
+    rows = vectors - vectors.mean(0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    variances = np.linalg.svd(rows, compute_uv=False) ** 2
+    assert share == pytest.approx(variances[:3].sum() / variances.sum())
+    np.testing.assert_array_equal(points, item_map(vectors)[0])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.full((300, 8), 0.1, np.float32),
+        np.where(np.arange(300)[:, None] == 7, np.nan, clusters(3, 100)),
+        clusters(3, 33),
+        np.outer(np.arange(300), [1.0, 2.0]),
+    ],
+    ids=["constant", "not a number", "few", "one line"],
+)
+def test_without_enough_directions_there_is_no_map(vectors: np.ndarray) -> None:
+    assert item_map(vectors) is None
+
+
+@pytest.mark.parametrize("genres", [True, False])
+def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path) -> None:
+    count = 420
+    items = pd.DataFrame({"raw_id": range(count)}, range(1, count + 1))
+    if genres:  # all have "a", every 12th one of the others
+        kinds = ["a", "=b", *"cdefghijkl"]
+        items["genres"] = [f"a|{kinds[n % 12]}" for n in range(count - 1)] + ["z"]
+        items["title"] = AWKWARD
+    ids = np.repeat(np.arange(1, count + 1), np.arange(count, 0, -1))
+    table = SimpleNamespace(
+        items=items, item_ids=ids, users=items.iloc[:1], user_ids=np.ones_like(ids)
+    )
+    datamodule: Any = SimpleNamespace(
+        interactions=table, split=SimpleNamespace(train=np.arange(len(ids)))
+    )
+    weights = {"items": torch.tensor(np.vstack([np.zeros(8), clusters(4, count // 4)]))}
+    write_projector(tmp_path, 3, SimpleNamespace(tables=lambda: weights), datamodule)  # type: ignore[arg-type]
+
+    (path,) = tmp_path.rglob("bookmarks.json")
+    assert f'"{path.relative_to(tmp_path)}"' in (tmp_path / "projector_config.pbtxt").read_text()
+    (state,) = json.loads(path.read_text())
+    assert state["filteredPoints"] == list(range(400))
+    assert len(state["projections"]) == 400
+    assert re.search(r"400 most frequent items.* PCA in 3D shows \d+% of", state["label"])
+    header, *lines = (path.parent / "metadata.tsv").read_text().splitlines()
+    labels = pd.DataFrame([line.split("\t") for line in lines], columns=header.split("\t"))
+    assert state["selectedLabelOption"] == ("title" if genres else "id")
+    colors = labels[state["selectedColorOptionName"]]
+    if genres:  # the rarest of an item's, of the 9 that most items have
+        assert colors[:3].tolist() == ["a", "'=b", "c"] and colors[11] == "a"
+        assert set(colors) == {"a", "'=b", *"cdefghi", "other"}
+    else:
+        assert colors[0] == "100.0" and colors[399] == "0.0" and (colors[400:] == "").all()
 
 
 def test_samples_rank_as_the_evaluation_does(run: Callable[..., Path]) -> None:

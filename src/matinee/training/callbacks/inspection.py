@@ -1,12 +1,11 @@
 """What TensorBoard shows of a run besides its curves.
 
 Text: the composed config, final metrics, and sample recommendations by title. Figures: errors or ranks by
-rating, history and popularity. Projector: the embeddings of the best epoch with labels. HParams: what the
-config chooses, beside the metrics of validation and test.
+rating, history and popularity. Projector: the embeddings of the best epoch with labels and a map. HParams:
+what the config chooses, beside the metrics of validation and test.
 """
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +13,12 @@ from textwrap import indent
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pandas as pd
-from torch import Tensor
 
-from matinee.contracts import DataModule, Network
 from matinee.display.markdown import as_markdown, decimal
 from matinee.display.metrics import metric_title, shown_metrics
-from matinee.metrics import FloatArray
-from matinee.texts import table_cell, visible
 from matinee.training.callbacks.measured_run import MeasuredRun, RunCallback
+from matinee.training.callbacks.projector import write_projector
 from matinee.training.loggers import TensorBoard
 
 # keys of a config that say what was trained; the others say where, how fast and what else to measure
@@ -37,7 +32,6 @@ FINAL = (
     "with_best_epoch"  # begins the tags of what is shown once, below the curves of train and val
 )
 HEADLINES = ("rmse", "mrr")  # of the tasks, which may share a table
-PROJECTED = 10_000  # rows; the projector grows slow beyond
 
 
 class Inspection(RunCallback):
@@ -80,16 +74,7 @@ class Inspection(RunCallback):
                 writer.add_text("recommendations", "\n\n".join(texts), epoch)
             for name, figure in run.task.figures(run.predictions, run.datamodule).items():
                 writer.add_figure(f"{FINAL}/{name}", figure, epoch, close=False)
-            for name, (vectors, labels) in embeddings(run.task.network, run.datamodule).items():
-                written = Path(logger.log_dir) / f"{epoch:05d}" / name
-                shutil.rmtree(written, ignore_errors=True)  # a killed process may have left it
-                writer.add_embedding(
-                    vectors.astype(np.float64).round(4),  # they are written as decimals
-                    metadata=labels.to_numpy().tolist(),
-                    metadata_header=list(labels),
-                    global_step=epoch,
-                    tag=name,
-                )
+            write_projector(Path(logger.log_dir), epoch, run.task.network, run.datamodule)
             metrics = run.result["metrics"]
             shown = shown_metrics(run.task.headline)
             names = [f"{stage}/{name}" for name in shown for stage in ("val", "test")]
@@ -145,44 +130,3 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     experiment = str(config["name"]).removeprefix(f"{dataset}/")
     named = {"model": Path(experiment).name, "experiment": experiment, "dataset": dataset}
     return named | {short[key]: chosen[key] for key in chosen}
-
-
-def embeddings(
-    network: Network, datamodule: DataModule
-) -> dict[str, tuple[FloatArray, pd.DataFrame]]:
-    """Return the trained embeddings of items and users with their labels.
-
-    Args:
-        network: The network, which declares its tables.
-        datamodule: What it was trained on.
-
-    Returns:
-        For each table of more than one dimension: the vectors (n, dim) of the at most 10,000 ids that
-        are most frequent in train, and the labels of each: the columns of the item or user table, and
-        how often train holds the id.
-    """
-    table, train = datamodule.interactions, datamodule.split.train
-    sides = {"items": (table.items, table.item_ids), "users": (table.users, table.user_ids)}
-    found = {}
-    for name, weights in network.tables().items():
-        if weights.shape[1] > 1:
-            described, ids = sides[name]
-            counts = np.bincount(ids[train], minlength=len(described) + 1)
-            chosen = 1 + np.argsort(-counts[1:], kind="stable")[:PROJECTED]
-            found[name] = _rows(weights, chosen), _labels(described, chosen, counts)
-    return found
-
-
-def _rows(weights: Tensor, chosen: Any) -> FloatArray:
-    vectors: FloatArray = weights.detach().float().cpu().numpy()[chosen]
-    return vectors
-
-
-def _labels(described: pd.DataFrame, chosen: Any, counts: Any) -> pd.DataFrame:
-    labels: pd.DataFrame = described.loc[chosen].rename(columns={"raw_id": "id"})
-    labels = labels[sorted(labels, key=lambda column: column != "title")]
-    labels = labels.astype("string").fillna("").replace(r"\s+", " ", regex=True)
-    labels = labels.map(lambda text: table_cell(visible(text)))
-    labels.columns = [table_cell(visible(str(name))) for name in labels]
-    labels["in train"] = counts[chosen].astype(str)
-    return labels
