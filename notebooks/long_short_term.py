@@ -33,7 +33,9 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
 from matinee.config.folders import config_dir
+from matinee.display.plotting import STYLE
 
+plt.rcParams.update(STYLE)
 root = config_dir().parent  # of the checkout
 folder = root / "lightning_logs" / "long_short_term" / "ml-100k"
 sys.path.append(str(root / "docs" / "long_short_term"))

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from matinee.display.markdown import as_markdown
-from matinee.display.plotting import COLOURS
+from matinee.display.plotting import COLOURS, STYLE
 from matinee.errors import MatineeError
 from matinee.verbs.report.significance import holm
 
@@ -113,7 +113,7 @@ def _differences_table(rows: list[tuple[str, Cell | None, Cell | None]]) -> str:
 
 def time_folds(study: Study) -> Result:
     """(1) Tenths of the data: does user information help, with and without rare items?"""
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
     cells, differences = [], []
     for axes, least in zip(panels, (20, 2), strict=True):
         plain, user = (study.folds(model, least) for model in ("gru", "user_gru"))
@@ -141,13 +141,13 @@ def time_folds(study: Study) -> Result:
             xticks=range(10),
         )
     panels[0].set_ylabel("MRR@20, user_gru - gru")
-    explain(panels[1], loc="lower right")
+    explain(figure)
     return Result(figure, cells, [differences])
 
 
 def shrinking_history(study: Study) -> Result:
     """(2) The oldest part of every user's training data dropped."""
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 4))
     shares = study.swept("drop")
     cells, kept = [], []
     for number, model in enumerate(("gru", "user_gru")):
@@ -172,7 +172,7 @@ def shrinking_history(study: Study) -> Result:
         ylabel="MRR@20, relative",
         ylim=(0, 1.15),
     )
-    explain(axes)
+    explain(figure)
     by_user = [
         (
             f"user_gru - gru, {share:.0%} dropped",
@@ -186,7 +186,7 @@ def shrinking_history(study: Study) -> Result:
 
 def embedding_size(study: Study) -> Result:
     """(3) The embedding size, with and without user information."""
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 4))
     sizes = study.swept("dim")
     cells, by_size = [], []
     for number, model in enumerate(("gru", "user_gru")):
@@ -208,13 +208,16 @@ def embedding_size(study: Study) -> Result:
     axes.set_xscale("log", base=2)
     axes.set(xlabel="embedding size", ylabel="MRR@20", xticks=sizes, xticklabels=sizes)
     axes.set_ylim(0)
-    explain(axes, loc="lower right")
+    explain(figure)
     return Result(figure, cells, [by_size, by_user])
 
 
 def sequence_length(study: Study) -> Result:
     """(4) The length of windows, by the popularity of the next item."""
-    figure, panels = plt.subplots(2, 2, figsize=(8, 6.5), sharex=True, layout="constrained")
+    shown = {None: "all", **{name: name.partition("=")[2] for name in reversed(POPULARITY)}}
+    figure, panels = plt.subplots(
+        len(shown), len(PAIRS), figsize=(8, 9), sharex=True, sharey="row", squeeze=False
+    )
     lengths = study.swept("length")
     cells, by_length, by_user = [], [], []
     for number, model in enumerate(MODELS):
@@ -223,31 +226,31 @@ def sequence_length(study: Study) -> Result:
         by_length += [
             (f"{model}, length {x} - 20", runs[x], runs.get(20)) for x in lengths if x != 20
         ]
-        for axes, segment in zip(panels.flat, (None, *POPULARITY), strict=True):
-            points = {x * 1.03**number: estimate(c, segment=segment) for x, c in runs.items() if c}
-            draw(axes, points, model, number)
-            axes.set(title=f"{segment or 'all'} (own scale)")
-            axes.set_xscale("log")
-            axes.set_xticks(lengths, lengths)
-            axes.minorticks_off()
-    for plain, user in PAIRS:
+        pair, user = divmod(number, 2)
+        for axes, segment in zip(panels[:, pair], shown, strict=True):
+            points = {x * 1.06**user: estimate(c, segment=segment) for x, c in runs.items() if c}
+            draw(axes, points, ("without the user", "with the user")[user], user)
+    for plain, user_model in PAIRS:
         for x in lengths:
-            pair = (study.run(user, length=x), study.run(plain, length=x))
-            by_user.append((f"{user} - {plain}, length {x}", *pair))
-    for axes in panels.flat:
+            both = (study.run(user_model, length=x), study.run(plain, length=x))
+            by_user.append((f"{user_model} - {plain}, length {x}", *both))
+    for axes, (plain, _) in zip(panels[0], PAIRS, strict=True):
+        axes.set_title(plain)
+    for axes, name in zip(panels[:, 0], shown.values(), strict=True):
+        axes.set_ylabel(f"MRR@20,\n{name} {'items' if name == 'all' else 'popularity'}")
         axes.set_ylim(0)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("MRR@20")
-    for axes in panels[1]:
-        axes.set_xlabel("items per window, including the next item")
-    lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8, handlelength=5)
+    for axes in panels[-1]:
+        axes.set_xscale("log")
+        axes.set_xticks(lengths, lengths)
+        axes.minorticks_off()
+    panels[-1, 1].set_xlabel("items per window, including the next item")
+    explain(figure)
     return Result(figure, cells, [by_length, by_user])
 
 
 def order(study: Study) -> Result:
     """(5) The same models on shuffled and shortened histories."""
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4))
     cells, differences = [], []
     for number, model in enumerate(MODELS):
         whole = study.order(model, "whole")
@@ -265,7 +268,7 @@ def order(study: Study) -> Result:
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(1, len(ORDERS)), list(ORDERS.values())[1:])
     axes.set(xlabel="items that are read, of 19", ylabel="MRR@20, relative to all", ylim=(0, None))
-    explain(axes, ncols=3, loc="lower left")
+    explain(figure)
     return Result(figure, cells, [differences])
 
 
@@ -292,16 +295,17 @@ def draw(
         )
 
 
-def explain(axes: Axes, **place: Any) -> None:
-    """Add a legend if something was drawn."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, handlelength=3, **place)
+def explain(figure: Figure) -> None:
+    """Put a legend below a figure if something was drawn."""
+    found = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda f: len(f[1]))
+    if found[1]:
+        figure.legend(*found, loc="outside lower center", ncols=3, handlelength=3)
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG with 256 colours, which takes a third of the space."""
     content = io.BytesIO()
-    figure.savefig(content, dpi=90)
+    figure.savefig(content, dpi=110)
     Image.open(content).convert("RGB").quantize(256).save(path, optimize=True)
 
 
@@ -315,6 +319,7 @@ def main() -> None:
             "name a folder of runs: python docs/long_short_term/experiments.py FOLDER [all|1..5]"
         )
     folder, asked = Path(sys.argv[1]), (*sys.argv[2:], "all")[0]
+    plt.rcParams.update(STYLE)
     try:
         study = Study(folder)
     except MatineeError as error:
