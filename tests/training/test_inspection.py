@@ -236,6 +236,10 @@ def test_hyperparameters_are_plain_values(run: Callable[..., Path]) -> None:
     assert chosen["dataset"] == "table"
     assert chosen["max_epochs"] == 2
     assert not any("log_dir" in name or "callback" in name for name in chosen)
+    assert chosen["model"] == chosen["experiment"] == "test"
+    config["name"] = "table/chronological/mf_bias"
+    named = hyperparameters(OmegaConf.to_container(config))
+    assert (named["experiment"], named["model"]) == ("chronological", "mf_bias")
     assert "None" not in chosen.values()
 
 

@@ -98,9 +98,9 @@ def _boards(trainer: pl.Trainer) -> list[TensorBoard]:
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten what a config chooses: short names to plain values, targets by their last words.
 
-    A name is the last word of its key, or the whole key where two have that word. ``experiment`` is
-    the config's name without the data set, ``model`` its last part, and ``network`` the class. What is null
-    or empty is left out.
+    A name is the last word of its key, or the whole key where two have that word. ``model`` is the last
+    part of the config's name, ``experiment`` is what stands between the data set and it, because TensorBoard
+    cuts long texts, and ``network`` is the class. What is null or empty is left out.
 
     Args:
         config: A config as plain values.
@@ -127,6 +127,6 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     words = Counter(key.rpartition(".")[2] for key in chosen)
     short = {k: k.rpartition(".")[2] if words[k.rpartition(".")[2]] == 1 else k for k in chosen}
     dataset = flat.get("dataset.name") or flat["dataset"]
-    experiment = str(config["name"]).removeprefix(f"{dataset}/")
-    named = {"model": Path(experiment).name, "experiment": experiment, "dataset": dataset}
+    group, _, model = str(config["name"]).removeprefix(f"{dataset}/").rpartition("/")
+    named = {"model": model, "experiment": group or model, "dataset": dataset}
     return named | {short[key]: chosen[key] for key in chosen}
