@@ -659,7 +659,7 @@ def test_importances_and_slices_show_what_decides() -> None:
     shown: Any = SimpleNamespace(
         space=read_space("{lr: log(1e-4,1e-1), loss: [mse,mae], x: uniform(0,1)}"),
         metric_names=["validation_rmse"], default=None, goodness=lambda row: -row["validation_rmse"],
-        headline=RatingTask.headline,
+        headline=RatingTask.headline, stages={"validation_rmse": "val/rmse"},
     )  # fmt: skip
     rows = sorted(finished(60), key=lambda row: row["validation_rmse"])
     found = importances(shown, rows)
@@ -668,6 +668,7 @@ def test_importances_and_slices_show_what_decides() -> None:
     figure = slices(shown, rows, found)
     assert [axes.get_xlabel() for axes in figure.axes] == list(found)
     assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_ylabel() == "validation RMSE"
     low, high = figure.axes[0].get_ylim()
     assert low < rows[0]["validation_rmse"] < high < rows[-1]["validation_rmse"] + 0.5
     assert importances(shown, rows[: LEAST_TRIALS - 1]) == {}

@@ -248,8 +248,7 @@ def learning_rate_curve(
         suggested: The step with the suggested rate, or None.
         configured: The learning rate in the config, marked for comparison.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _axes("learning rate", "training loss")
     axes.plot(rates, losses, ".", color="0.7", markersize=4, label="single steps")
     axes.plot(rates, smoothed, color=COLOURS[0], label="smoothed")
     if suggested is not None:
@@ -258,8 +257,6 @@ def learning_rate_curve(
         axes.plot(*place, "o", color=COLOURS[1], markersize=8, label=label)
     axes.axvline(configured, color=COLOURS[2], linestyle="--", label=f"config: {configured:.3g}")
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("training loss")
     if len(smoothed):  # a divergence at the end must not flatten the rest
         lowest, highest = (
             smoothed.min(),
@@ -268,7 +265,7 @@ def learning_rate_curve(
         margin = 0.15 * (highest - lowest) + 1e-9
         axes.set_ylim(lowest - 2 * margin, highest + margin)
     axes.grid(alpha=0.3)
-    axes.legend()
+    _legend_below(figure)
     return figure
 
 

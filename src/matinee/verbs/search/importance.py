@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from optuna.exceptions import ExperimentalWarning
 
-from matinee.display.plotting import COLOURS
+from matinee.display.metrics import metric_title
+from matinee.display.plotting import COLOURS, STYLE
 from matinee.verbs.search.records import Row
 from matinee.verbs.search.spaces import Range
 from matinee.verbs.search.trials import Search
@@ -75,8 +77,9 @@ def slices(prepared: Search, rows: Sequence[Row], shares: Mapping[str, float]) -
     shown = values.clip(low, high)
     lines = -(-len(shares) // COLUMNS)
     columns = min(COLUMNS, len(shares))
-    figure = Figure(figsize=(1 + 3.2 * columns, 0.6 + 2.8 * lines), layout="constrained")
-    every = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1 + 3.2 * columns, 0.9 + 2.8 * lines))
+        every = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axes, (name, share) in zip(every, shares.items(), strict=False):
         given = [row["hyperparameters"].get(name) for row in rows]
         one = prepared.space.over[name]
@@ -110,6 +113,7 @@ def slices(prepared: Search, rows: Sequence[Row], shares: Mapping[str, float]) -
     for axes in every[len(shares) :]:
         axes.set_visible(False)
     for axes in every[::columns]:
-        axes.set_ylabel(metric.replace("_", " "), parse_math=False)
-    every[0].legend(fontsize=8)
+        axes.set_ylabel(metric_title(prepared.stages[metric]), parse_math=False)
+    entries = every[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
