@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.projector import projector_plugin
 
 from matinee.experiment import building
 from matinee.experiment.run_folder import load_config, read_result
@@ -162,9 +163,12 @@ def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path)
     (path,) = tmp_path.rglob("bookmarks.json")
     assert f'"{path.relative_to(tmp_path)}"' in (tmp_path / "projector_config.pbtxt").read_text()
     (state,) = json.loads(path.read_text())
-    assert state["filteredPoints"] == list(range(400))
-    assert len(state["projections"]) == 400
-    assert re.search(r"400 most frequent items.* PCA in 3D shows \d+% of", state["label"])
+    plugin = Path(projector_plugin.__file__).parent / "tf_projector_plugin"
+    script = (plugin / "projector_binary.js").read_text()
+    assert all(f".{name}" in script for name in state), "TensorBoard reads other names"
+    assert state["filteredPoints"] == list(range(300))
+    assert len(state["projections"]) == 300
+    assert re.search(r"300 most frequent items.* PCA in 3D shows \d+% of", state["label"])
     header, *lines = (path.parent / "metadata.tsv").read_text().splitlines()
     labels = pd.DataFrame([line.split("\t") for line in lines], columns=header.split("\t"))
     assert state["selectedLabelOption"] == ("title" if genres else "id")
@@ -173,7 +177,7 @@ def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path)
         assert colors[:3].tolist() == ["a", "'=b", "c"] and colors[11] == "a"
         assert set(colors) == {"a", "'=b", *"cdefghi", "other"}
     else:
-        assert colors[0] == "100.0" and colors[399] == "0.0" and (colors[400:] == "").all()
+        assert colors[0] == "100.0" and colors[299] == "0.0" and (colors[300:] == "").all()
 
 
 def test_samples_rank_as_the_evaluation_does(run: Callable[..., Path]) -> None:
