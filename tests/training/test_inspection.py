@@ -145,7 +145,7 @@ def test_without_enough_directions_there_is_no_map(vectors: np.ndarray) -> None:
 @pytest.mark.parametrize("genres", [True, False])
 def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path) -> None:
     count = 420
-    items = pd.DataFrame({"raw_id": range(count)}, range(1, count + 1))
+    items = pd.DataFrame({"raw_id": range(count), "genres": ""}, range(1, count + 1))
     if genres:  # all have "a", every 12th one of the others
         kinds = ["a", "=b", *"cdefghijkl"]
         items["genres"] = [f"a|{kinds[n % 12]}" for n in range(count - 1)] + ["z"]

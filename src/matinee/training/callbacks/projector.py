@@ -145,15 +145,16 @@ def item_map(vectors: FloatArray) -> tuple[FloatArray, float] | None:
 def _color(labels: pd.DataFrame, mapped: int) -> tuple[str, list[str]]:
     """Return the name and the values of a label whose colors tell something.
 
-    Genres, if the table has them: the 9 of most mapped items and "other"; the rarest of an item decides.
+    Genres, if the table has any: the 9 of most mapped items and "other"; the rarest of an item decides.
     Else popularity: the percentile among the mapped items, empty for others.
     """
     source = next((name for name in ("genre", "genres") if name in labels), None)
-    if source is None:
+    texts = labels[source] if source else [""] * len(labels)
+    genres = [[table_cell(genre) for genre in text.split("|")] for text in texts]
+    counts = Counter(genre for of_item in genres[:mapped] for genre in of_item if genre)
+    if not counts:
         percentiles = np.linspace(100, 0, mapped).round(1).astype(str)
         return "popularity", [*percentiles, *[""] * (len(labels) - mapped)]
-    genres = [[table_cell(genre) for genre in text.split("|")] for text in labels[source]]
-    counts = Counter(genre for of_item in genres[:mapped] for genre in of_item if genre)
     shown = [genre for genre, _ in counts.most_common(COLORS - 1)][::-1]
     return "genre", [next((g for g in shown if g in of_item), "other") for of_item in genres]
 
