@@ -154,9 +154,9 @@ def _color(labels: pd.DataFrame, mapped: int) -> tuple[str, list[str]]:
     counts = Counter(genre for of_item in genres[:mapped] for genre in of_item if genre)
     if not counts:
         percentiles = np.linspace(100, 0, mapped).round(1).astype(str)
-        return "popularity", [*percentiles, *[""] * (len(labels) - mapped)]
+        return "popularity (percentile)", [*percentiles, *[""] * (len(labels) - mapped)]
     shown = [genre for genre, _ in counts.most_common(COLORS - 1)][::-1]
-    return "genre", [next((g for g in shown if g in of_item), "other") for of_item in genres]
+    return "main genre", [next((g for g in shown if g in of_item), "other") for of_item in genres]
 
 
 def bookmark(points: FloatArray, dim: int, label: str, color: str, share: float) -> dict[str, Any]:
