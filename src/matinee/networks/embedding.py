@@ -8,8 +8,8 @@ from matinee.networks.options import check_sizes
 class EmbeddingTable(nn.Embedding):
     """An embedding table with rows 0..num_ids, initialised from a normal distribution.
 
-    On the host, the gradient of a dense table is computed by ``index_add_``. At 1,000 to 12,000 rows it takes a
-    seventh to a half of the time of PyTorch's embedding there, and it gives the same bits.
+    On the host, the gradient of a dense table is computed by ``index_add_``. At 1,000 to 12,000 rows it takes
+    a seventh to a half of the time of PyTorch's embedding there, and it gives the same bits.
 
     Args:
         num_ids: Largest id; row 0 belongs to the unknown id.
