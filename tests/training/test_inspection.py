@@ -146,6 +146,7 @@ def test_without_enough_directions_there_is_no_map(vectors: np.ndarray) -> None:
 def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path) -> None:
     count = 420
     items = pd.DataFrame({"raw_id": range(count), "genres": ""}, range(1, count + 1))
+    items["popularity"] = "own"
     if genres:  # all have "a", every 12th one of the others
         kinds = ["a", "=b", *"cdefghijkl"]
         items["genres"] = [f"a|{kinds[n % 12]}" for n in range(count - 1)] + ["z"]
@@ -172,6 +173,7 @@ def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path)
     header, *lines = (path.parent / "metadata.tsv").read_text().splitlines()
     labels = pd.DataFrame([line.split("\t") for line in lines], columns=header.split("\t"))
     assert state["selectedLabelOption"] == ("title" if genres else "id")
+    assert set(labels["popularity"]) == {"own"}
     colors = labels[state["selectedColorOptionName"]]
     if genres:  # the rarest of an item's, of the 9 that most items have
         assert colors[:3].tolist() == ["a", "'=b", "c"] and colors[11] == "a"

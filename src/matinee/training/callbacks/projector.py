@@ -46,7 +46,10 @@ def write_projector(folder: Path, epoch: int, network: Network, datamodule: Data
         )
         if name == "items" and (found := item_map(vectors)):
             points, share = found
-            color, labels[color] = _color(labels, len(points))
+            color, values = _color(labels, len(points))
+            if color in labels:  # a column of the items
+                color = f"{color} on the map"
+            labels[color] = values
             state = bookmark(points, vectors.shape[1], labels.columns[0], color, share)
             entry.bookmarks_path = f"{place}/bookmarks.json"
             _write_text(folder / entry.bookmarks_path, json.dumps([state]))
@@ -154,9 +157,9 @@ def _color(labels: pd.DataFrame, mapped: int) -> tuple[str, list[str]]:
     counts = Counter(genre for of_item in genres[:mapped] for genre in of_item if genre)
     if not counts:
         percentiles = np.linspace(100, 0, mapped).round(1).astype(str)
-        return "popularity (percentile)", [*percentiles, *[""] * (len(labels) - mapped)]
+        return "popularity", [*percentiles, *[""] * (len(labels) - mapped)]
     shown = [genre for genre, _ in counts.most_common(COLORS - 1)][::-1]
-    return "main genre", [next((g for g in shown if g in of_item), "other") for of_item in genres]
+    return "genre", [next((g for g in shown if g in of_item), "other") for of_item in genres]
 
 
 def bookmark(points: FloatArray, dim: int, label: str, color: str, share: float) -> dict[str, Any]:
