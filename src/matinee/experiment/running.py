@@ -1,5 +1,6 @@
 """Running: train one run from its config to its record, and resume one that was stopped."""
 
+import itertools
 import shutil
 import sys
 import time
@@ -51,20 +52,22 @@ FILES = ("path", "validation_path", "test_path", "data_dir")  # keys of datasets
 Hold = Callable[[Path], AbstractContextManager[Any]]  # keeps a run folder for this process
 
 
+_runs = itertools.count()  # of this process
+
+
 class _Start(NamedTuple):
-    """What the clock and the memory of this process read when a run began."""
+    """When a run of this process began, and whether it is the first one."""
 
     seconds: float
-    peak_memory: int
+    is_first: bool
 
     @classmethod
     def now(cls) -> "_Start":
-        return cls(time.perf_counter(), _peak_memory())
+        return cls(time.perf_counter(), next(_runs) == 0)
 
     def peak_memory_of_run(self) -> int | None:
-        """Return the peak of the process in bytes; None if it was reached before the run."""
-        peak = _peak_memory()
-        return peak if peak > self.peak_memory else None
+        """Return the peak of the process in bytes; None if earlier runs may have left memory behind."""
+        return _peak_memory() if self.is_first else None
 
 
 def _peak_memory() -> int:
