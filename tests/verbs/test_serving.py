@@ -19,12 +19,14 @@ import httpx
 import numpy as np
 import pytest
 
+from matinee.errors import MatineeError
 from matinee.experiment import building
 from matinee.verbs.export.command import write_artefact
 from matinee.verbs.predict import predict_ratings
 from matinee.verbs.recommend import recommend
 from matinee.verbs.serve.app import create_app
 from matinee.verbs.serve.batching import Batcher
+from matinee.verbs.serve.command import listen
 from matinee.verbs.serve.limits import MOST_BYTES
 from matinee.verbs.serve.sources import ArtefactSource, Asked, RunSource, Source
 
@@ -237,6 +239,23 @@ def test_a_large_body_is_not_read(loaded) -> None:
     assert answer.status_code == 413 and "more than 1048576 bytes" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{'user': 1}", "application/json"),
+        (b"[]", "application/json"),
+        (b"{}", "application/x-www-form-urlencoded"),  # what curl -d sends unless told otherwise
+    ],
+)
+def test_a_body_that_is_no_json_object(loaded, body, kind) -> None:
+    headers = {"content-type": kind}
+    answer = Asking(RunSource(loaded)).post("/recommend", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(
+        "the body is no JSON object; send one, with content-type"
+    )
+
+
 def test_malformed_requests_never_break_the_service(loaded) -> None:
     """1,000 random bodies, paths and methods: no 5xx, nothing leaks, each 4xx is one sentence."""
     leaks = ("Traceback", socket.gethostname(), str(Path.home()), sys.prefix, str(ROOT), ".py")
@@ -355,7 +374,7 @@ def test_a_question_that_fails_does_not_fail_others(loaded) -> None:
     assert len(first) == len(last) == 41
 
 
-def test_a_reload_loses_no_request(loaded, artefact: Path) -> None:
+def test_a_reload_loses_no_request(loaded, artefact: Path, capsys) -> None:
     sources = iter([RunSource(loaded), *(ArtefactSource(artefact) for _ in range(5))])
     made = create_app(lambda: next(sources), token="secret")
     headers = {"authorization": "Bearer secret"}
@@ -372,6 +391,7 @@ def test_a_reload_loses_no_request(loaded, artefact: Path) -> None:
 
     assert set(asyncio.run(load())) == {200}
     assert isinstance(made.state.batcher.source, ArtefactSource)
+    assert capsys.readouterr().out.count("now serving") == 5
 
 
 def test_a_changed_artefact_is_refused(artefact: Path) -> None:
@@ -387,19 +407,15 @@ class Server:
     """A service in a process of its own, at a free port."""
 
     def __init__(self, *arguments: str, token: str = "secret") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "matinee", "serve", *arguments, f"port={port}"],
+            [sys.executable, "-m", "matinee", "serve", *arguments, "port=0"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "MATINEE_TOKEN": token},
         )  # fmt: skip
-        transport = httpx.HTTPTransport(retries=12)  # waits longer from attempt to attempt
-        self.client = httpx.Client(transport=transport, base_url=self.url, timeout=60)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
+        self.url = self.line.split()[-1]
+        self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def __enter__(self) -> "Server":
         return self
@@ -437,10 +453,10 @@ def test_reloads_kills_and_ends_lose_no_request(artefact: Path) -> None:
         for count in range(10):
             if count % 2:
                 server.process.send_signal(signal.SIGHUP)
-                assert "now serving" in server.process.stdout.readline()
             else:
                 headers = {"authorization": "Bearer secret"}
                 assert server.client.post("/reload", headers=headers).status_code == 200
+            assert "now serving" in server.process.stdout.readline()
             assert reloads() == count + 1
         with (artefact / "items.jsonl").open("a") as file:
             file.write("\n")  # no longer what the manifest records
@@ -475,6 +491,15 @@ def test_the_command_needs_one_source(tmp_path: Path) -> None:
 
     assert "give run=FOLDER or artefact=FOLDER" in failed(matinee("serve", cwd=tmp_path))
     assert "is no artefact" in failed(matinee("serve", "artefact=nowhere", cwd=tmp_path))
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            MatineeError, match=rf"port={port}: Address already in use; give another"
+        ):
+            listen("127.0.0.1", port)
 
 
 @pytest.fixture

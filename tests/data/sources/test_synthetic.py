@@ -18,16 +18,18 @@ def rows_by_user(log):
     return [raw[log.user_ids == user].tolist() for user in range(1, log.num_users + 1)]
 
 
-def test_counting():
+def test_counting(capsys):
     log = counting(num_rows=3, length=4)
+    assert not capsys.readouterr().err  # nothing about times in 1970
     assert rows_by_user(log) == [[1, 2, 3, 4]] * 3
     assert (np.diff(log.timestamps) > 0).all()
     assert counting(1, 1).item_ids.tolist() == [1]
     assert (len(counting()), counting().num_items) == (20_000, 20)
 
 
-def test_markov_sizes_and_order():
+def test_markov_sizes_and_order(capsys):
     log = markov(num_users=7, num_items=10, num_interactions=100, concentration=1, order=2, seed=1)
+    assert not capsys.readouterr().err
     assert len(log) == 100
     assert {len(row) for row in rows_by_user(log)} == {14, 15}
     assert (np.diff(log.timestamps) > 0).all()

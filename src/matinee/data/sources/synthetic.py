@@ -77,7 +77,7 @@ def markov(
             state = (*state, item_id)[-order:]
     rows = np.arange(num_interactions)
     table = {"user": rows % num_users + 1, "item": item_ids, "timestamp": rows}
-    return Interactions.from_table(table, duplicates="keep")
+    return Interactions.from_table(table, duplicates="keep", time_unit="s")
 
 
 def counting(num_rows: int = 1000, length: int = 20) -> Interactions:
@@ -105,4 +105,4 @@ def counting(num_rows: int = 1000, length: int = 20) -> Interactions:
     rows = np.arange(num_rows * length)
     item_ids = rows // num_rows + 1
     table = {"user": rows % num_rows + 1, "item": item_ids, "timestamp": rows}
-    return Interactions.from_table(table)
+    return Interactions.from_table(table, time_unit="s")

@@ -57,11 +57,12 @@ def create_app(
             opened = await asyncio.to_thread(open_source)
             app.state.batcher = Batcher(opened, batches.observe)  # the old one ends its questions
             reloads.inc()
+            print(f"now serving {opened.name}", flush=True)
         return opened.name
 
     async def reload_or_stay() -> None:
         try:
-            print(f"now serving {await reload()}", flush=True)
+            await reload()
         except MatineeError as error:
             print(f"the old model stays: {error}", file=sys.stderr, flush=True)
         except Exception:
@@ -100,8 +101,11 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid" or tuple(first["loc"]) == ("body",):
+            sentence = "the body is no JSON object; send one, with content-type: application/json."
+            return refusal(422, sentence)
         where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        return refusal(422, f"{where or 'the body'}: {first['msg']}.")
+        return refusal(422, f"{where}: {first['msg']}.")
 
     app.include_router(router)
 

@@ -1,6 +1,7 @@
 """Start the service."""
 
 import os
+import socket
 from typing import Any
 
 from matinee.errors import MatineeError
@@ -16,7 +17,8 @@ def serve(config: Any) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish those that have begun.
 
     Raises:
-        MatineeError: If the model cannot be opened, a package is missing, or the port is out of range.
+        MatineeError: If the model cannot be opened, a package is missing, the port is out of range, or
+            another program listens on it.
     """
     check_installed("serve", NEEDED)
     if not 0 <= config.port < 2**16:
@@ -27,14 +29,31 @@ def serve(config: Any) -> None:
 
     source = open_source(config)
     kind = "artefact" if isinstance(source, ArtefactSource) else "run"
-    print(f"serving the {kind} {source.name} at http://{config.host}:{config.port}", flush=True)
+    listening = listen(config.host, config.port)
+    port = listening.getsockname()[1]  # the system chooses it if config.port is 0
+    print(f"serving the {kind} {source.name} at http://{config.host}:{port}", flush=True)
     app = create_app(lambda: open_source(config), source, os.environ.get(TOKEN) or None)
-    uvicorn.run(
+    settings = uvicorn.Config(
         app,
-        host=config.host,
-        port=config.port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=DRAIN,
         server_header=False,
     )
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket of the service.
+
+    Raises:
+        MatineeError: If another program listens there, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # without the address, which Python repeats
+        raise MatineeError(
+            f"cannot listen on host={host} port={port}: {reason}; give another host or port."
+        ) from error
