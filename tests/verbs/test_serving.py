@@ -548,6 +548,7 @@ def serving():
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))
+        bound.listen()  # a browser may be faster than the thread
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         running.append((server, thread))
