@@ -1,5 +1,6 @@
 """A plain fit takes the same steps as Lightning's own loop, and no other fit counts as plain."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from matinee.errors import MatineeError
+from matinee.errors import MatineeError, Stopped
 from matinee.experiment import building
 from matinee.experiment.trainer import fit, make_trainer
 from matinee.files import checkpoint_path
@@ -227,6 +228,25 @@ def test_own_training_steps_and_strategies_use_the_loop_of_lightning(
         override(task, "training_step", own_step)
 
     assert not is_plain(fitted(config, tmp_path / "step", change)[0])
+
+
+def test_a_signal_waits_for_the_step_of_accumulated_gradients(
+    compose_train: Callable[..., Any], tmp_path: Path
+) -> None:
+    def interrupt(self: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+    config = compose_train(
+        "model=mf", "data.batch_size=128", "+trainer.accumulate_grad_batches=3", *BARE
+    )
+    with pytest.raises(Stopped):
+        fitted(
+            config, tmp_path / "run", lambda task: override(task, "on_train_batch_end", interrupt)
+        )
+    checkpoint = torch.load(checkpoint_path(tmp_path / "run", "last"), weights_only=True)
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    assert (checkpoint["global_step"], progress["current"]["completed"]) == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ class StepLoop(_TrainingEpochLoop):
         progress.increment_completed()
         trainer._logger_connector.update_train_step_metrics()
 
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """End a batch; a signal ends the fit only where no checkpoint would lose accumulated gradients."""
+        signals = self.trainer._signal_connector
+        waits = signals.received_sigterm and self._should_accumulate()
+        signals.received_sigterm &= not waits
+        super().on_advance_end(data_fetcher)
+        signals.received_sigterm |= waits
+
     def _optimize(self, optimizer: Optimizer, batch: Any) -> dict[str, Tensor]:
         trainer, task = self.trainer, self.trainer.lightning_module
         step = self.automatic_optimization.optim_progress.optimizer.step
