@@ -109,9 +109,11 @@ class StepLoop(_TrainingEpochLoop):
         """End a batch; a signal ends the fit only where no checkpoint would lose accumulated gradients."""
         signals = self.trainer._signal_connector
         waits = signals.received_sigterm and self._should_accumulate()
-        signals.received_sigterm &= not waits
+        if waits:  # written only then: a signal may arrive at any time
+            signals.received_sigterm = False
         super().on_advance_end(data_fetcher)
-        signals.received_sigterm |= waits
+        if waits:
+            signals.received_sigterm = True
 
     def _optimize(self, optimizer: Optimizer, batch: Any) -> dict[str, Tensor]:
         trainer, task = self.trainer, self.trainer.lightning_module
