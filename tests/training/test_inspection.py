@@ -146,10 +146,11 @@ def test_without_enough_directions_there_is_no_map(vectors: np.ndarray) -> None:
 def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path) -> None:
     count = 420
     items = pd.DataFrame({"raw_id": range(count), "genres": ""}, range(1, count + 1))
-    items["popularity"] = "own"
+    own = ["popularity", "in train", "id"]
+    items[own] = "own"
     if genres:  # all have "a", every 12th one of the others
         kinds = ["a", "=b", *"cdefghijkl"]
-        items["genres"] = [f"a|{kinds[n % 12]}" for n in range(count - 1)] + ["z"]
+        items["genres"] = [f"a | {kinds[n % 12]}" for n in range(count - 1)] + ["z"]
         items["title"] = AWKWARD
     ids = np.repeat(np.arange(1, count + 1), np.arange(count, 0, -1))
     table = SimpleNamespace(
@@ -172,8 +173,10 @@ def test_a_bookmark_colors_the_most_frequent_items(genres: bool, tmp_path: Path)
     assert re.search(r"300 most frequent items.* PCA in 3D shows \d+% of", state["label"])
     header, *lines = (path.parent / "metadata.tsv").read_text().splitlines()
     labels = pd.DataFrame([line.split("\t") for line in lines], columns=header.split("\t"))
-    assert state["selectedLabelOption"] == ("title" if genres else "id")
-    assert set(labels["popularity"]) == {"own"}
+    assert state["selectedLabelOption"] == ("title" if genres else "raw_id")
+    assert labels.columns.is_unique and (labels[own] == "own").all(axis=None)
+    assert labels["raw_id"].tolist() == [str(item) for item in range(count)]
+    assert labels["in train (computed)"].tolist() == [str(n) for n in range(count, 0, -1)]
     colors = labels[state["selectedColorOptionName"]]
     if genres:  # the rarest of an item's, of the 9 that most items have
         assert colors[:3].tolist() == ["a", "'=b", "c"] and colors[11] == "a"

@@ -18,6 +18,7 @@ from matinee.experiment import building
 from matinee.experiment.building import Experiment
 from matinee.verbs import recommend as recommending
 from matinee.verbs import similar as similarity
+from matinee.verbs.id_files import as_column
 from matinee.verbs.predict import predict_many, predict_ratings
 from matinee.verbs.recommend import recommend, recommend_many
 from matinee.verbs.shards import share_of
@@ -335,6 +336,26 @@ def test_predicted_pairs(finished: Finished, tmp_path: Path) -> None:
     assert read(out)["user"].tolist() == users
     found = read(out)["predicted_rating"].to_numpy()
     assert found == pytest.approx(predict_ratings(loaded, users, items), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("raw", "dtype", "expected"),
+    [
+        (["7", "-42"], "int64", [7, -42]),
+        (["7", "guest"], "int64", ["7", "guest"]),
+        (["7", "007"], "int64", ["7", "007"]),
+        (["7", str(2**63 - 1)], "int64", [7, 2**63 - 1]),
+        (["7", str(2**63)], "int64", ["7", str(2**63)]),
+        (["7", str(2**64 - 1)], "uint64", [7, 2**64 - 1]),
+        (["7", "-42"], "uint64", ["7", "-42"]),
+        (["7", "42"], "str", ["7", "42"]),
+        ([], "int64", []),
+    ],
+)
+def test_columns_of_ids_have_the_type_of_the_data_if_each_id_fits(
+    raw: list[str], dtype: str, expected: list[Any]
+) -> None:
+    assert as_column(raw, pd.Series([1, 2], dtype=dtype)).to_pylist() == expected
 
 
 def test_similar_items(finished: Finished, tmp_path: Path) -> None:

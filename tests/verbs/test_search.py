@@ -293,9 +293,9 @@ def test_a_published_hash_can_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
         overrides=[*DATA, "+trainer.limit_train_batches=1"],
     )  # fmt: skip
     printed = capsys.readouterr()
-    assert "| validation_mrr |" in printed.out
+    assert "| validation MRR |" in printed.out
     assert "0.0190" not in printed.out and "not shown, because it is on other data" in printed.out
-    told = r"945213785f1412f8282351c34195d526: test_mrr 0\.\d{4}, validation_mrr 0\.\d{4}, [\d.]+ s"
+    told = r"(?m)^94521378: validation MRR 0\.\d{4}, test MRR 0\.\d{4}, [\d.]+ s$"
     assert re.search(told, printed.err)
 
 
@@ -307,6 +307,7 @@ def test_published_metrics_stand_beside_the_same_data_only(
     prepared = SimpleNamespace(
         space=SimpleNamespace(model="cnn"),
         metric_names=list(row),
+        stages={"test_mrr": "test/mrr", "validation_mrr": "val/mrr"},
         run=lambda _: row,
         folder=tmp_path / "ml-1m",
         identity={"overrides": ["seed=1"]},

@@ -106,6 +106,7 @@ def test_ratings_of_a_newcomer_count_at_once(rated) -> None:
     answer = asking.post("/predict", json={"users": ["u3", "nobody"], "items": [100, 102]}).json()
     expected = predict_ratings(rated, ["u3", "nobody"], [100, 102])
     assert answer["ratings"] == pytest.approx(expected.tolist())
+    assert asking.post("/predict", json={"users": [], "items": []}).json() == {"ratings": []}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +221,7 @@ def test_similar_items_titles_health_and_metrics(loaded, rated, artefact: Path) 
         ("/recommend", {"history": [100] * 1001}, 422, "at most 1000"),
         ("/recommend", {"typo": 1}, 422, "typo"),
         ("/predict", {"users": ["u1"], "items": [100]}, 422, "rates none"),
+        ("/predict", {"users": [], "items": []}, 422, "rates none"),
         ("/predict", {"users": ["u1"], "items": []}, 422, "different lengths"),
         ("/similar", {"item": 9}, 404, "item 9 is not in the data"),
         ("/nothing", {}, 404, "no such path"),
@@ -546,6 +548,7 @@ def serving():
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))
+        bound.listen()  # a browser may be faster than the thread
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         running.append((server, thread))

@@ -4,13 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
 from matinee.batches.loading import to_device
 from matinee.training.callbacks.fit_loop import NoProfiler
+from matinee.training.devices import MixedTraining
+from matinee.training.tasks.base import LightningTask
 
 IN_ORDER = (  # what callbacks may do in a step
     "on_train_batch_start",
@@ -37,9 +43,9 @@ class StepLoop(_TrainingEpochLoop):
 
     For a small network, Lightning's own loop takes as long as the computations: it makes about 60 calls
     in a step that do nothing. A fit is plain if it has one process, one optimizer without a gradient scaler,
-    no accumulation, clipping or profiler, and a task that overrides none of the hooks of a step. Any other
-    fit uses Lightning's loop. Both lead to the same weights, counters and checkpoints, and call the hooks
-    in the same order.
+    no accumulation or profiler, none of the user's own strategies, and a task that overrides none of the
+    hooks of a step. Any other fit uses Lightning's loop. Both lead to the same weights, counters and
+    checkpoints, and call the hooks in the same order.
 
     Args:
         trainer: The trainer whose loop this replaces.
@@ -63,12 +69,12 @@ class StepLoop(_TrainingEpochLoop):
     def _is_plain(self) -> bool:
         trainer, task = self.trainer, self.trainer.lightning_module
         return (
-            trainer.world_size == 1
-            and trainer.strategy.model is task
+            type(trainer.strategy) is SingleDeviceStrategy
+            and type(trainer.precision_plugin) in (Precision, MixedTraining)
             and getattr(trainer.precision_plugin, "scaler", None) is None
             and trainer.accumulate_grad_batches == 1
-            and trainer.gradient_clip_val is None
             and isinstance(trainer.profiler, NoProfiler)
+            and not overrides(task, "training_step", LightningTask)
             and task.automatic_optimization
             and not task.closed_form
             and not self.automatic_optimization._skip_backward
@@ -99,32 +105,61 @@ class StepLoop(_TrainingEpochLoop):
         progress.increment_completed()
         trainer._logger_connector.update_train_step_metrics()
 
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """End a batch; a signal ends the fit only where no checkpoint would lose accumulated gradients."""
+        signals = self.trainer._signal_connector
+        waits = signals.received_sigterm and self._should_accumulate()
+        if waits:  # written only then: a signal may arrive at any time
+            signals.received_sigterm = False
+        super().on_advance_end(data_fetcher)
+        if waits:
+            signals.received_sigterm = True
+
     def _optimize(self, optimizer: Optimizer, batch: Any) -> dict[str, Tensor]:
-        steps = self.automatic_optimization.optim_progress.optimizer
-        outputs: dict[str, Tensor] = {}
+        trainer, task = self.trainer, self.trainer.lightning_module
+        step = self.automatic_optimization.optim_progress.optimizer.step
+        outputs: list[dict[str, Tensor]] = []
 
         def closure() -> Any:
-            task = self.trainer.lightning_module
-            task._current_fx_name = "training_step"
-            with self.trainer.precision_plugin.train_step_context():
-                outputs.update(task.training_step(batch, self.batch_idx))
-            steps.zero_grad.increment_ready()
-            self._call("on_before_zero_grad", optimizer)
-            steps.zero_grad.increment_started()
-            optimizer.zero_grad()
-            steps.zero_grad.increment_completed()
-            loss = outputs["loss"]
-            self._call("on_before_backward", loss)
-            loss.backward()
-            outputs["loss"] = loss.detach()
-            self._call("on_after_backward")
+            outputs.append(self._descend(optimizer, batch))
             self._call("on_before_optimizer_step", optimizer)
-            return outputs["loss"]
+            if trainer.gradient_clip_val is not None:
+                task.configure_gradient_clipping(
+                    optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                )
+            return outputs[-1].get("loss")
 
-        steps.step.increment_ready()
-        optimizer.step(closure)
-        steps.step.increment_completed()
-        return outputs
+        step.increment_ready()
+        optimizer.step(closure=closure)
+        if not outputs:
+            raise MisconfigurationException(
+                f"{type(optimizer).__name__}.step did not call its closure, which computes the gradients."
+            )
+        step.increment_completed()
+        return outputs[-1]
+
+    @torch.enable_grad()
+    def _descend(self, optimizer: Optimizer, batch: Any) -> dict[str, Tensor]:
+        """Compute the loss and its gradients; a task that returns None skips the batch."""
+        task = self.trainer.lightning_module
+        zero_grad = self.automatic_optimization.optim_progress.optimizer.zero_grad
+        task._current_fx_name = "training_step"
+        with self.trainer.precision_plugin.train_step_context():
+            outputs = task.training_step(batch, self.batch_idx)
+        if outputs is not None and "loss" not in outputs:
+            raise MisconfigurationException(f"{type(task).__name__}.step returned no loss.")
+        zero_grad.increment_ready()
+        self._call("on_before_zero_grad", optimizer)
+        zero_grad.increment_started()
+        optimizer.zero_grad()
+        zero_grad.increment_completed()
+        if outputs is None:
+            return {}
+        loss = outputs["loss"]
+        self._call("on_before_backward", loss)
+        loss.backward()
+        self._call("on_after_backward")
+        return {**outputs, "loss": loss.detach()}
 
     def _call(self, name: str, *args: Any) -> None:
         task = self.trainer.lightning_module
@@ -135,6 +170,6 @@ class StepLoop(_TrainingEpochLoop):
 
 
 def overrides(one: object, name: str, base: type) -> bool:
-    """Return whether an object has another method of a name than the base class."""
+    """Return whether an object has another method of a name than the base class; None is no method."""
     method = getattr(one, name)
-    return getattr(method, "__func__", method) is not getattr(base, name)
+    return callable(method) and getattr(method, "__func__", method) is not getattr(base, name)

@@ -31,7 +31,7 @@ from matinee.data.sources.streams import line_blocks
 from matinee.errors import MatineeError
 
 Ids = npt.NDArray[np.int64]
-PLAIN_INTEGER = "^(0|-?[1-9][0-9]{0,17})$"
+PLAIN_INTEGER = "^(0|-?[1-9][0-9]*)$"
 
 
 class IdFile(NamedTuple):
@@ -255,11 +255,14 @@ def _check_ratings(table: IdFile, interactions: Interactions, turns: Ids) -> Non
 
 
 def as_column(raw: Sequence[str], known: pd.Series[Any]) -> pa.Array:
-    """Return raw ids of a file as a column: integers if those of the data are and these are, else text."""
+    """Return raw ids of a file as a column of the data's type, or as text if one of them does not fit it."""
     texts = pa.array(raw, pa.string())
     if not pd.api.types.is_integer_dtype(known) or not matches(texts, PLAIN_INTEGER).all():
         return texts
-    return texts.cast(pa.int64())
+    try:
+        return texts.cast(pa.from_numpy_dtype(known.dtype))
+    except pa.ArrowInvalid:  # too large
+        return texts
 
 
 def report_unknown(path: Path, what: str, unknown: int, total: int) -> None:

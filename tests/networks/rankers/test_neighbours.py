@@ -43,6 +43,24 @@ def test_popularity_orders_what_no_neighbor_reaches() -> None:
     assert scores_of(network, [[1]])[0, 1:].argsort(descending=True).tolist()[:3] == [1, 2, 0]
 
 
+def test_users_who_differ_by_rounding_are_equally_near(monkeypatch) -> None:
+    """The weights of two shared items add up to 8/7 for each user, but not in float32."""
+    sessions = [(1, 7, 8), (2, 6, 9), (3, 5, 10)]
+    network = SessionKNN(10, len(sessions), num_neighbors=1)
+    user_ids = torch.arange(1, len(sessions) + 1).repeat_interleave(3)
+    network.fit(user_ids, torch.tensor(sessions).flatten())
+    add_up, similarities = network.met_by.add_up, []
+
+    def spied(*given: torch.Tensor) -> torch.Tensor:
+        similarities.append(add_up(*given))
+        return similarities[0].clone()
+
+    monkeypatch.setattr(network.met_by, "add_up", spied)
+    scores = scores_of(network, [list(range(1, 8))])[0, 8:]
+    assert len(similarities[0][0, 1:].unique()) > 1
+    assert scores.tolist() == pytest.approx([8 / 7 / math.sqrt(3)] * len(sessions))
+
+
 @pytest.mark.parametrize("num_neighbors", [1, 3, 1000])
 def test_session_scores_are_sums_over_the_nearest_users(
     monkeypatch, train, sessions, histories, num_neighbors: int

@@ -62,11 +62,10 @@ class StopTogether(Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check for a signal every few steps; Lightning's loops do the rest."""
-        if trainer.world_size == 1:
+        if trainer.world_size == 1 or trainer.fit_loop._should_accumulate():
             return
-        if (trainer.is_last_batch or batch_idx % AGREE_EVERY == 0) and trainer.strategy.broadcast(
-            self._asked
-        ):
+        is_due = trainer.is_last_batch or trainer.global_step % AGREE_EVERY == 1
+        if is_due and trainer.strategy.broadcast(self._asked):
             trainer._signal_connector.received_sigterm = True
 
 

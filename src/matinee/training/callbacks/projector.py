@@ -47,8 +47,7 @@ def write_projector(folder: Path, epoch: int, network: Network, datamodule: Data
         if name == "items" and (found := item_map(vectors)):
             points, share = found
             color, values = _color(labels, len(points))
-            if color in labels:  # a column of the items
-                color = f"{color} on the map"
+            color = _free(color, labels)
             labels[color] = values
             state = bookmark(points, vectors.shape[1], labels.columns[0], color, share)
             entry.bookmarks_path = f"{place}/bookmarks.json"
@@ -103,13 +102,21 @@ def _rows(weights: Tensor, chosen: Any) -> FloatArray:
 
 
 def _labels(described: pd.DataFrame, chosen: Any, counts: Any) -> pd.DataFrame:
-    labels: pd.DataFrame = described.loc[chosen].rename(columns={"raw_id": "id"})
+    short = {} if "id" in described else {"raw_id": "id"}
+    labels: pd.DataFrame = described.loc[chosen].rename(columns=short)
     labels = labels[sorted(labels, key=lambda column: column != "title")]
     labels = labels.astype("string").fillna("").replace(r"\s+", " ", regex=True)
     labels = labels.map(lambda text: table_cell(visible(text)))
     labels.columns = [table_cell(visible(str(name))) for name in labels]
-    labels["in train"] = counts[chosen].astype(str)
+    labels[_free("in train", labels)] = counts[chosen].astype(str)
     return labels
+
+
+def _free(name: str, labels: pd.DataFrame) -> str:
+    """Return a name for a computed label that no column of the table has."""
+    while name in labels:
+        name = f"{name} (computed)"
+    return name
 
 
 def item_map(vectors: FloatArray) -> tuple[FloatArray, float] | None:
@@ -153,7 +160,7 @@ def _color(labels: pd.DataFrame, mapped: int) -> tuple[str, list[str]]:
     """
     source = next((name for name in ("genre", "genres") if name in labels), None)
     texts = labels[source] if source else [""] * len(labels)
-    genres = [[table_cell(genre) for genre in text.split("|")] for text in texts]
+    genres = [[table_cell(genre.strip()) for genre in text.split("|")] for text in texts]
     counts = Counter(genre for of_item in genres[:mapped] for genre in of_item if genre)
     if not counts:
         percentiles = np.linspace(100, 0, mapped).round(1).astype(str)

@@ -17,9 +17,8 @@ from matinee.verbs.search.importance import LEAST_TRIALS, importances, slices
 from matinee.verbs.search.published import published_rows
 from matinee.verbs.search.records import PRUNED, Records, Row, read_records
 from matinee.verbs.search.spaces import Hyperparameters, hash_id, written
-from matinee.verbs.search.trials import Search, prepare
+from matinee.verbs.search.trials import SHOWN_HASH, Search, prepare
 
-SHOWN_HASH = 8  # characters of a hash in tables
 PUBLISHED_ON = (
     "ml-1m"  # the data set of the published searches, which have the protocol of the spaces
 )
@@ -107,7 +106,7 @@ def rerun(prepared: Search, name: str, rows: Sequence[Row]) -> None:
     (name,), names = meant, prepared.metric_names
     row = prepared.run(known[name]["hyperparameters"])
     table = {
-        "metric": names,
+        "metric": [metric_title(prepared.stages[metric]) for metric in names],
         "now": [decimal(row[metric]) for metric in names],
         "recorded": [decimal(recorded.get(name, {}).get(metric)) for metric in names],
     }

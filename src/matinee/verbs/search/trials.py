@@ -21,6 +21,7 @@ from matinee.config.trees import differences, flatten
 from matinee.contracts import Headline
 from matinee.data.interactions import Interactions
 from matinee.display.markdown import decimal
+from matinee.display.metrics import metric_title
 from matinee.errors import Diverged, MatineeError, Stopped
 from matinee.experiment import building, measuring
 from matinee.experiment.trainer import fit, make_trainer
@@ -37,6 +38,7 @@ from matinee.verbs.search.spaces import (
 OMITTED = ("epoch_table", "progress_bar")  # callbacks that a trial does not need
 DATA = ("dataset", "split", "data")  # groups that decide which rows are read, and how
 TRIALS = 100  # unless they are given
+SHOWN_HASH = 8  # characters of a hash in what is printed
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,9 @@ class Search:
             raise Stopped("the same command", stopped.status) from stopped
         measured = {name: metrics.get(metric) for name, metric in self.stages.items()}
         seconds = f"{time.perf_counter() - started:.1f} s"
-        outcome = failure or ", ".join(f"{k} {decimal(value)}" for k, value in measured.items())
-        print(f"{name}: {outcome}, {seconds}", file=sys.stderr)
+        shown = [f"{metric_title(self.stages[k])} {decimal(measured[k])}" for k in measured]
+        outcome = failure or ", ".join(reversed(shown))  # that of validation first, as in the table
+        print(f"{name[:SHOWN_HASH]}: {outcome}, {seconds}", file=sys.stderr)
         return {
             "hash_ID": name,
             **measured,

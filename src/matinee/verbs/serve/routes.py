@@ -62,9 +62,9 @@ async def predict(question: PredictQuestion, batcher: Served) -> dict[str, Any]:
         raise Refused(422, "users and items have different lengths; give one of each per pair.")
     users = np.array([source.users.get(str(raw), 0) for raw in question.users], np.int64)
     items = np.array([source.items.get(str(raw), 0) for raw in question.items], np.int64)
-    if len(users) == 0:
-        return {"ratings": []}
-    ratings = await batcher.call(source.rate, users, items)
+    # no pairs ask for that of the unknown ids, so that a model that rates nothing refuses them, too
+    asked = (np.append(users, 0), np.append(items, 0)) if len(users) == 0 else (users, items)
+    ratings = (await batcher.call(source.rate, *asked))[: len(users)]
     return {"ratings": [float(rating) for rating in ratings]}
 
 
