@@ -101,9 +101,24 @@ class StepLoop(_TrainingEpochLoop):
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         self._call("on_train_batch_end", outputs, batch, self.batch_idx)
-        trainer._logger_connector.on_batch_end()
+        logged = any(metric.meta.on_step for metric in self._results.values())
+        if logged:
+            trainer._logger_connector.on_batch_end()
+        self._results.batch = self._results.batch_size = None
         progress.increment_completed()
-        trainer._logger_connector.update_train_step_metrics()
+        if logged:
+            trainer._logger_connector.update_train_step_metrics()
+
+    def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+        """Ask Lightning, which takes long to answer, only after steps that validation may follow."""
+        trainer = self.trainer
+        at_ends = (
+            trainer.val_check_batch == trainer.num_training_batches
+            and trainer.check_val_every_n_epoch is not None
+        )
+        if at_ends and not self.batch_progress.is_last_batch and not trainer.should_stop:
+            return False
+        return super()._should_check_val_fx(data_fetcher)
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         """End a batch; a signal ends the fit only where no checkpoint would lose accumulated gradients."""
