@@ -26,6 +26,13 @@ def test_a_sparse_table_has_sparse_gradients() -> None:
     assert table.weight.grad is not None and table.weight.grad.is_sparse
 
 
+def test_a_row_for_padding_is_not_trained() -> None:
+    table = EmbeddingTable(9, 4, init_std=0.1)
+    table.padding_idx = 0
+    table(torch.tensor([0, 1])).sum().backward()
+    assert table.weight.grad is not None and table.weight.grad.sum(1).tolist() == [0, 4, *[0] * 8]
+
+
 def test_ids_outside_the_table_are_rejected() -> None:
     table = EmbeddingTable(9, 4, init_std=0.1)
     for wrong in (10, -1):

@@ -32,7 +32,8 @@ class EmbeddingTable(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows: ids of any shape (...) to (..., embedding_dim)."""
-        if self.sparse or self.weight.device.type != "cpu":
+        plain = not self.sparse and self.padding_idx is None
+        if not plain or self.weight.device.type != "cpu":
             return super().forward(ids)
         rows = self.weight.index_select(0, ids.flatten())
         return rows.view(*ids.shape, self.embedding_dim)

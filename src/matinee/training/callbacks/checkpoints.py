@@ -187,7 +187,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             NotWritten: If it cannot be written; an earlier file of that name is untouched.
         """
         path = Path(path)
-        if any(weight.device.type != "cpu" for weight in checkpoint["state_dict"].values()):
+        if any(weight.device.type != "cpu" for weight in checkpoint.get("state_dict", {}).values()):
             checkpoint = apply_to_collection(checkpoint, torch.Tensor, torch.Tensor.cpu)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
